@@ -1,0 +1,46 @@
+# Every target sets itself up: the first one creates .venv and installs, later ones start at once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup mnist test test-slow check results clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed-dev  ## Create .venv with everything, tests and linters too
+
+mnist: $(VENV)/.installed  ## Train a 2-D VAE, evaluate and draw it; ARGS="--latent-dim 5" adds flags
+	@$(BIN)/python -m experiments.mnist --latent-dim 2 $(ARGS)
+
+test: $(VENV)/.installed-dev  ## Run the tests with coverage
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(VENV)/.installed-dev  ## Check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+results: $(VENV)/.installed  ## Train the runs of the README's table (what is finished is kept) and write it
+	@$(BIN)/python -m experiments.results $(ARGS)
+
+clean:  ## Remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vae_jax needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1). Use: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

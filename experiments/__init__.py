@@ -1,0 +1,1 @@
+"""One study = one file, run as `python -m experiments.NAME`."""

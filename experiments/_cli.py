@@ -1,0 +1,114 @@
+"""What every command shares: flags from a dataclass, errors in one or two lines, exit codes, a visible warning."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, TypeVar
+
+import tyro
+
+from vae_jax._xla import enable_compilation_cache
+from vae_jax.config import Settings, check_settings
+from vae_jax.errors import RunError, UsageError
+
+START = time.perf_counter()
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """The flags of every command that trains."""
+
+    run_dir: Path | None = None
+    """Where the run is written. Default: a new directory under runs/."""
+    resume: bool = False
+    """Go on with the run in --run-dir from its latest checkpoint; its settings are taken over."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+
+def main(kind: type[T], run: Callable[[T], object], arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line into `kind`, run, and turn errors into messages and exit codes 1 and 2."""
+    warnings.showwarning = _show_warning
+    try:
+        config = parse(kind, sys.argv[1:] if arguments is None else arguments)
+        if getattr(config, "compilation_cache", True):
+            enable_compilation_cache()
+        run(config)
+    except UsageError as error:
+        _exit(str(error), 2)
+    except RunError as error:
+        _exit(str(error), 1)
+    except KeyboardInterrupt:
+        _exit("Interrupted. The epochs that were finished are saved; go on with --resume and the --run-dir.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _exit(f"{error.filename or 'Input or output'}: {error.strerror or error}.", 1)
+
+
+def parse(kind: type[T], arguments: Sequence[str]) -> T:
+    """The checked settings of a command line; with --resume, on top of the saved ones.
+
+    Raises:
+        UsageError: naming the flag, the value, and what is allowed.
+    """
+    config = _tyro(kind, arguments)
+    if isinstance(config, TrainingConfig) and config.resume:
+        from vae_jax.runs import read_settings
+
+        if config.run_dir is None:
+            raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")
+        saved = read_settings(config.run_dir, type(config))
+        config = _tyro(kind, arguments, default=saved)
+    check_settings(config)
+    return config
+
+
+def _tyro(kind: type[T], arguments: Sequence[str], default: Any = None) -> T:
+    output = io.StringIO()
+    options = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(output):
+            return tyro.cli(kind, args=list(arguments), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_shorten(output.getvalue())) from None
+
+
+def _shorten(box: str) -> str:
+    # tyro draws a box of several paragraphs: keep its message, drop the frame and the help texts.
+    lines = [line.strip("│╭╰╮╯─ \n") for line in box.splitlines()[1:]]
+    text = " ".join(lines[: lines.index("")] if "" in lines else lines)
+    guess = re.search(r"Perhaps you meant:\s*\W*(--[\w-]+)", re.sub(r"[│─]", "", box))
+    remedy = f"Did you mean {guess[1]}? " if guess else ""
+    return f"{text.rstrip('.')}.\n{remedy}See --help for all flags."
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if category is not UserWarning:
+        print(f"{category.__name__}: {message}", file=sys.stderr)
+        return
+    bar = "!" * 78
+    print(f"{bar}\nWARNING: {message}\n{bar}", file=sys.stderr, flush=True)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,220 @@
+"""From a trained model to the arrays that `vae_jax.plots` draws, and the figures of a run."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax import plots
+from vae_jax.data import Split, preprocess
+from vae_jax.evaluation import encode_images
+from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.runs import Run
+
+PRIOR_SHARE = 0.955
+"""Share of the prior's mass, in the dimensions shown, that the latent grid covers."""
+DISPLAY_NAMES = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "kmnist": "Kuzushiji-MNIST",
+    "digits": "scikit-learn digits",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Latents of a set of images: posterior means and log variances, or codes and None."""
+
+    means: np.ndarray
+    logvars: np.ndarray | None
+
+    @classmethod
+    def of(cls, run: Run, images: np.ndarray) -> "Codes":
+        """Encode images with a run's model."""
+        key = run.evaluation_key
+        return cls(*encode_images(run.model, run.params, images, key, binarize=run.config.binarize))
+
+    def order(self) -> np.ndarray:
+        """Dimensions by information: mean KL for a VAE, variance of the code for an AE."""
+        if self.logvars is None:
+            return np.argsort(-np.var(self.means, axis=0))
+        kl = 0.5 * (self.means**2 + np.exp(self.logvars) - 1 - self.logvars)
+        return np.argsort(-kl.mean(axis=0))
+
+
+def plural(number: int, noun: str) -> str:
+    """Such as "1 latent dimension" or "2 latent dimensions"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def headline(run: Run, loss: dict[str, float] | None = None) -> str:
+    """The two lines over every figure: data set, model, latent dimension; test loss and its parts."""
+    name = DISPLAY_NAMES.get(run.dataset["name"], run.dataset["name"])
+    first = f"{name} · {run.model.name}, {plural(run.model.latent_dim, 'latent dimension')}"
+    loss = loss or (run.summary or {}).get("test")
+    if loss is None:
+        return first
+    unit = run.model.likelihood.unit
+    second = f"test loss {loss['loss']:.2f} {unit}"
+    if isinstance(run.model, VariationalAutoencoder):
+        second += f" = reconstruction {loss['reconstruction']:.2f} + KL {loss['kl']:.2f}"
+    return f"{first}\n{second}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Images decoded over one or two latent dimensions, the others at their centre."""
+
+    images: np.ndarray
+    """[rows, columns, height, width, channels] in [0, 1]."""
+    x_values: np.ndarray
+    y_values: np.ndarray | None
+    axis_names: tuple[str, str]
+    note: str
+
+
+def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: int) -> Grid:
+    """Decode a grid over the two most informative dimensions.
+
+    For a VAE at quantiles of the prior N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th
+    percentile of the codes. Without codes, the first two dimensions of a VAE.
+    """
+    shown = min(2, model.latent_dim)
+    dims = (codes.order() if codes else np.arange(model.latent_dim))[:shown]
+    centre = np.zeros(model.latent_dim, np.float32)
+    if isinstance(model, VariationalAutoencoder):
+        share = PRIOR_SHARE ** (1 / shown)
+        levels = np.linspace((1 - share) / 2, (1 + share) / 2, size)
+        values = [np.array([NormalDist().inv_cdf(p) for p in levels])] * shown
+        where = "prior's mass" if shown == model.latent_dim else "prior's mass in these two dimensions"
+        note = f"normal quantiles, {size} a side: the middle {PRIOR_SHARE:.1%} of the {where}"
+    else:
+        assert codes is not None, "the grid of an autoencoder needs codes"
+        centre = np.median(codes.means, axis=0)
+        values = [np.linspace(*np.percentile(codes.means[:, dim], [1, 99]), size) for dim in dims]
+        note = f"{size} steps a side from the 1st to the 99th percentile of the codes"
+    mesh = np.meshgrid(*values)
+    z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
+    z[:, dims] = np.stack([axis.ravel() for axis in mesh], axis=1)
+    images = np.asarray(jax.jit(model.decode_mean)(params, z))
+    rows = size if shown == 2 else 1
+    names = [f"$z_{{{dim + 1}}}$" for dim in dims]
+    return Grid(
+        np.clip(images, 0, 1).reshape(rows, size, *images.shape[1:]),
+        values[0],
+        values[1] if shown == 2 else None,
+        (names[0], names[1] if shown == 2 else ""),
+        note,
+    )
+
+
+def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, path: Path) -> None:
+    """Scatter of the latents by class; the first two principal components where there are more than two."""
+    means, axis_names = codes.means, ("$z_1$", "$z_2$")
+    projection = np.eye(run.model.latent_dim)
+    if run.model.latent_dim > 2:
+        from sklearn.decomposition import PCA
+
+        pca = PCA(2, svd_solver="covariance_eigh").fit(means)
+        means, projection = pca.transform(means), pca.components_
+        shares = pca.explained_variance_ratio_
+        axis_names = tuple(f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
+    ellipses = None
+    if codes.logvars is not None and run.model.latent_dim > 1:
+        chosen = _spread(labels, len(means))
+        variances = np.exp(codes.logvars[chosen])
+        ellipses = (means[chosen], np.einsum("pd,nd,qd->npq", projection, variances, projection))
+    plots.save(plots.latent_means(means, labels, title, axis_names, ellipses), path)
+
+
+def _spread(labels: np.ndarray | None, number: int, per_class: int = 2) -> np.ndarray:
+    # A few points for ellipses: the first ones of each class.
+    if labels is None:
+        return np.arange(min(20, number))
+    classes = np.unique(labels)[:20]
+    return np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in classes])
+
+
+def draw_grid(grid: Grid, title: str, path: Path) -> None:
+    """The decoded latent grid."""
+    figure = plots.latent_grid(grid.images, grid.x_values, grid.y_values, title, grid.axis_names, grid.note)
+    plots.save(figure, path)
+
+
+def draw_run(run: Run, test: Split, validation: Split, loss: dict[str, float], grid_size: int) -> list[Path]:
+    """Every still figure of a run, into RUN/figures."""
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    title, key = headline(run, loss), run.evaluation_key
+    codes = Codes.of(run, test.images)
+    reference = Codes.of(run, validation.images)
+    what = "latent means" if codes.logvars is not None else "codes"
+    draw_means(
+        run, codes, test.labels, f"{title}\n{what} of {len(test):,} test images", folder / "latent_means.png"
+    )
+    draw_grid(
+        decode_grid(run.model, run.params, reference, grid_size), f"{title}\ndecoded latent grid", folder / "latent_grid.png"
+    )
+    pairs = _reconstruct(run, test.images[:20])
+    plots.save(
+        plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions"),
+        folder / "reconstructions.png",
+    )
+    generate = jax.jit(run.model.generate, static_argnums=2)
+    if isinstance(run.model, VariationalAutoencoder):
+        images, drawn = generate(run.params, key, 100), "samples: latents drawn from the prior N(0, I)"
+    else:
+        images = generate(run.params, key, 100, reference.means)
+        drawn = "samples: latents drawn from a Gaussian fitted to the codes"
+    plots.save(plots.samples(np.asarray(images), f"{title}\n{drawn}"), folder / "samples.png")
+    unit = f"{run.model.likelihood.unit} per image"
+    plots.save(plots.training_curves(run.metrics, title, unit), folder / "training_curves.png")
+    return sorted(folder.iterdir())
+
+
+def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @jax.jit
+    def reconstruct(params: Parameters, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(len(images)))
+        x = preprocess(images, run.config.binarize, keys)
+        return x, run.model.decode_mean(params, run.model.latents(params, x))
+
+    originals, rebuilt = reconstruct(run.params, images, run.evaluation_key)
+    return np.asarray(originals), np.asarray(rebuilt)
+
+
+class Progress:
+    """The latent grid after each epoch (at most 50 of them), for the GIF."""
+
+    def __init__(self, model: AnyModel, validation: Split, key: Any, binarize: str, number: int):
+        """Watch a training run of `number` epochs."""
+        self._model, self._images = model, validation.images[:500]
+        self._key, self._binarize = key, binarize
+        self._every = -(-number // 50)
+        self._last = number
+        self.grids: dict[int, np.ndarray] = {}
+
+    def add(self, params: Parameters, epoch: int) -> None:
+        """Decode the grid of an epoch, if it is one that the GIF shows."""
+        if epoch % self._every == 0 or epoch == self._last:
+            codes = Codes(*encode_images(self._model, params, self._images, self._key, binarize=self._binarize))
+            grid = decode_grid(self._model, params, codes, 15)
+            self.grids[epoch] = np.rint(plots.tile(grid.images[::-1]) * 255).astype(np.uint8)
+
+    def recover(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+        """Take over the grids of an interrupted run from its GIF."""
+        epochs = [row["epoch"] for row in rows if row["epoch"] % self._every == 0]
+        grids = plots.read_progress_grids(path) if path.exists() else []
+        self.grids |= dict(zip(epochs, grids, strict=False))
+
+    def write(self, path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
+        """Write the GIF with the validation loss of each epoch."""
+        path.parent.mkdir(exist_ok=True)
+        losses = {row["epoch"]: row["validation"]["loss"] for row in rows}
+        shown = [epoch for epoch in sorted(self.grids) if epoch in losses]
+        captions = [f"epoch {epoch}: validation loss {losses[epoch]:.2f}" for epoch in shown]
+        plots.write_progress_gif(path, [self.grids[epoch] for epoch in shown], captions, title)

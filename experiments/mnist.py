@@ -1,0 +1,149 @@
+"""Train a VAE (or an AE), evaluate it on the test split, draw it: `python -m experiments.mnist --latent-dim 2`.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", 2014. With the defaults, real MNIST and 2 CPU cores: about a
+minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Bernoulli; not a log-likelihood).
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments._cli import START, TrainingConfig, main
+from vae_jax.config import at_least
+
+if TYPE_CHECKING:
+    from vae_jax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Train on images, evaluate on the test split, write a run directory with figures."""
+
+    test_samples: int = at_least(1, 16)
+    """Latent samples an image for the test loss."""
+    iwae_samples: int = at_least(0, 0, " (0: off)")
+    """Importance samples an image for the test log-likelihood; papers use 5000."""
+    grid_size: int = at_least(2, 20)
+    """Images a side of the decoded latent grid."""
+
+
+def run(config: Config) -> "Run":
+    """Train, evaluate, draw and print; gives back the finished run."""
+    # Heavy imports wait until the flags are known to be good, so that --help is quick.
+    from vae_jax.data import check_batch_size, load
+    from vae_jax.models import build_model
+    from vae_jax.runs import check_available, fresh_path, train_run
+
+    if config.run_dir and not config.resume:
+        check_available(config.run_dir)
+    dataset = load(config.dataset, config.data_dir)
+    check_batch_size(dataset.train, config.batch_size)
+    # The data set that was really used is what the run directory records and --resume loads.
+    config = dataclasses.replace(config, dataset=config.dataset or dataset.name)
+    path = config.run_dir or fresh_path(config, dataset.name)
+    model = build_model(config, dataset.image_shape)
+    watch = _Watch(config, model, dataset, path)
+    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
+    train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
+    return _finish(config, dataset, path, watch)
+
+
+class _Watch:
+    """Progress on the terminal (one line an epoch where there is none) and the grids for the GIF."""
+
+    def __init__(self, config: Config, model: Any, dataset: Any, path: Path):
+        from experiments._figures import Progress
+        from vae_jax.config import epochs
+        from vae_jax.runs import read_metrics
+        from vae_jax.training import Keys
+
+        self.number = epochs(config, len(dataset.train))
+        self.gif = path / "figures" / "training_progress.gif"
+        key = Keys.from_seed(config.seed).evaluation
+        self.progress = Progress(model, dataset.validation, key, config.binarize, self.number)
+        self.rows = read_metrics(path) if config.resume else []
+        self.progress.recover(self.gif, self.rows)
+        self.seconds_to_start = 0.0
+        self.bar: Any = None
+
+    def start(self) -> None:
+        from tqdm import tqdm
+
+        self.seconds_to_start = time.perf_counter() - START
+        self.bar = tqdm(total=self.number, initial=len(self.rows), unit="epoch", disable=None)
+
+    def epoch(self, state: Any, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.progress.add(state.best_params, row["epoch"])
+        loss, rate = row["validation"]["loss"], row["images_per_second"]
+        if self.bar.disable:
+            left = (self.number - row["epoch"]) * row["seconds"]
+            print(
+                f"epoch {row['epoch']}/{self.number}: train loss {row['train']['loss']:.2f}, "
+                f"validation loss {loss:.2f}, {rate:,.0f} images/s, {left:.0f} s left",
+                flush=True,
+            )
+        self.bar.set_postfix_str(f"validation loss {loss:.2f}, {rate:,.0f} images/s", refresh=False)
+        self.bar.update()
+        if row["epoch"] == self.number:
+            self.bar.close()
+
+
+def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
+    from experiments._figures import draw_run, headline
+    from vae_jax.evaluation import active_units, encode_images, evaluate, importance_weighted_nll
+    from vae_jax.models import count_parameters
+    from vae_jax.runs import device_name, load_run, write_json
+
+    watch.bar.close()
+    run = load_run(path)
+    images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
+    test = evaluate(run.model, run.params, images, key, samples=config.test_samples, binarize=binarize)
+    means, logvars = encode_images(run.model, run.params, images, key, binarize=binarize)
+    if logvars is not None:
+        test["active_units"] = int(active_units(means).sum())
+    if logvars is not None and config.iwae_samples:
+        test["iwae_samples"] = config.iwae_samples
+        test["iwae_nll"] = importance_weighted_nll(
+            run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize
+        )
+    draw_run(run, dataset.test, dataset.validation, test, config.grid_size)
+    watch.progress.write(watch.gif, run.metrics, headline(run, test))
+    rows = run.metrics
+    summary = {
+        "test": test,
+        "epochs": len(rows),
+        "steps": rows[-1]["step"],
+        "best_step": run.step,
+        "seconds": time.perf_counter() - START,
+        "training_seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": sorted(row["images_per_second"] for row in rows)[len(rows) // 2],
+        "time_to_first_epoch_seconds": watch.seconds_to_start,
+        "parameters": count_parameters(run.params),
+        "dataset": dataset.name,
+        "device": device_name(),
+    }
+    write_json(path / "summary.json", summary)
+    print(_table(headline(run), summary, path))
+    return load_run(path)
+
+
+def _table(title: str, summary: dict[str, Any], path: Path) -> str:
+    test = summary["test"]
+    rows = [("test loss", f"{test['loss']:.2f}"), ("reconstruction", f"{test['reconstruction']:.2f}")]
+    if "active_units" in test:
+        rows += [("KL", f"{test['kl']:.2f}"), ("active units", str(test["active_units"]))]
+    if "iwae_nll" in test:
+        rows.append((f"NLL bound, {test['iwae_samples']} samples", f"{test['iwae_nll']:.2f}"))
+    rows += [
+        ("images/s in training", f"{summary['images_per_second']:,.0f}"),
+        ("seconds in all", f"{summary['seconds']:.1f}"),
+        ("figures", str(path / "figures")),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([f"\n{title}", *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+if __name__ == "__main__":
+    main(Config, run)

@@ -1,0 +1,64 @@
+"""Float64 references by other means than the library's: SciPy, quadrature, brute force. Imports no vae_jax."""
+
+import numpy as np
+from scipy import integrate, stats
+
+
+def gaussian_log_prob(x, mean, sigma):
+    return stats.norm.logpdf(np.float64(x), np.float64(mean), np.float64(sigma))
+
+
+def kl_to_standard_normal(mean, sigma):
+    """KL[N(mean, sigma^2), N(0, 1)] of one dimension, by quadrature over +-12 sigma."""
+    q = stats.norm(mean, sigma)
+    integral, _ = integrate.quad(
+        lambda z: q.pdf(z) * (q.logpdf(z) - stats.norm.logpdf(z)),
+        mean - 12 * sigma,
+        mean + 12 * sigma,
+        points=[mean],
+        limit=200,
+    )
+    return integral
+
+
+def bernoulli_log_prob(x, logits):
+    """The textbook form with probabilities; for moderate logits only."""
+    p = 1 / (1 + np.exp(-np.float64(logits)))
+    return x * np.log(p) + (1 - x) * np.log1p(-p)
+
+
+def continuous_bernoulli_log_normaliser(logits):
+    """log C with the density C p^x (1-p)^(1-x) integrating to 1 over [0, 1], by quadrature."""
+    p = 1 / (1 + np.exp(-np.float64(logits)))
+    integral, _ = integrate.quad(lambda x: p**x * (1 - p) ** (1 - x), 0, 1)
+    return -np.log(integral)
+
+
+def continuous_bernoulli_mean(logits):
+    p = 1 / (1 + np.exp(-np.float64(logits)))
+    weight, _ = integrate.quad(lambda x: p**x * (1 - p) ** (1 - x), 0, 1)
+    moment, _ = integrate.quad(lambda x: x * p**x * (1 - p) ** (1 - x), 0, 1)
+    return moment / weight
+
+
+def linear_gaussian_log_evidence(x, weight, bias, sigma):
+    """log p(x) of x = weight z + bias + sigma noise with z ~ N(0, I): the exact marginal likelihood."""
+    covariance = weight @ weight.T + sigma**2 * np.eye(len(bias))
+    return stats.multivariate_normal(bias, covariance).logpdf(x)
+
+
+def linear_gaussian_posterior(x, weight, bias, sigma):
+    """Mean and covariance of p(z | x) for the same model."""
+    precision = np.eye(weight.shape[1]) + weight.T @ weight / sigma**2
+    covariance = np.linalg.inv(precision)
+    return covariance @ weight.T @ (x - bias) / sigma**2, covariance
+
+
+def adam(gradients, learning_rates, b1=0.9, b2=0.999, eps=1e-8):
+    """Sum of Adam's updates (Kingma & Ba 2015, algorithm 1) for a list of gradients of one array."""
+    first = second = total = 0.0
+    for t, (g, rate) in enumerate(zip(gradients, learning_rates, strict=True), start=1):
+        first = b1 * first + (1 - b1) * g
+        second = b2 * second + (1 - b2) * g**2
+        total -= rate * (first / (1 - b1**t)) / (np.sqrt(second / (1 - b2**t)) + eps)
+    return total

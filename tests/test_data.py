@@ -1,0 +1,278 @@
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from test_sources import check_message, write_idx_files
+from vae_jax import catalogue, data, sources
+from vae_jax.errors import UsageError
+
+REAL = Path(os.environ.get("VAE_JAX_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 4, 5), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def no_data_anywhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("VAE_JAX_DATA_DIR", raising=False)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+    def refuse(*_):
+        raise catalogue.DownloadError("somewhere can't be reached")
+
+    monkeypatch.setattr(catalogue, "download", refuse)
+
+
+@pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason=f"no MNIST in {REAL}: set VAE_JAX_DATA_DIR")
+def test_real_mnist():
+    mnist = data.load("mnist", REAL)
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
+    assert mnist.image_shape == (28, 28, 1)
+    images = np.concatenate([mnist.train.images, mnist.validation.images])
+    assert images.mean() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert mnist.test.images.mean() / 255 == pytest.approx(0.1325, abs=1e-4)
+    np.testing.assert_array_equal(mnist.train.labels[:5], [5, 0, 4, 1, 9])
+    np.testing.assert_array_equal(mnist.test.labels[:5], [7, 2, 1, 0, 4])
+
+
+def test_digits_are_split_and_reproducible():
+    digits = data.load("digits")
+    assert (len(digits.train), len(digits.validation), len(digits.test)) == (1295, 143, 359)
+    assert digits.image_shape == (8, 8, 1)
+    assert digits.sha256 == data.load("digits").sha256
+    for split in (digits.train, digits.validation, digits.test):
+        assert set(split.labels) == set(range(10))
+
+
+def test_splits_hold_each_image_once(tmp_path):
+    np.savez(tmp_path / "own.npz", images=NOISE, labels=np.arange(20))
+    own = data.load(str(tmp_path / "own.npz"))
+    assert own.name == "own"
+    assert own.source == str(tmp_path / "own.npz")
+    assert (len(own.train), len(own.validation), len(own.test)) == (15, 1, 4)
+    splits = (own.train, own.validation, own.test)
+    labels = np.concatenate([split.labels for split in splits])
+    assert sorted(labels) == list(range(20))
+    assert list(labels) != list(range(20))
+    np.testing.assert_array_equal(np.concatenate([split.images for split in splits])[..., 0], NOISE[labels])
+
+
+def test_own_test_split_is_kept_in_order(tmp_path):
+    np.savez(tmp_path / "own.npz", images=NOISE, test_images=NOISE[:3], test_labels=np.arange(3))
+    own = data.load(str(tmp_path / "own.npz"))
+    np.testing.assert_array_equal(own.train.images[..., 0], NOISE[:18])
+    np.testing.assert_array_equal(own.validation.images[..., 0], NOISE[18:])
+    np.testing.assert_array_equal(own.test.images[..., 0], NOISE[:3])
+    assert own.train.labels is None
+    np.testing.assert_array_equal(own.test.labels, np.arange(3))
+
+
+def test_fewest_images_give_three_splits(tmp_path):
+    np.savez(tmp_path / "own.npz", images=NOISE[:4])
+    own = data.load(str(tmp_path / "own.npz"))
+    assert (len(own.train), len(own.validation), len(own.test)) == (2, 1, 1)
+
+
+def test_hash_depends_on_bytes_labels_and_shape(tmp_path):
+    changed = NOISE.copy()
+    changed[0, 0, 0] ^= 1
+    variants = [
+        {"images": NOISE},
+        {"images": changed},
+        {"images": NOISE.reshape(20, 5, 4)},
+        {"images": NOISE, "labels": np.zeros(20, int)},
+        {"images": NOISE, "labels": np.ones(20, int)},
+    ]
+    hashes = set()
+    for variant in variants:
+        np.savez(tmp_path / "own.npz", **variant)
+        hashes.add(data.load(str(tmp_path / "own.npz")).sha256)
+    assert len(hashes) == len(variants)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (NOISE > 127, np.where(NOISE > 127, 255, 0)),
+        (NOISE.astype(np.int64), NOISE),
+        (NOISE / 255, NOISE),
+        ((NOISE / 255).astype(np.float32), NOISE),
+        (np.repeat(NOISE[..., None], 3, axis=-1), NOISE),
+    ],
+    ids=["bool", "int64", "float64", "float32", "rgb"],
+)
+def test_images_become_bytes(tmp_path, given, expected):
+    np.savez(tmp_path / "own.npz", images=given, test_images=given)
+    test = data.load(str(tmp_path / "own.npz")).test.images
+    assert test.dtype == np.uint8
+    np.testing.assert_array_equal(test[..., 0], expected)
+    np.testing.assert_array_equal(test[..., -1], expected)
+
+
+def at_start(array, value):
+    array = array.copy()
+    array[0, 0, 0] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("arrays", "parts"),
+    [
+        ({"images": NOISE[0]}, ["images of", "(4, 5)", "channels last"]),
+        ({"images": NOISE[:, None]}, ["(20, 1, 4, 5)", "channels last"]),
+        ({"images": NOISE[..., None].repeat(4, 3)}, ["(20, 4, 5, 4)", "1 or 3"]),
+        ({"images": NOISE[:0]}, ["(0, 4, 5, 1)"]),
+        ({"images": NOISE[:, :0]}, ["(20, 0, 5, 1)", "no size may be 0"]),
+        ({"images": NOISE[:3]}, ["at least 4 images", "got 3"]),
+        ({"images": NOISE.astype(complex)}, ["complex128", "Convert"]),
+        ({"images": NOISE.astype(str)}, ["<U3", "Convert"]),
+        ({"images": NOISE.astype(np.int16) - 1}, ["int16", "[0, 255]", "from -1 to", "Scale"]),
+        ({"images": NOISE.astype(np.uint16) + 300}, ["[0, 255]", "555"]),
+        ({"images": NOISE.astype(np.float32)}, ["float32", "[0, 1]", "from 0.0 to 255.0"]),
+        ({"images": at_start(NOISE / 255, np.nan)}, ["nan", "[0, 1]"]),
+        ({"images": at_start(NOISE / 255, np.inf)}, ["inf", "[0, 1]"]),
+        ({"images": NOISE, "labels": np.arange(19)}, ["labels of", "[20]", "(19,)"]),
+        ({"images": NOISE, "labels": np.zeros((20, 10), int)}, ["(20, 10)", "Number the classes"]),
+        ({"images": NOISE, "labels": np.arange(20.0)}, ["float64", "integers"]),
+        ({"images": NOISE, "labels": np.arange(20) + 2**40}, ["32 bits", str(2**40 + 19)]),
+        ({"images": NOISE, "test_images": NOISE[:, :3]}, ["test_images", "(4, 5, 1)", "(3, 5, 1)"]),
+        ({"images": NOISE, "test_images": NOISE[:0]}, ["test_images", "(0, 4, 5, 1)"]),
+        ({"images": NOISE, "test_images": NOISE, "test_labels": [1]}, ["test_labels", "(1,)"]),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path, arrays, parts):
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(UsageError) as error:
+        data.load(str(tmp_path / "own.npz"))
+    check_message(error, tmp_path / "own.npz", *parts)
+
+
+@pytest.mark.parametrize("folder", ["mnist", "."])
+@pytest.mark.parametrize("by", ["argument", "environment", "cache"])
+def test_where_idx_files_are_found(monkeypatch, tmp_path, folder, by):
+    where = (
+        catalogue.data_dir() / "downloads" / "vae_jax" / "mnist" if by == "cache" else tmp_path / "d" / folder
+    )
+    write_idx_files(where)
+    if by == "environment":
+        monkeypatch.setenv("VAE_JAX_DATA_DIR", str(tmp_path / "d"))
+    mnist = data.load("mnist", tmp_path / "d" if by == "argument" else None)
+    assert mnist.source == f"IDX files in {where}"
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (18, 2, 20)
+    np.testing.assert_array_equal(mnist.train.labels, np.arange(18) % 10)  # not permuted
+
+
+def test_broken_cached_file_is_an_error_with_the_remedy():
+    cache = catalogue.data_dir() / "downloads" / "vae_jax" / "mnist"
+    write_idx_files(cache)
+    path = cache / f"{sources.IDX_FILES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UsageError) as error:
+        data.load("mnist")
+    check_message(error, path, "delete it and fetch it again")
+
+
+def test_incomplete_cache_is_downloaded_anew(monkeypatch):
+    cache = catalogue.data_dir() / "downloads" / "vae_jax" / "mnist"
+    write_idx_files(cache)
+    (cache / f"{sources.IDX_FILES[0]}.gz").unlink()
+    monkeypatch.setattr(catalogue, "download", lambda files, folder: write_idx_files(folder, count=30))
+    assert len(data.load("mnist").test) == 30
+
+
+def test_named_mnist_that_cannot_be_had_raises_the_remedy():
+    with pytest.raises(catalogue.DownloadError) as error:
+        data.load("mnist")
+    check_message(error, "can't be reached", "--data-dir", "VAE_JAX_DATA_DIR", *sources.IDX_FILES)
+
+
+def test_without_a_name_digits_stand_in_with_a_warning():
+    with pytest.warns(
+        UserWarning, match=r"NOT MNIST.*digits instead.*can't be reached(.|\n)*--data-dir"
+    ) as seen:
+        assert data.load().name == "digits"
+    assert seen[0].message.args[0].count("\n") <= 1
+
+
+def test_without_a_name_mnist_goes_first(tmp_path):
+    write_idx_files(tmp_path)
+    assert data.load(data_dir=tmp_path).name == "mnist"
+
+
+def test_prepared_tfds_goes_before_the_download(monkeypatch):
+    raw = sources.Raw("prepared", NOISE, test_images=NOISE)
+    monkeypatch.setattr(catalogue, "is_prepared", lambda name: name == "kmnist")
+    monkeypatch.setattr(catalogue, "read_prepared", lambda _: raw)
+    assert data.load("kmnist").source == "prepared"
+    assert data.load("cifar10").name == "cifar10"
+
+
+def test_folder_of_images_has_its_name(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "pets").mkdir()
+    for index, image in enumerate(NOISE[:5]):
+        Image.fromarray(image).save(tmp_path / "pets" / f"{index}.png")
+    pets = data.load(str(tmp_path / "pets"))
+    assert (pets.name, pets.image_shape, pets.train.labels) == ("pets", (4, 5, 1), None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("mnist", "no/such/folder"), ["--data-dir", "'no/such/folder'"]),
+        (("no/such/folder",), ["--dataset", "'no/such/folder'", ".npz", "folder of images"]),
+        (("no_such.npz",), ["no_such.npz", "No such file"]),
+        (("no_such_data",), ["--dataset", "'no_such_data'", "digits"]),
+    ],
+)
+def test_what_is_not_there_is_named(arguments, parts):
+    with pytest.raises(UsageError) as error:
+        data.load(*arguments)
+    check_message(error, *parts)
+
+
+def test_batch_must_not_exceed_the_training_images():
+    split = data.Split(NOISE[..., None], None)
+    data.check_batch_size(split, 20)
+    with pytest.raises(UsageError) as error:
+        data.check_batch_size(split, 21)
+    check_message(error, "--batch-size", "20", "21")
+
+
+ALL_BYTES = jnp.arange(256, dtype=jnp.uint8).reshape(4, 8, 8, 1)
+
+
+def test_preprocess_scales_and_thresholds():
+    exact = np.arange(256).reshape(4, 8, 8, 1) / 255
+    pixels = jax.jit(data.preprocess)(ALL_BYTES)
+    assert pixels.dtype == jnp.float32
+    np.testing.assert_allclose(pixels, exact, rtol=1e-6)
+    np.testing.assert_array_equal(data.preprocess(ALL_BYTES, "threshold"), exact >= 0.5)
+
+
+def test_dynamic_binarisation_draws_the_pixel_as_a_probability():
+    draws = 4000
+    images = jnp.broadcast_to(
+        jnp.array([0, 51, 127, 204, 255], jnp.uint8)[None, :, None, None], (draws, 5, 1, 1)
+    )
+    keys = jax.random.split(jax.random.key(0), draws)
+    binary = np.asarray(jax.jit(data.preprocess, static_argnums=1)(images, "dynamic", keys))[:, :, 0, 0]
+    p = np.array([0, 51, 127, 204, 255]) / 255
+    assert set(np.unique(binary)) == {0.0, 1.0}
+    assert np.all(np.abs(binary.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / draws))
+
+
+def test_dynamic_draw_of_an_example_depends_on_its_key_only():
+    keys = jax.random.split(jax.random.key(1), 4)
+    together = data.preprocess(ALL_BYTES, "dynamic", keys)
+    alone = data.preprocess(ALL_BYTES[2:3], "dynamic", keys[2:3])
+    np.testing.assert_array_equal(together[2:3], alone)
+
+
+@pytest.mark.parametrize("binarize", ["dynamic", "sometimes"])
+def test_binarize_is_checked(binarize):
+    with pytest.raises(UsageError, match="--binarize"):
+        data.preprocess(ALL_BYTES, binarize)

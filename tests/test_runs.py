@@ -1,0 +1,189 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax.checkpoints import Checkpoints
+from vae_jax.config import Settings
+from vae_jax.errors import RunError, UsageError
+from vae_jax.evaluation import evaluate
+from vae_jax.models import build_model
+from vae_jax.runs import check_available, fresh_path, load_run, read_json, read_metrics, train_run
+
+SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return vae_jax.load_dataset("digits")
+
+
+def train(path, digits, settings=SETTINGS, **arguments):
+    return train_run(path, build_model(settings, digits.image_shape), settings, digits, **arguments)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, digits):
+    path = tmp_path_factory.mktemp("runs") / "straight"
+    return path, train(path, digits)
+
+
+def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digits):
+    path, result = finished
+    run = load_run(path, "latest")
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(result.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run.config == SETTINGS
+    assert run.metrics == result.history == read_metrics(path)
+    assert run.dataset["sha256"] == digits.sha256
+    assert run.summary is None
+    assert run.model == build_model(SETTINGS, digits.image_shape)
+    again = evaluate(
+        run.model, run.params, digits.validation.images, run.evaluation_key, samples=1
+    )
+    assert again["loss"] == pytest.approx(run.metrics[-1]["validation"]["loss"], abs=1e-4)
+
+
+def test_the_directory_is_as_designed(finished):
+    path, _ = finished
+    assert {"config.json", "environment.json", "metrics.jsonl", "checkpoints"} <= {p.name for p in path.iterdir()}
+    environment = read_json(path / "environment.json")
+    assert {"python", "jax", "jaxlib", "flax", "optax", "device", "cores", "XLA_FLAGS"} <= set(environment)
+    config = read_json(path / "config.json")
+    assert config["schema"] == 1
+    assert set(config["settings"]) == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_resuming_equals_a_straight_run(finished, digits, tmp_path):
+    _, straight = finished
+    path = tmp_path / "interrupted"
+
+    def stop(_, row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(path, digits, on_epoch=stop)
+    # A crash between the checkpoint and the end of the line leaves a row too many, or half a row.
+    with open(path / "metrics.jsonl", "a") as log:
+        log.write('{"epoch": 3, "st')
+    resumed = train(path, digits, resume=True)
+    for a, b in zip(jax.tree.leaves(straight.state), jax.tree.leaves(resumed.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [row["epoch"] for row in read_metrics(path)] == [1, 2, 3, 4]
+
+
+def test_a_run_without_a_checkpoint_is_resumed_from_the_beginning(digits, tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(path, digits, on_start=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(UsageError, match="no finished checkpoint"):
+        load_run(path)
+    assert len(train(path, digits, resume=True).history) == 4
+
+
+def test_latest_and_best_checkpoint_are_kept(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1, ema_decay=0.0)
+    model = build_model(settings, digits.image_shape)
+    state = train(tmp_path, digits, settings).state
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, loss in [(20, 1.0), (30, 3.0), (40, 2.0)]:
+            checkpoints.save(state, {"step": step, "validation": {"loss": loss}})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert (checkpoints.best_step, checkpoints.latest_step) == (20, 40)
+        assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [20, 40]
+    assert (load_run(tmp_path).step, load_run(tmp_path, "latest").step) == (20, 40)
+    assert model == load_run(tmp_path).model
+
+
+def test_a_directory_in_use_is_refused_and_left_alone(finished, digits, tmp_path):
+    path, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    with pytest.raises(UsageError, match="unfinished run.*\n.*--resume"):
+        train(path, digits)
+    assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="files that are no run"):
+        train(tmp_path, digits)
+    with pytest.raises(UsageError, match="is a file"):
+        check_available(tmp_path / "notes.txt")
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UsageError, match="a finished run"):
+        check_available(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"latent_dim": 3}, "--latent-dim is 3"), ({"seed": 5}, "--seed is 5"), ({"batch_size": 64}, "--batch-size is 64")],
+    ids=str,
+)
+def test_resuming_under_other_settings_is_refused_by_name(finished, digits, changes, message):
+    with pytest.raises(UsageError, match=message) as error:
+        train(finished[0], digits, dataclasses.replace(SETTINGS, **changes), resume=True)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_resuming_with_other_data_is_refused(finished, digits):
+    with pytest.raises(UsageError, match="differs from the one"):
+        train(finished[0], dataclasses.replace(digits, sha256="0" * 64), resume=True)
+
+
+def test_a_damaged_directory_gives_one_line_and_a_remedy(finished, tmp_path):
+    with pytest.raises(UsageError, match="not a run directory"):
+        load_run(tmp_path)
+    good = read_json(finished[0] / "config.json")
+    bad = [
+        "{",
+        "[]",
+        json.dumps({**good, "schema": 99}),
+        json.dumps({**good, "settings": {**good["settings"], "latent_dim": 0}}),
+        json.dumps({**good, "settings": {"latent_dim": 2}}),
+        json.dumps({**good, "settings": None}),
+    ]
+    for content in bad:
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(UsageError, match=r"config\.json") as error:
+            load_run(tmp_path)
+        assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_damaged_checkpoint_is_refused_in_two_lines(digits, tmp_path):
+    train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=1))
+    for file in (tmp_path / "checkpoints").rglob("*"):
+        if file.is_file() and file.stat().st_size > 500:
+            file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UsageError) as error:
+        load_run(tmp_path)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_nan_keeps_the_last_good_checkpoint(digits, tmp_path, monkeypatch):
+    import vae_jax.training as training
+
+    check = training._check_finite
+
+    def fail_in_the_third_epoch(metrics, first_step):
+        if first_step == 2 * 11:
+            metrics = metrics._replace(kl=np.full_like(metrics.kl, np.nan))
+        check(metrics, first_step)
+
+    monkeypatch.setattr(training, "_check_finite", fail_in_the_third_epoch)
+    with pytest.raises(RunError, match="kl is not finite at step 23"):
+        train(tmp_path, digits)
+    assert load_run(tmp_path, "latest").step == 22
+
+
+def test_a_directory_that_cannot_be_written_is_a_run_error(digits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Can't write"):
+        train(tmp_path / "file" / "run", digits)
+
+
+def test_fresh_path_never_exists(tmp_path):
+    first = fresh_path(SETTINGS, "digits", tmp_path)
+    first.mkdir()
+    second = fresh_path(SETTINGS, "digits", tmp_path)
+    assert (first.name, second.name) == ("digits-vae-z2", "digits-vae-z2-2")

@@ -1,0 +1,238 @@
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from vae_jax.config import Settings
+from vae_jax.data import Split
+from vae_jax.errors import RunError, UsageError
+from vae_jax.models import build_model
+from vae_jax.training import (
+    Keys,
+    fit,
+    init_state,
+    make_epoch,
+    make_optimizer,
+    should_stop,
+    steps_per_epoch,
+    train_step,
+)
+
+RNG = np.random.default_rng(0)
+IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
+TRAIN, VALIDATION = Split(IMAGES[:42], None), Split(IMAGES[42:], None)
+SETTINGS = Settings(hidden_sizes=(9,), epochs=3, batch_size=8, learning_rate=0.01)
+
+
+def run(settings=SETTINGS, **arguments):
+    model = build_model(settings, (6, 5, 1))
+    return fit(model, TRAIN, VALIDATION, settings, **arguments)
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@contextlib.contextmanager
+def counting_compilations():
+    """Counts of XLA compilations so far, by JAX's own event."""
+    events = []
+
+    def listen(event, *_, **__):
+        events.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield events
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+@pytest.fixture(scope="module")
+def straight():
+    return run()
+
+
+def test_rows_add_up_and_count_every_image(straight):
+    assert [row["epoch"] for row in straight.history] == [1, 2, 3]
+    assert [row["step"] for row in straight.history] == [6, 12, 18]
+    for row in straight.history:
+        for part in (row["train"], row["validation"]):
+            assert abs(part["loss"] - (part["reconstruction"] + row["beta"] * part["kl"])) <= 1e-3
+
+
+def test_the_loss_falls(straight):
+    assert straight.history[-1]["train"]["loss"] < straight.history[0]["train"]["loss"]
+
+
+def test_same_seed_same_parameters_other_seed_others(straight):
+    same(straight.params, run().params)
+    other = run(dataclasses.replace(SETTINGS, seed=1)).params
+    assert not np.array_equal(jax.tree.leaves(other)[0], jax.tree.leaves(straight.params)[0])
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_going_on_equals_a_straight_run(ema_decay):
+    settings = dataclasses.replace(SETTINGS, ema_decay=ema_decay)
+    states = {}
+
+    def keep(state, row):
+        states[row["epoch"]] = jax.tree.map(jnp.copy, state)
+
+    whole = run(settings, on_epoch=keep)
+    resumed = run(settings, state=states[1], history=whole.history[:1])
+    same(whole.state, resumed.state)
+    timeless = [{k: v for k, v in row.items() if "second" not in k} for row in whole.history]
+    assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in resumed.history]
+
+
+def test_each_function_is_compiled_once():
+    with counting_compilations() as events:
+        after = []
+        run(dataclasses.replace(SETTINGS, epochs=4, hidden_sizes=(10,)), on_epoch=lambda *_: after.append(len(events)))
+    assert after[0] > 0
+    assert after[1:] == [after[0]] * 3
+
+
+def test_overfits_eight_images():
+    settings = Settings(model="ae", hidden_sizes=(64,), latent_dim=8, epochs=300, batch_size=8, likelihood="squared_error")
+    model = build_model(settings, (6, 5, 1))
+    result = fit(model, Split(IMAGES[:8], None), VALIDATION, settings)
+    spread = ((IMAGES[:8] / 255 - IMAGES[:8].mean(0) / 255) ** 2).sum((1, 2, 3)).mean()
+    assert result.history[-1]["train"]["loss"] < 0.02 * spread
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order_each():
+    settings = dataclasses.replace(SETTINGS, batch_size=8)
+    seen = []
+
+    class Recorder:
+        def init(self, key):
+            return {"w": jnp.zeros(())}
+
+        def loss_terms(self, params, x, keys, weight, free_bits, weights):
+            jax.debug.callback(lambda x, w: seen.append((np.asarray(x), np.asarray(w))), x[:, 0, 0, 0], weights)
+            zeros = jnp.zeros(len(x)) * params["w"]
+            return zeros, zeros, zeros
+
+    images = np.arange(21, dtype=np.uint8).reshape(21, 1, 1, 1)
+    optimizer = make_optimizer(settings, 21)
+    epoch = make_epoch(Recorder(), optimizer, settings, 21)
+    state = init_state(Recorder(), optimizer, settings)
+    for number in (0, 1):
+        state, metrics = epoch(state, images, Keys.from_seed(0), jnp.int32(number))
+        np.testing.assert_array_equal(metrics.images, [8, 8, 5])
+    jax.effects_barrier()
+    orders = [
+        np.concatenate([np.rint(x[w > 0] * 255) for x, w in part]) for part in (seen[:3], seen[3:])
+    ]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(21))
+    assert not np.array_equal(*orders)
+
+
+def test_padding_changes_nothing():
+    settings = dataclasses.replace(SETTINGS, free_bits=0.1)
+    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
+    state, key = init_state(model, optimizer, settings), jax.random.key(1)
+    step = lambda n, weights: train_step(  # noqa: E731
+        model, optimizer, settings, state, jnp.asarray(IMAGES[:n]), jnp.arange(n), jnp.float32(weights), key
+    )
+    padded, metrics = step(5, [1, 1, 1, 0, 0])
+    plain, expected = step(3, [1, 1, 1])
+    for a, b in zip(jax.tree.leaves((padded, metrics)), jax.tree.leaves((plain, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+
+
+def test_optimizer_is_adam_with_warm_up_and_cosine():
+    settings = Settings(epochs=10, batch_size=10, learning_rate=0.1, warmup_fraction=0.2, gradient_clip=0.0)
+    optimizer = make_optimizer(settings, 100)
+    gradients = np.random.default_rng(0).normal(size=(60, 3))
+    params = jnp.zeros(3)
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    total = np.zeros(3)
+    for gradient in gradients:
+        step, state = update(jnp.float32(gradient), state, params)
+        total += np.asarray(step)
+    steps = np.arange(60)
+    rising = 0.001 + 0.099 * steps / 20
+    falling = 0.001 + 0.099 * 0.5 * (1 + np.cos(np.pi * (steps - 20) / 80))
+    rates = np.where(steps < 20, rising, falling)
+    np.testing.assert_allclose(total, oracles.adam(gradients, rates), rtol=2e-3)
+
+
+def test_gradient_clipping_bounds_the_global_norm():
+    settings = Settings(epochs=1, gradient_clip=0.5)
+    clipped = make_optimizer(settings, 10_000)
+    plain = make_optimizer(dataclasses.replace(settings, gradient_clip=0.0), 10_000)
+    gradient = jnp.float32([30.0, 40.0])
+    first = clipped.init(gradient)
+    _, after = clipped.update(gradient, first, gradient)
+    _, expected = plain.update(gradient * 0.01, plain.init(gradient), gradient)
+    np.testing.assert_allclose(jax.tree.leaves(after)[1], jax.tree.leaves(expected)[1], rtol=1e-5)
+
+
+def test_moving_average_follows_its_formula():
+    settings = dataclasses.replace(SETTINGS, ema_decay=0.95, epochs=1)
+    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
+    state, key = init_state(model, optimizer, settings), jax.random.key(1)
+    average = np.asarray(state.params["encoder"]["Dense_0"]["kernel"], np.float64)
+    step = jax.jit(lambda s: train_step(model, optimizer, settings, s, IMAGES[:8], jnp.arange(8), jnp.ones(8), key)[0])
+    for t in range(4):
+        state = step(state)
+        decay = min(0.95, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * np.asarray(state.params["encoder"]["Dense_0"]["kernel"])
+    np.testing.assert_allclose(state.best_params["encoder"]["Dense_0"]["kernel"], average, rtol=1e-5)
+
+
+def test_kl_warm_up_starts_without_kl_and_ends_at_beta():
+    settings = dataclasses.replace(SETTINGS, beta=2.0, kl_warmup_steps=4, batch_size=42, epochs=6)
+    for epoch, row in enumerate(run(settings).history):
+        train = row["train"]
+        weight = 2.0 * min(epoch / 4, 1)
+        assert train["objective"] == pytest.approx(train["reconstruction"] + weight * train["kl"], rel=1e-5)
+        assert train["loss"] == pytest.approx(train["reconstruction"] + 2.0 * train["kl"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        ([3.0, 2.0, 1.0], 1, False),
+        ([1.0, 2.0], 1, True),
+        ([1.0, 2.0, 0.5], 1, False),
+        ([1.0, 2.0, 3.0], 2, True),
+        ([1.0, 2.0], 2, False),
+        ([1.0, 2.0, 3.0], 0, False),
+        ([0.1, 3.0, 2.0, 1.0], 1, False),  # the first epoch lies in warm-up
+    ],
+)
+def test_early_stopping_counts_from_the_end_of_warm_up(losses, patience, expected):
+    history = [{"step": 10 * (i + 1), "validation": {"loss": loss}} for i, loss in enumerate(losses)]
+    assert should_stop(history, patience, warmup=15 if len(losses) == 4 else 0) == expected
+
+
+def test_early_stopping_ends_a_run():
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, patience=2, epochs=50, warmup_fraction=0.0)
+    assert len(run(settings).history) < 50
+
+
+def test_a_loss_that_is_not_finite_stops_with_term_and_step():
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e30, gradient_clip=0.0)
+    with pytest.raises(RunError, match=r"(reconstruction|kl|objective|gradient_norm) is not finite at step \d+") as error:
+        run(settings)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    with pytest.raises(UsageError, match="--batch-size"):
+        run(dataclasses.replace(SETTINGS, batch_size=43))
+
+
+def test_steps_per_epoch_rounds_up():
+    assert [steps_per_epoch(n, 8) for n in (8, 9, 16)] == [1, 2, 2]

@@ -1,0 +1,149 @@
+"""The settings of a run and their domains, without importing JAX: the one place for names and defaults."""
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vae_jax.errors import UsageError
+
+DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "conv": (32, 64)}
+
+
+def setting(default: Any, allowed: str, valid: Callable[[Any], bool]) -> Any:
+    """A dataclass field with its domain: `allowed` in words for the error, `valid` as the test."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "valid": valid})
+
+
+def at_least(minimum: int, default: int, note: str = "") -> Any:
+    """An integer field of at least `minimum`."""
+    return setting(default, f"an integer of at least {minimum}{note}", lambda v: v >= minimum)
+
+
+def non_negative(default: float, note: str = "") -> Any:
+    """A finite float field of at least 0."""
+    return setting(default, f"a finite number of at least 0{note}", lambda v: 0 <= v < math.inf)
+
+
+def positive(default: float) -> Any:
+    """A finite float field above 0."""
+    return setting(default, "a finite number above 0", lambda v: 0 < v < math.inf)
+
+
+def fraction(default: float, note: str = "") -> Any:
+    """A float field in [0, 1)."""
+    return setting(default, f"a number in [0, 1){note}", lambda v: 0 <= v < 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides a trained model, one field a flag; the docstring of a field is its help."""
+
+    model: Literal["vae", "ae"] = "vae"
+    """Variational autoencoder, or the classic autoencoder with the same networks."""
+    arch: Literal["mlp", "conv"] = "mlp"
+    """Fully connected, or convolutional with stride 2."""
+    hidden_sizes: tuple[int, ...] | None = setting(
+        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
+    )
+    """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
+    Default: 512 256 128 for mlp, 32 64 for conv."""
+    dense_size: int = at_least(0, 16, " (0: none)")
+    """Units of the conv encoder's dense layer before the latent one."""
+    activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    """Nonlinearity between the layers."""
+    latent_dim: int = at_least(1, 2)
+    """Dimensions of the latent space."""
+    likelihood: Literal[
+        "bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"
+    ] = "bernoulli"
+    """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
+    sigma: float = positive(0.1)
+    """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
+    binarize: Literal["none", "threshold", "dynamic"] = "none"
+    """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
+    beta: float = non_negative(1.0)
+    """Weight of the KL term; 1 is the evidence lower bound."""
+    kl_warmup_steps: int = at_least(0, 0, " (0: off)")
+    """Steps over which the weight of the KL term rises linearly from 0 to beta."""
+    free_bits: float = non_negative(0.0, " (0: off)")
+    """Nats of KL that each latent dimension may use free of charge, on average over the batch."""
+    dataset: str | None = None
+    """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
+    file or a folder of images. Default: mnist, and digits where mnist can't be had."""
+    data_dir: Path | None = None
+    """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
+    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    """Passes over the training images. Default: 30, and 100 for fewer than 10,000 images."""
+    batch_size: int = at_least(1, 256)
+    """Images a step."""
+    learning_rate: float = positive(3e-3)
+    """Peak of Adam's learning rate, which falls to 1% of it along a cosine."""
+    warmup_fraction: float = fraction(0.05)
+    """Share of all steps in which the learning rate rises to its peak."""
+    gradient_clip: float = non_negative(10.0, " (0: off)")
+    """Largest global norm of the gradient."""
+    ema_decay: float = fraction(0.0, " (0: off)")
+    """Decay of a moving average of the parameters, evaluated and saved in their place."""
+    patience: int = at_least(0, 0, " (0: off)")
+    """Stop after so many epochs without a lower validation loss; never before warm-up ends."""
+    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    """Seed of the one root key: initial parameters, order of the images, noise."""
+
+
+def check_settings(settings: Any) -> None:
+    """Check every field of a settings dataclass against its type and its domain.
+
+    Raises:
+        UsageError: naming the flag, the value and what is allowed, for the first bad field.
+    """
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        hint = hints[field.name]
+        allowed = field.metadata.get("allowed") or _in_words(hint)
+        if not _has_type(value, hint) or not field.metadata.get("valid", lambda _: True)(value):
+            flag = "--" + field.name.replace("_", "-")
+            raise UsageError(f"{flag} must be {allowed}, got {value!r}.")
+    if not isinstance(settings, Settings):
+        return
+    if settings.arch == "conv" and settings.hidden_sizes == ():
+        raise UsageError("--hidden-sizes must name at least one layer for --arch conv, got none.")
+    if settings.likelihood == "squared_error" and settings.model != "ae":
+        raise UsageError(
+            "--likelihood squared_error needs --model ae, got --model vae.\n"
+            "Use --likelihood gaussian --sigma 0.70710678: the same loss up to a constant, and a bound."
+        )
+
+
+def hidden_sizes(settings: Settings) -> tuple[int, ...]:
+    """The encoder's hidden sizes: those given, or the architecture's own."""
+    return DEFAULT_HIDDEN_SIZES[settings.arch] if settings.hidden_sizes is None else settings.hidden_sizes
+
+
+def epochs(settings: Settings, images: int) -> int:
+    """The number of epochs: that given, or the default for so many training images."""
+    return settings.epochs or (30 if images >= 10_000 else 100)
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_has_type(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_has_type(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if hint is types.NoneType else isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return getattr(hint, "__name__", str(hint))

@@ -1,0 +1,240 @@
+"""Images in, checked: where a data set comes from, its three splits, and what the model sees of a pixel."""
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, Key, UInt8
+
+from vae_jax import catalogue, sources
+from vae_jax.errors import UsageError
+
+_FEWEST_IMAGES = 4  # two to train on, one to validate, one to test
+_REMEDY = (
+    f"To have it, put {', '.join(sources.IDX_FILES)} (.gz or not) into DIR and give --data-dir DIR or "
+    "set VAE_JAX_DATA_DIR=DIR."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and, where there are any, their labels."""
+
+    images: UInt8[np.ndarray, "n height width channels"]
+    labels: Int32[np.ndarray, " n"] | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits, and where they came from."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    source: str
+    sha256: str
+    """Of all arrays of all splits: their types, shapes and bytes."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+    """Load a data set, check it and split it.
+
+    Where the source has no test split, a fixed fifth of it is held out. For validation are the last tenth of
+    the training images, or the last 5,000 of at least 50,000.
+
+    Args:
+        name: mnist, fashion_mnist, kmnist, digits, a prepared TFDS data set, or the path of an .npz file or
+            of a folder of images. None is mnist, and digits with a warning where mnist can't be downloaded.
+        data_dir: where the IDX files of the MNIST family lie, itself or a subfolder of the data set's name;
+            by default the environment variable `VAE_JAX_DATA_DIR`.
+
+    Raises:
+        UsageError: there is no such data set, or it can't be trained on.
+        DownloadError: it is named, is not here and can't be downloaded.
+    """
+    if name is not None:
+        return _checked(*_find(name, data_dir))
+    try:
+        return _checked(*_find("mnist", data_dir))
+    except catalogue.DownloadError as error:
+        warnings.warn(
+            f"NOT MNIST: using scikit-learn's embedded 8x8 digits instead, because {error}", stacklevel=2
+        )
+    return _checked(*_find("digits", data_dir))
+
+
+def check_batch_size(train: Split, batch_size: int) -> None:
+    """Check that the training images fill a batch.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if len(train) < batch_size:
+        raise UsageError(f"--batch-size must be at most the {len(train)} training images, got {batch_size}.")
+
+
+def preprocess(
+    images: UInt8[Array, "batch height width channels"],
+    binarize: str = "none",
+    keys: Key[Array, " batch"] | None = None,
+) -> Float[Array, "batch height width channels"]:
+    """Pixels as float32 in [0, 1], or binarised to 0 and 1.
+
+    Args:
+        images: bytes.
+        binarize: "none"; "threshold" at one half; or "dynamic", which draws each pixel anew, 1 with its value
+            as the probability (Salakhutdinov & Murray 2008).
+        keys: for "dynamic", one key an example.
+    """
+    pixels = images.astype(jnp.float32) / 255
+    if binarize == "none":
+        return pixels
+    if binarize == "threshold":
+        return (pixels >= 0.5).astype(jnp.float32)
+    if binarize != "dynamic" or keys is None:
+        raise UsageError(
+            f"--binarize must be none, threshold, or dynamic with one key an example, got {binarize!r}."
+        )
+    return jax.vmap(jax.random.bernoulli)(keys, pixels).astype(jnp.float32)
+
+
+def _find(name: str, data_dir: str | Path | None) -> tuple[str, sources.Raw]:
+    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+        raise UsageError(f"--data-dir must be a folder that exists, got {str(data_dir)!r}.")
+    if name == "digits":
+        return name, sources.read_digits()
+    if name in sources.MNIST_FAMILY:
+        return name, _find_in_family(name, data_dir or os.environ.get("VAE_JAX_DATA_DIR"))
+    path = Path(name).expanduser()
+    if path.suffix == ".npz":
+        return path.stem, sources.read_npz(path)
+    if path.is_dir():
+        return path.resolve().name, sources.read_image_folder(path)
+    if "/" in name or os.sep in name:
+        raise UsageError(
+            f"--dataset must be an .npz file or a folder of images where it is a path, got {name!r}."
+        )
+    return name, catalogue.read_prepared(name)
+
+
+def _find_in_family(name: str, data_dir: str | Path | None) -> sources.Raw:
+    if data_dir is not None:
+        files = sources.find_idx_folder(name, Path(data_dir).expanduser())
+        if files:
+            return sources.read_idx_files(files)
+    cache = catalogue.data_dir() / "downloads" / "vae_jax" / name
+    # An incomplete cache is no error: the download replaces what is there.
+    if len(sources.idx_files(cache)) < len(sources.IDX_FILES):
+        if catalogue.is_prepared(name):
+            return catalogue.read_prepared(name)
+        try:
+            catalogue.download(catalogue.remote_files(name), cache)
+        except catalogue.DownloadError as error:
+            raise catalogue.DownloadError(f"{name} could not be downloaded: {error}.\n{_REMEDY}") from error
+    return sources.read_idx_files(sources.idx_files(cache))
+
+
+def _checked(name: str, raw: sources.Raw) -> Dataset:
+    images = _checked_images(raw.images, f"images of {raw.source}")
+    labels = _checked_labels(raw.labels, len(images), f"labels of {raw.source}")
+    if len(images) < _FEWEST_IMAGES:
+        raise UsageError(
+            f"{raw.source} must hold at least {_FEWEST_IMAGES} images to split, got {len(images)}. Add some."
+        )
+    if raw.test_images is None:
+        train, test = _hold_out_test(Split(images, labels))
+    else:
+        train = Split(images, labels)
+        test_images = _checked_images(raw.test_images, f"test_images of {raw.source}")
+        if test_images.shape[1:] != images.shape[1:]:
+            raise UsageError(
+                f"test_images of {raw.source} must have the shape {images.shape[1:]} of its training images, "
+                f"got {test_images.shape[1:]}."
+            )
+        test_labels = _checked_labels(raw.test_labels, len(test_images), f"test_labels of {raw.source}")
+        test = Split(test_images, test_labels)
+    train, validation = _cut(train, 5000 if len(train) >= 50_000 else max(1, len(train) // 10))
+    return Dataset(name, train, validation, test, raw.source, _sha256(train, validation, test))
+
+
+def _hold_out_test(split: Split) -> tuple[Split, Split]:
+    # Permuted first: own images often come sorted by class.
+    order = np.random.default_rng(0).permutation(len(split))
+    labels = None if split.labels is None else split.labels[order]
+    return _cut(Split(split.images[order], labels), max(1, len(split) // 5))
+
+
+def _cut(split: Split, last: int) -> tuple[Split, Split]:
+    images, labels = split.images, split.labels
+    if labels is None:
+        return Split(images[:-last], None), Split(images[-last:], None)
+    return Split(images[:-last], labels[:-last]), Split(images[-last:], labels[-last:])
+
+
+def _checked_images(images: np.ndarray, what: str) -> np.ndarray:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise UsageError(
+            f"{what} must be [n, height, width] or [n, height, width, 1 or 3], got {images.shape}.\n"
+            "Reshape them, with the channels last; no size may be 0."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "biuf":
+        raise UsageError(
+            f"{what} must be uint8, integers, floats or booleans, got {images.dtype}. Convert them."
+        )
+    low, high = images.min(), images.max()  # NaN where there is one
+    top = 255 if images.dtype.kind in "iu" else 1
+    if not (low >= 0 and high <= top):
+        raise UsageError(
+            f"{what} of type {images.dtype} must lie in [0, {top}], got values from {low} to {high}.\n"
+            "Scale them first, or give uint8; NaN and infinity are not allowed."
+        )
+    if top == 255:
+        return images.astype(np.uint8)
+    return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _checked_labels(labels: np.ndarray | None, number: int, what: str) -> np.ndarray | None:
+    if labels is None:
+        return None
+    if labels.shape != (number,) or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"{what} must be integers [{number}], one an image, got {labels.dtype} of shape {labels.shape}.\n"
+            "Number the classes from 0, or leave the labels out."
+        )
+    converted = labels.astype(np.int32)
+    if not np.array_equal(converted, labels):
+        raise UsageError(
+            f"{what} must fit into 32 bits, got up to {labels.max()}. Number the classes from 0."
+        )
+    return converted
+
+
+def _sha256(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        for array in (split.images, split.labels):
+            if array is None:
+                digest.update(b"none")
+            else:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""What a trained model is worth on held-out images: the same bound as in training, never beta, fixed keys.
+
+An example's noise depends on the key and its position only, not on the batch size.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+
+from vae_jax.data import preprocess
+from vae_jax.distributions import DiagonalGaussian
+from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.objectives import importance_weighted_bound
+
+BATCH_SIZE = 500
+
+
+def evaluate(
+    model: AnyModel,
+    params: Parameters,
+    images: np.ndarray,
+    key: Key[Array, ""],
+    *,
+    samples: int = 16,
+    binarize: str = "none",
+) -> dict[str, float]:
+    """Mean loss of a set of images: reconstruction + KL, the negative evidence lower bound of a VAE.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        images: uint8 [n, height, width, channels].
+        key: decides the latent samples (and dynamic binarisation).
+        samples: latent samples an image; an autoencoder needs one.
+        binarize: none, threshold or dynamic.
+
+    Returns:
+        Means over the images: "loss", "reconstruction", "kl"; in nats, for squared error in squared intensity.
+    """
+    samples = samples if isinstance(model, VariationalAutoencoder) else 1
+    reconstruction, kl, _ = _in_batches(_bound, model, params, images, key, samples, binarize)
+    means = {"reconstruction": float(np.mean(reconstruction)), "kl": float(np.mean(kl))}
+    return {"loss": means["reconstruction"] + means["kl"], **means}
+
+
+def importance_weighted_nll(
+    model: VariationalAutoencoder,
+    params: Parameters,
+    images: np.ndarray,
+    key: Key[Array, ""],
+    *,
+    samples: int = 5000,
+    binarize: str = "none",
+) -> float:
+    """Mean upper bound of -log p(x) in nats from `samples` importance samples an image (Burda et al. 2015)."""
+    return -float(np.mean(_in_batches(_bound, model, params, images, key, samples, binarize)[2]))
+
+
+def encode_images(
+    model: AnyModel,
+    params: Parameters,
+    images: np.ndarray,
+    key: Key[Array, ""],
+    *,
+    binarize: str = "none",
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Posterior means and log variances of images, float32 [n, latent] each; codes and None for an autoencoder."""
+    mean, logvar = _in_batches(_encode, model, params, images, key, 1, binarize)
+    return mean, logvar if isinstance(model, VariationalAutoencoder) else None
+
+
+def active_units(means: Float[np.ndarray, "n latent"], threshold: float = 0.01) -> Bool[np.ndarray, " latent"]:
+    """Which dimensions have a posterior mean whose variance over the data exceeds 0.01 (Burda et al. 2015)."""
+    return np.var(means.astype(np.float64), axis=0) > threshold
+
+
+def _bound(
+    model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int
+) -> tuple[Array, Array, Array]:
+    # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
+    if not isinstance(model, VariationalAutoencoder):
+        terms = model.loss_terms(params, x)
+        return terms.reconstruction, terms.kl, -terms.reconstruction
+    posterior = model.encode(params, x)
+    zeros = jnp.zeros_like(posterior.mean)
+    prior = DiagonalGaussian(zeros, zeros)
+
+    def one_sample(index: Array) -> tuple[Array, Array]:
+        z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, index))
+        loss = model.likelihood.reconstruction_loss(model.decode(params, z), x)
+        return loss, prior.log_prob(z) - posterior.log_prob(z) - loss
+
+    losses, log_weights = jax.lax.map(one_sample, jnp.arange(samples))
+    return jnp.mean(losses, axis=0), posterior.kl(), importance_weighted_bound(log_weights)
+
+
+def _encode(model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int) -> tuple[Array, Array]:
+    posterior = model.encode(params, x)
+    if isinstance(posterior, DiagonalGaussian):
+        return posterior.mean, posterior.logvar
+    return posterior, jnp.zeros_like(posterior)
+
+
+def _in_batches(
+    function: Any,
+    model: AnyModel,
+    params: Parameters,
+    images: np.ndarray,
+    key: Array,
+    samples: int,
+    binarize: str,
+) -> tuple[np.ndarray, ...]:
+    # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host.
+    number = len(images)
+    size = min(BATCH_SIZE, number)
+    indices = np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
+    results = _scan_batches(function, model, samples, binarize, params, images, jnp.asarray(indices), key)
+    return tuple(np.asarray(r).reshape(-1, *r.shape[2:])[:number] for r in results)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _scan_batches(
+    function: Any,
+    model: AnyModel,
+    samples: int,
+    binarize: str,
+    params: Parameters,
+    images: Array,
+    indices: Array,
+    key: Array,
+) -> Any:
+    def body(_: None, batch: Array) -> tuple[None, Any]:
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(batch)
+        x = preprocess(images[batch], binarize, keys[:, 0])
+        return None, function(model, params, x, keys[:, 1], samples)
+
+    return jax.lax.scan(body, None, indices)[1]

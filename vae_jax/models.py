@@ -1,0 +1,166 @@
+"""The two models, as pure functions of (parameters, data, key)."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vae_jax.config import Settings, check_settings, hidden_sizes
+from vae_jax.distributions import DiagonalGaussian, Likelihood, make_likelihood
+from vae_jax.networks import make_networks
+from vae_jax.objectives import Terms, free_bits_kl
+
+Parameters = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _EncoderDecoder:
+    """What both models share: two networks, a likelihood, the shape of an image."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    likelihood: Likelihood
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+
+    def init(self, key: Key[Array, ""]) -> Parameters:
+        """Draw initial parameters {"encoder": ..., "decoder": ...}."""
+        encoder_key, decoder_key = jax.random.split(key)
+        images = jnp.zeros((1, *self.image_shape))
+        return {
+            "encoder": self.encoder.init(encoder_key, images)["params"],
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"],
+        }
+
+    def features(
+        self, params: Parameters, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
+        """The encoder's raw output."""
+        return self.encoder.apply({"params": params["encoder"]}, x)
+
+    def decode(
+        self, params: Parameters, z: Float[Array, "batch latent"]
+    ) -> Float[Array, "batch height width parameters"]:
+        """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
+        return self.decoder.apply({"params": params["decoder"]}, z)
+
+    def decode_mean(
+        self, params: Parameters, z: Float[Array, "batch latent"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Expected images for latents."""
+        return self.likelihood.mean(self.decode(params, z))
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalAutoencoder(_EncoderDecoder):
+    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014): prior N(0, I), posterior diagonal Gaussian."""
+
+    name: ClassVar[str] = "VAE"
+
+    def encode(
+        self, params: Parameters, x: Float[Array, "batch height width channels"]
+    ) -> DiagonalGaussian:
+        """Approximate posterior q(z | x) of images with pixels in [0, 1]."""
+        return DiagonalGaussian.from_features(self.features(params, x))
+
+    def latents(
+        self, params: Parameters, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch latent"]:
+        """Posterior means."""
+        return self.encode(params, x).mean
+
+    def generate(
+        self, params: Parameters, key: Key[Array, ""], number: int
+    ) -> Float[Array, "number height width channels"]:
+        """Expected images of latents drawn from the prior N(0, I)."""
+        return self.decode_mean(params, jax.random.normal(key, (number, self.latent_dim)))
+
+    def loss_terms(
+        self,
+        params: Parameters,
+        x: Float[Array, "batch height width channels"],
+        keys: Key[Array, " batch"],
+        kl_weight: Float[Array, ""] | float = 1.0,
+        free_bits: float = 0.0,
+        weights: Float[Array, " batch"] | None = None,
+    ) -> Terms:
+        """Reconstruction + kl_weight * KL with one latent sample an example, drawn by its own key."""
+        posterior = self.encode(params, x)
+        z = posterior.sample(keys)
+        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), x)
+        weights = jnp.ones_like(reconstruction) if weights is None else weights
+        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights)
+        return Terms(reconstruction + kl_weight * penalty, reconstruction, posterior.kl())
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder(_EncoderDecoder):
+    """The classic autoencoder: a code instead of a posterior, no KL term, no prior."""
+
+    name: ClassVar[str] = "AE"
+
+    def encode(
+        self, params: Parameters, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch latent"]:
+        """Codes of images with pixels in [0, 1]."""
+        return self.features(params, x)
+
+    def latents(
+        self, params: Parameters, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch latent"]:
+        """The codes."""
+        return self.features(params, x)
+
+    def generate(
+        self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array, "codes latent"]
+    ) -> Float[Array, "number height width channels"]:
+        """Expected images of latents drawn from the Gaussian fitted to `codes`: an autoencoder has no prior."""
+        centred = codes - jnp.mean(codes, axis=0, keepdims=True)
+        # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
+        noise = jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
+        return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred)
+
+    def loss_terms(
+        self,
+        params: Parameters,
+        x: Float[Array, "batch height width channels"],
+        keys: Key[Array, " batch"] | None = None,
+        kl_weight: Float[Array, ""] | float = 0.0,
+        free_bits: float = 0.0,
+        weights: Float[Array, " batch"] | None = None,
+    ) -> Terms:
+        """Reconstruction loss; what concerns the KL term is ignored."""
+        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, self.encode(params, x)), x)
+        return Terms(reconstruction, reconstruction, jnp.zeros_like(reconstruction))
+
+
+AnyModel = VariationalAutoencoder | Autoencoder
+
+
+def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyModel:
+    """The model that the settings describe, for images (height, width, channels).
+
+    Raises:
+        UsageError: a setting outside its domain.
+    """
+    check_settings(settings)
+    likelihood = make_likelihood(settings.likelihood, settings.sigma)
+    kind = VariationalAutoencoder if settings.model == "vae" else Autoencoder
+    encoder, decoder = make_networks(
+        settings.arch,
+        image_shape,
+        hidden_sizes(settings),
+        settings.dense_size,
+        settings.activation,
+        features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
+        learned_sigma=likelihood.learned_sigma,
+    )
+    return kind(encoder, decoder, likelihood, image_shape, settings.latent_dim)
+
+
+def count_parameters(params: Parameters) -> int:
+    """Number of trained values."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,57 @@
+"""What training minimises and what evaluation reports: per-example values in nats, [batch].
+
+beta = 1 without free bits is the negative evidence lower bound (Kingma & Welling 2014, equation 3).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Terms(NamedTuple):
+    """The parts of a loss, one value an example."""
+
+    objective: Float[Array, " batch"]
+    """What the gradient is taken of: with warm-up and free bits, more than the two terms below say."""
+    reconstruction: Float[Array, " batch"]
+    kl: Float[Array, " batch"]
+    """The full KL divergence, without beta and without free bits; 0 for an autoencoder."""
+
+
+def kl_weight(step: Float[Array, ""], beta: float, warmup_steps: int) -> Float[Array, ""]:
+    """Weight of the KL term at a step: from 0 to beta in a straight line over the warm-up steps."""
+    if warmup_steps == 0:
+        return jnp.full_like(step, beta)
+    return beta * jnp.minimum(step / warmup_steps, 1.0)
+
+
+def free_bits_kl(
+    kl_per_dimension: Float[Array, "batch latent"], free_bits: float, weights: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """KL divergence in which a dimension costs at least `free_bits` nats (Kingma et al. 2016, equation 15).
+
+    Its weighted mean over the batch is the sum over dimensions of max(free_bits, batch mean of that dimension's
+    KL), and so is its gradient: a dimension below the threshold gives none.
+
+    Args:
+        kl_per_dimension: nats.
+        free_bits: nats a dimension; 0 gives the plain sum over dimensions.
+        weights: weight of each example in the batch mean, 0 for padding.
+    """
+    if free_bits == 0:
+        return jnp.sum(kl_per_dimension, axis=-1)
+    mean = jnp.sum(kl_per_dimension * weights[:, None], axis=0) / jnp.sum(weights)
+    free = (mean < free_bits)[None, :]
+    return jnp.sum(jnp.where(free, free_bits, kl_per_dimension), axis=-1)
+
+
+def importance_weighted_bound(
+    log_weights: Float[Array, "samples batch"],
+) -> Float[Array, " batch"]:
+    """Log of the mean importance weight p(x, z) / q(z | x): a lower bound of log p(x) in nats.
+
+    With one sample it is the evidence lower bound (Burda et al. 2015, equation 8).
+    """
+    return jax.nn.logsumexp(log_weights, axis=0) - jnp.log(float(log_weights.shape[0]))
