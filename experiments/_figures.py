@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vae_jax import plots
+from vae_jax import animation, plots
 from vae_jax.data import Split, preprocess
 from vae_jax.evaluation import encode_images
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
@@ -95,7 +95,8 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: 
     else:
         assert codes is not None, "the grid of an autoencoder needs codes"
         centre = np.median(codes.means, axis=0)
-        values = [np.linspace(*np.percentile(codes.means[:, dim], [1, 99]), size) for dim in dims]
+        low, high = np.percentile(codes.means[:, dims], [1, 99], axis=0)
+        values = list(np.linspace(low, high, size, axis=1))
         note = f"{size} steps a side from the 1st to the 99th percentile of the codes"
     mesh = np.meshgrid(*values)
     z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
@@ -122,7 +123,8 @@ def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, pa
         pca = PCA(2, svd_solver="covariance_eigh").fit(means)
         means, projection = pca.transform(means), pca.components_
         shares = pca.explained_variance_ratio_
-        axis_names = tuple(f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
+        first, second = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
+        axis_names = (first, second)
     ellipses = None
     if codes.logvars is not None and run.model.latent_dim > 1:
         chosen = _spread(labels, len(means))
@@ -153,11 +155,11 @@ def draw_run(run: Run, test: Split, validation: Split, loss: dict[str, float], g
     codes = Codes.of(run, test.images)
     reference = Codes.of(run, validation.images)
     what = "latent means" if codes.logvars is not None else "codes"
-    draw_means(
-        run, codes, test.labels, f"{title}\n{what} of {len(test):,} test images", folder / "latent_means.png"
-    )
+    draw_means(run, codes, test.labels, f"{title}\n{what} of {len(test):,} test images", folder / "latent_means.png")
     draw_grid(
-        decode_grid(run.model, run.params, reference, grid_size), f"{title}\ndecoded latent grid", folder / "latent_grid.png"
+        decode_grid(run.model, run.params, reference, grid_size),
+        f"{title}\ndecoded latent grid",
+        folder / "latent_grid.png",
     )
     pairs = _reconstruct(run, test.images[:20])
     plots.save(
@@ -208,7 +210,7 @@ class Progress:
     def recover(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """Take over the grids of an interrupted run from its GIF."""
         epochs = [row["epoch"] for row in rows if row["epoch"] % self._every == 0]
-        grids = plots.read_progress_grids(path) if path.exists() else []
+        grids = animation.read_progress_grids(path) if path.exists() else []
         self.grids |= dict(zip(epochs, grids, strict=False))
 
     def write(self, path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
@@ -217,4 +219,4 @@ class Progress:
         losses = {row["epoch"]: row["validation"]["loss"] for row in rows}
         shown = [epoch for epoch in sorted(self.grids) if epoch in losses]
         captions = [f"epoch {epoch}: validation loss {losses[epoch]:.2f}" for epoch in shown]
-        plots.write_progress_gif(path, [self.grids[epoch] for epoch in shown], captions, title)
+        animation.write_progress_gif(path, [self.grids[epoch] for epoch in shown], captions, title)

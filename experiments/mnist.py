@@ -31,20 +31,23 @@ class Config(TrainingConfig):
 def run(config: Config) -> "Run":
     """Train, evaluate, draw and print; gives back the finished run."""
     # Heavy imports wait until the flags are known to be good, so that --help is quick.
-    from vae_jax.data import check_batch_size, load
+    from vae_jax.data import check_batch_size, load_dataset
     from vae_jax.models import build_model
     from vae_jax.runs import check_available, fresh_path, train_run
 
     if config.run_dir and not config.resume:
         check_available(config.run_dir)
-    dataset = load(config.dataset, config.data_dir)
+    dataset = load_dataset(config.dataset, config.data_dir)
     check_batch_size(dataset.train, config.batch_size)
     # The data set that was really used is what the run directory records and --resume loads.
     config = dataclasses.replace(config, dataset=config.dataset or dataset.name)
     path = config.run_dir or fresh_path(config, dataset.name)
     model = build_model(config, dataset.image_shape)
     watch = _Watch(config, model, dataset, path)
-    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
+    print(
+        f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",
+        flush=True,
+    )
     train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
     return _finish(config, dataset, path, watch)
 
@@ -93,7 +96,7 @@ class _Watch:
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     from experiments._figures import draw_run, headline
     from vae_jax.evaluation import active_units, encode_images, evaluate, importance_weighted_nll
-    from vae_jax.models import count_parameters
+    from vae_jax.models import VariationalAutoencoder, count_parameters
     from vae_jax.runs import device_name, load_run, write_json
 
     watch.bar.close()
@@ -103,7 +106,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     means, logvars = encode_images(run.model, run.params, images, key, binarize=binarize)
     if logvars is not None:
         test["active_units"] = int(active_units(means).sum())
-    if logvars is not None and config.iwae_samples:
+    if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
         test["iwae_samples"] = config.iwae_samples
         test["iwae_nll"] = importance_weighted_nll(
             run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize

@@ -2,11 +2,28 @@
 
 import jaxtyping
 
-hook = jaxtyping.install_import_hook("vae_jax", "beartype.beartype")
+# Not config: its own checks meet the user's values, and are tested as they are.
+TYPED = (
+    "animation checkpoints convolutions data distributions evaluation models networks objectives plots runs training"
+)
+hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
-import vae_jax  # noqa: E402, F401  (first, so that the XLA guard is set before the backend starts)
+import vae_jax  # noqa: E402  (before JAX's backend starts, so that the XLA guard is set)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """No implicit promotion of types, but where optax runs: its Adam multiplies integers and floats."""
+    uses_optax = request.module.__name__ in ("test_training", "test_runs", "test_experiments")
+    with jax.numpy_dtype_promotion("standard" if uses_optax else "strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return vae_jax.load_dataset("digits")

@@ -28,7 +28,7 @@ def bernoulli_log_prob(x, logits):
 
 
 def continuous_bernoulli_log_normaliser(logits):
-    """log C with the density C p^x (1-p)^(1-x) integrating to 1 over [0, 1], by quadrature."""
+    """Log C with the density C p^x (1-p)^(1-x) integrating to 1 over [0, 1], by quadrature."""
     p = 1 / (1 + np.exp(-np.float64(logits)))
     integral, _ = integrate.quad(lambda x: p**x * (1 - p) ** (1 - x), 0, 1)
     return -np.log(integral)
@@ -42,7 +42,7 @@ def continuous_bernoulli_mean(logits):
 
 
 def linear_gaussian_log_evidence(x, weight, bias, sigma):
-    """log p(x) of x = weight z + bias + sigma noise with z ~ N(0, I): the exact marginal likelihood."""
+    """Log p(x) of x = weight z + bias + sigma noise with z ~ N(0, I): the exact marginal likelihood."""
     covariance = weight @ weight.T + sigma**2 * np.eye(len(bias))
     return stats.multivariate_normal(bias, covariance).logpdf(x)
 

@@ -34,7 +34,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 class Stall(http.server.BaseHTTPRequestHandler):
-    """Accepts and never answers, or only the first of the requests."""
+    """Accepts and never answers."""
 
     def handle(self):
         time.sleep(5)
@@ -95,13 +95,6 @@ def test_download_brings_all_files(tmp_path, capfd):
     assert "Dl Completed" in capfd.readouterr().err  # the progress bar
 
 
-def test_download_replaces_a_broken_file(tmp_path):
-    (tmp_path / "file-1.gz").write_text("broken")
-    with serving(Answer) as address:
-        catalogue.download(remote(address), tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == CONTENTS
-
-
 def test_fetch_in_process(tmp_path):
     with serving(Answer) as address:
         catalogue.fetch(remote(address), tmp_path)
@@ -119,13 +112,7 @@ def test_fetch_in_process(tmp_path):
     ],
 )
 def test_failed_download_leaves_nothing(tmp_path, handler, change, reason):
-    seconds = (
-        {"probe_seconds": 1.0}
-        if handler is Stall
-        else {"download_seconds": 2.0}
-        if handler is AnswerOnce
-        else {}
-    )
+    seconds = {"probe_seconds": 1.0} if handler is Stall else {"download_seconds": 2.0} if handler is AnswerOnce else {}
     folder = tmp_path / "mnist"
     started = time.monotonic()
     with serving(handler) as address, pytest.raises(DownloadError, match=reason) as error:
@@ -143,7 +130,8 @@ def test_refused_connection_names_the_host(tmp_path):
     assert not (tmp_path / "mnist").exists()
 
 
-def test_proxies_are_respected(monkeypatch, tmp_path):
+def test_proxies_are_respected_and_a_broken_file_is_replaced(monkeypatch, tmp_path):
+    (tmp_path / "file-1.gz").write_text("broken")
     with serving(Answer) as address:
         monkeypatch.setenv("http_proxy", address)
         catalogue.download(remote("http://does-not-exist.invalid/some"), tmp_path)
@@ -213,6 +201,14 @@ def test_read_prepared_without_tensorflow(tfds_folder):
     assert "tiny_images/1.0.0" in raw.source
 
 
+def test_damaged_record_is_named_with_the_remedy(tfds_folder):
+    TinyImages(data_dir=tfds_folder, file_format="array_record").download_and_prepare()
+    path = next(tfds_folder.rglob("*train.array_record*"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"tiny_images.* can't be read: .*\nDelete it and prepare tiny_images again"):
+        catalogue.read_prepared("tiny_images")
+
+
 def test_data_set_without_images(tfds_folder):
     TinyNumbers(data_dir=tfds_folder, file_format="array_record").download_and_prepare()
     with pytest.raises(UsageError, match=r"must have a feature image of shape .*, found number \(\)"):
@@ -226,6 +222,8 @@ def test_data_set_without_images(tfds_folder):
         ("no_such_data", ["'no_such_data'", "kmnist", "digits", "TFDS", ".npz", "folder"]),
         ("mnist:9.9.9", ["'mnist:9.9.9'", "folder"]),
         ("a b?", ["'a b?'"]),
+        ("a" * 300, ["aaa"]),
+        ("huggingface:mnist", ["'huggingface:mnist'"]),
     ],
 )
 def test_what_is_not_there_is_named_with_the_remedy(tfds_folder, name, parts):

@@ -11,7 +11,11 @@ def test_defaults_are_valid_and_resolve():
     assert hidden_sizes(Settings()) == (512, 256, 128)
     assert hidden_sizes(Settings(arch="conv")) == (32, 64)
     assert hidden_sizes(Settings(hidden_sizes=())) == ()
-    assert (epochs(Settings(), 55_000), epochs(Settings(), 1_300), epochs(Settings(epochs=3), 10)) == (30, 100, 3)
+    assert (epochs(Settings(), 55_000), epochs(Settings(), 1_300), epochs(Settings(epochs=3), 10)) == (
+        30,
+        100,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,9 +62,7 @@ def test_a_value_outside_its_domain_is_named_with_what_is_allowed(name, value):
     assert len(message.splitlines()) <= 2
 
 
-@pytest.mark.parametrize(
-    "changes", [{"likelihood": "squared_error"}, {"arch": "conv", "hidden_sizes": ()}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"likelihood": "squared_error"}, {"arch": "conv", "hidden_sizes": ()}], ids=str)
 def test_settings_that_contradict_each_other_are_refused_with_a_remedy(changes):
     with pytest.raises(UsageError) as error:
         check_settings(Settings(**changes))

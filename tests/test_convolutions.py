@@ -15,9 +15,7 @@ from vae_jax.convolutions import (
     plain_transposed_convolution,
 )
 
-shapes = st.tuples(
-    st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5]), st.sampled_from([1, 3, 4])
-)
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5]), st.sampled_from([1, 3, 4]))
 
 
 def same_value_and_gradient(ours, reference, x, kernel):

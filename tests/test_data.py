@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from test_sources import check_message, write_idx_files
+
 from vae_jax import catalogue, data, sources
 from vae_jax.errors import UsageError
 
@@ -27,7 +27,7 @@ def no_data_anywhere(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason=f"no MNIST in {REAL}: set VAE_JAX_DATA_DIR")
 def test_real_mnist():
-    mnist = data.load("mnist", REAL)
+    mnist = data.load_dataset("mnist", REAL)
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
     assert mnist.image_shape == (28, 28, 1)
     images = np.concatenate([mnist.train.images, mnist.validation.images])
@@ -38,17 +38,17 @@ def test_real_mnist():
 
 
 def test_digits_are_split_and_reproducible():
-    digits = data.load("digits")
+    digits = data.load_dataset("digits")
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1295, 143, 359)
     assert digits.image_shape == (8, 8, 1)
-    assert digits.sha256 == data.load("digits").sha256
+    assert digits.sha256 == data.load_dataset("digits").sha256
     for split in (digits.train, digits.validation, digits.test):
         assert set(split.labels) == set(range(10))
 
 
 def test_splits_hold_each_image_once(tmp_path):
     np.savez(tmp_path / "own.npz", images=NOISE, labels=np.arange(20))
-    own = data.load(str(tmp_path / "own.npz"))
+    own = data.load_dataset(str(tmp_path / "own.npz"))
     assert own.name == "own"
     assert own.source == str(tmp_path / "own.npz")
     assert (len(own.train), len(own.validation), len(own.test)) == (15, 1, 4)
@@ -61,7 +61,7 @@ def test_splits_hold_each_image_once(tmp_path):
 
 def test_own_test_split_is_kept_in_order(tmp_path):
     np.savez(tmp_path / "own.npz", images=NOISE, test_images=NOISE[:3], test_labels=np.arange(3))
-    own = data.load(str(tmp_path / "own.npz"))
+    own = data.load_dataset(str(tmp_path / "own.npz"))
     np.testing.assert_array_equal(own.train.images[..., 0], NOISE[:18])
     np.testing.assert_array_equal(own.validation.images[..., 0], NOISE[18:])
     np.testing.assert_array_equal(own.test.images[..., 0], NOISE[:3])
@@ -71,7 +71,7 @@ def test_own_test_split_is_kept_in_order(tmp_path):
 
 def test_fewest_images_give_three_splits(tmp_path):
     np.savez(tmp_path / "own.npz", images=NOISE[:4])
-    own = data.load(str(tmp_path / "own.npz"))
+    own = data.load_dataset(str(tmp_path / "own.npz"))
     assert (len(own.train), len(own.validation), len(own.test)) == (2, 1, 1)
 
 
@@ -88,7 +88,7 @@ def test_hash_depends_on_bytes_labels_and_shape(tmp_path):
     hashes = set()
     for variant in variants:
         np.savez(tmp_path / "own.npz", **variant)
-        hashes.add(data.load(str(tmp_path / "own.npz")).sha256)
+        hashes.add(data.load_dataset(str(tmp_path / "own.npz")).sha256)
     assert len(hashes) == len(variants)
 
 
@@ -105,7 +105,7 @@ def test_hash_depends_on_bytes_labels_and_shape(tmp_path):
 )
 def test_images_become_bytes(tmp_path, given, expected):
     np.savez(tmp_path / "own.npz", images=given, test_images=given)
-    test = data.load(str(tmp_path / "own.npz")).test.images
+    test = data.load_dataset(str(tmp_path / "own.npz")).test.images
     assert test.dtype == np.uint8
     np.testing.assert_array_equal(test[..., 0], expected)
     np.testing.assert_array_equal(test[..., -1], expected)
@@ -145,20 +145,18 @@ def at_start(array, value):
 def test_bad_arrays_are_named(tmp_path, arrays, parts):
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(UsageError) as error:
-        data.load(str(tmp_path / "own.npz"))
+        data.load_dataset(str(tmp_path / "own.npz"))
     check_message(error, tmp_path / "own.npz", *parts)
 
 
 @pytest.mark.parametrize("folder", ["mnist", "."])
 @pytest.mark.parametrize("by", ["argument", "environment", "cache"])
 def test_where_idx_files_are_found(monkeypatch, tmp_path, folder, by):
-    where = (
-        catalogue.data_dir() / "downloads" / "vae_jax" / "mnist" if by == "cache" else tmp_path / "d" / folder
-    )
+    where = catalogue.data_dir() / "downloads" / "vae_jax" / "mnist" if by == "cache" else tmp_path / "d" / folder
     write_idx_files(where)
     if by == "environment":
         monkeypatch.setenv("VAE_JAX_DATA_DIR", str(tmp_path / "d"))
-    mnist = data.load("mnist", tmp_path / "d" if by == "argument" else None)
+    mnist = data.load_dataset("mnist", tmp_path / "d" if by == "argument" else None)
     assert mnist.source == f"IDX files in {where}"
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (18, 2, 20)
     np.testing.assert_array_equal(mnist.train.labels, np.arange(18) % 10)  # not permuted
@@ -170,7 +168,7 @@ def test_broken_cached_file_is_an_error_with_the_remedy():
     path = cache / f"{sources.IDX_FILES[0]}.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UsageError) as error:
-        data.load("mnist")
+        data.load_dataset("mnist")
     check_message(error, path, "delete it and fetch it again")
 
 
@@ -179,34 +177,32 @@ def test_incomplete_cache_is_downloaded_anew(monkeypatch):
     write_idx_files(cache)
     (cache / f"{sources.IDX_FILES[0]}.gz").unlink()
     monkeypatch.setattr(catalogue, "download", lambda files, folder: write_idx_files(folder, count=30))
-    assert len(data.load("mnist").test) == 30
+    assert len(data.load_dataset("mnist").test) == 30
 
 
 def test_named_mnist_that_cannot_be_had_raises_the_remedy():
     with pytest.raises(catalogue.DownloadError) as error:
-        data.load("mnist")
+        data.load_dataset("mnist")
     check_message(error, "can't be reached", "--data-dir", "VAE_JAX_DATA_DIR", *sources.IDX_FILES)
 
 
 def test_without_a_name_digits_stand_in_with_a_warning():
-    with pytest.warns(
-        UserWarning, match=r"NOT MNIST.*digits instead.*can't be reached(.|\n)*--data-dir"
-    ) as seen:
-        assert data.load().name == "digits"
+    with pytest.warns(UserWarning, match=r"NOT MNIST.*digits instead.*can't be reached(.|\n)*--data-dir") as seen:
+        assert data.load_dataset().name == "digits"
     assert seen[0].message.args[0].count("\n") <= 1
 
 
 def test_without_a_name_mnist_goes_first(tmp_path):
     write_idx_files(tmp_path)
-    assert data.load(data_dir=tmp_path).name == "mnist"
+    assert data.load_dataset(data_dir=tmp_path).name == "mnist"
 
 
 def test_prepared_tfds_goes_before_the_download(monkeypatch):
     raw = sources.Raw("prepared", NOISE, test_images=NOISE)
     monkeypatch.setattr(catalogue, "is_prepared", lambda name: name == "kmnist")
     monkeypatch.setattr(catalogue, "read_prepared", lambda _: raw)
-    assert data.load("kmnist").source == "prepared"
-    assert data.load("cifar10").name == "cifar10"
+    assert data.load_dataset("kmnist").source == "prepared"
+    assert data.load_dataset("cifar10").name == "cifar10"
 
 
 def test_folder_of_images_has_its_name(tmp_path):
@@ -215,7 +211,7 @@ def test_folder_of_images_has_its_name(tmp_path):
     (tmp_path / "pets").mkdir()
     for index, image in enumerate(NOISE[:5]):
         Image.fromarray(image).save(tmp_path / "pets" / f"{index}.png")
-    pets = data.load(str(tmp_path / "pets"))
+    pets = data.load_dataset(str(tmp_path / "pets"))
     assert (pets.name, pets.image_shape, pets.train.labels) == ("pets", (4, 5, 1), None)
 
 
@@ -226,11 +222,14 @@ def test_folder_of_images_has_its_name(tmp_path):
         (("no/such/folder",), ["--dataset", "'no/such/folder'", ".npz", "folder of images"]),
         (("no_such.npz",), ["no_such.npz", "No such file"]),
         (("no_such_data",), ["--dataset", "'no_such_data'", "digits"]),
+        (("",), ["--dataset", "''", "digits"]),
+        (("~no_such_user/images",), ["--dataset", "'~no_such_user/images'"]),
+        (("a" * 300,), ["--dataset", "digits"]),
     ],
 )
 def test_what_is_not_there_is_named(arguments, parts):
     with pytest.raises(UsageError) as error:
-        data.load(*arguments)
+        data.load_dataset(*arguments)
     check_message(error, *parts)
 
 
@@ -255,9 +254,7 @@ def test_preprocess_scales_and_thresholds():
 
 def test_dynamic_binarisation_draws_the_pixel_as_a_probability():
     draws = 4000
-    images = jnp.broadcast_to(
-        jnp.array([0, 51, 127, 204, 255], jnp.uint8)[None, :, None, None], (draws, 5, 1, 1)
-    )
+    images = jnp.broadcast_to(jnp.array([0, 51, 127, 204, 255], jnp.uint8)[None, :, None, None], (draws, 5, 1, 1))
     keys = jax.random.split(jax.random.key(0), draws)
     binary = np.asarray(jax.jit(data.preprocess, static_argnums=1)(images, "dynamic", keys))[:, :, 0, 0]
     p = np.array([0, 51, 127, 204, 255]) / 255

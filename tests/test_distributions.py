@@ -123,7 +123,9 @@ def test_continuous_bernoulli_normaliser_and_mean_equal_quadrature(logit):
 
 
 @pytest.mark.parametrize(
-    "likelihood", [Bernoulli(), ContinuousBernoulli(), Gaussian(0.3), LearnedGaussian()], ids=lambda d: type(d).__name__
+    "likelihood",
+    [Bernoulli(), ContinuousBernoulli(), Gaussian(0.3), LearnedGaussian()],
+    ids=lambda d: type(d).__name__,
 )
 @pytest.mark.parametrize("parameter", [-2.0, -1e-4, 0.0, 0.8, 3.0])
 def test_sample_mean_equals_mean_within_five_standard_errors(likelihood, parameter):

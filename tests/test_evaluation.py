@@ -21,14 +21,14 @@ def model_and_params(**changes):
 
 @pytest.fixture(scope="module")
 def linear():
-    """A linear decoder with Gaussian pixels, whose evidence has a closed form; the encoder is near the posterior."""
+    """A linear decoder with Gaussian pixels, whose evidence has a closed form; the encoder is too wide."""
     model, params = model_and_params()
     weight = np.random.default_rng(1).normal(size=(2, 6)) * 0.3
     bias = np.full(6, 0.5)
     params["decoder"]["Dense_0"] = {"kernel": jnp.float32(weight), "bias": jnp.float32(bias)}
     mean, covariance = oracles.linear_gaussian_posterior(bias, weight.T, bias, 0.3)
     gain = covariance @ weight / 0.3**2
-    raw = 15 * np.arctanh(np.log(np.diag(covariance)) / 15)
+    raw = 15 * np.arctanh(np.log(2 * np.diag(covariance)) / 15)
     kernel = np.concatenate([gain.T, np.zeros((6, 2))], axis=1)
     params["encoder"]["Dense_0"] = {
         "kernel": jnp.float32(kernel),
@@ -42,9 +42,10 @@ def linear():
 def test_elbo_is_below_the_exact_evidence_and_the_importance_weighted_bound_reaches_it(linear):
     model, params, evidence = linear
     elbo = -evaluate(model, params, IMAGES, KEY, samples=200)["loss"]
-    bounds = [-importance_weighted_nll(model, params, IMAGES, KEY, samples=k) for k in (1, 5, 50, 2000)]
-    assert elbo < evidence
+    bounds = [-importance_weighted_nll(model, params, IMAGES, KEY, samples=k) for k in (1, 8, 2000)]
+    assert elbo < evidence - 0.1
     assert bounds == sorted(bounds)
+    assert bounds[0] == pytest.approx(elbo, abs=0.3)
     assert bounds[-1] == pytest.approx(evidence, abs=0.01)
 
 

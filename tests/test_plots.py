@@ -161,9 +161,7 @@ def test_a_point_has_the_colour_of_its_class():
     seen = {}
     for points in axes.collections:
         colours = np.broadcast_to(points.get_facecolors(), (len(points.get_offsets()), 4))
-        seen |= {
-            tuple(spot): colour[:3] for spot, colour in zip(points.get_offsets().data, colours, strict=True)
-        }
+        seen |= {tuple(spot): colour[:3] for spot, colour in zip(points.get_offsets().data, colours, strict=True)}
     assert len(seen) == len(means)
     for mean, label in zip(means, labels, strict=True):
         wanted = [int(plots.COLOURS[label % 10][i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -178,6 +176,32 @@ def test_written_class_names_do_not_overlap():
     overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert len(boxes) == 8
     assert not overlaps
+
+
+def test_written_class_names_of_a_collapsed_posterior_do_not_overlap():
+    means, labels = latents(400)
+    figure = draw(plots.latent_means, (np.zeros_like(means), labels))
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 10
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("classes", [20, 50])
+def test_the_legend_stands_inside_the_figure_and_below_the_title(classes):
+    figure = draw(plots.latent_means, latents(classes=classes), TITLE + "\na third line", ellipses=ellipses)
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure._suptitle.get_window_extent().y0
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_class_names_are_no_formulas_and_long_ones_are_cut(dim):
+    names = ["$a$_{", "a name as long as a sentence"]
+    figure = draw(plots.latent_means, latents(dim=dim, classes=2), class_names=names)
+    shown = [text for text in texts(figure) if text.get_text() in {"$a$_{", "a name as long …"}]
+    assert len(shown) == (2 if dim == 1 else 4)
+    assert not any(text.get_parse_math() for text in shown)
 
 
 def test_one_dimension_draws_one_row_for_each_class():
@@ -217,9 +241,7 @@ def test_colours_stay_apart_with_normal_and_colour_blind_sight():
             [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
         ]
     )
-    rgb = np.array(
-        [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in [*plots.COLOURS, "#FFFFFF"]]
-    )
+    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in [*plots.COLOURS, "#FFFFFF"]])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
     xyz = np.clip(linear @ sights.transpose(0, 2, 1), 0, 1) @ to_xyz.T / to_xyz.sum(1)
@@ -246,12 +268,8 @@ def drawn_pixels(axes):
 
 
 def test_the_grid_grows_upward_and_black_is_zero():
-    images = np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2, 1, 1, 1) * np.ones(
-        (1, 1, 4, 6, 1), np.float32
-    )
-    figure = draw(
-        plots.latent_grid, (images, np.array([-1.5, 1.5]), np.array([-1.0, -0.001, 1.0])), note="a note"
-    )
+    images = np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2, 1, 1, 1) * np.ones((1, 1, 4, 6, 1), np.float32)
+    figure = draw(plots.latent_grid, (images, np.array([-1.5, 1.5]), np.array([-1.0, -0.001, 1.0])), note="a note")
     (axes,) = figure.axes
     pixels = drawn_pixels(axes)
     assert pixels.shape == (12, 12, 3)
@@ -333,79 +351,3 @@ def test_curves_without_finite_values_are_drawn():
         row["validation"]["loss"] = float("nan")
     rows[3]["train"]["loss"] = float("inf")
     assert draw(plots.training_curves, (rows,)).axes
-
-
-def noise(n, h, w, c):
-    return list(RNG.integers(0, 256, (n, h, w, c), np.uint8))
-
-
-@pytest.mark.parametrize(
-    "grids",
-    [noise(4, 40, 60, 1), noise(3, 7, 401, 1), [np.full((9, 9, 1), 7, np.uint8)] * 5, noise(1, 30, 500, 1)],
-    ids=["noise", "wide", "identical", "one frame"],
-)
-def test_grey_grids_survive_the_gif_exactly(grids, tmp_path):
-    path = tmp_path / "progress.gif"
-    plots.write_progress_gif(path, grids, ["the same caption"] * len(grids), TITLE)
-    read = plots.read_progress_grids(path)
-    assert len(read) == len(grids)
-    for back, grid in zip(read, grids, strict=True):
-        factor = back.shape[1] // grid.shape[1]
-        assert back.shape[1] >= 400
-        np.testing.assert_array_equal(back, grid.repeat(factor, axis=0).repeat(factor, axis=1))
-    # An interrupted run goes on: what was read, and a new grid of the original size.
-    plots.write_progress_gif(path, [*read, grids[0]], [f"epoch {i}" for i in range(len(read) + 1)], TITLE)
-    again = plots.read_progress_grids(path)
-    np.testing.assert_array_equal(again, [*read, read[0]])
-    assert [entry.name for entry in tmp_path.iterdir()] == ["progress.gif"]
-
-
-def test_colour_grids_come_back_nearly(tmp_path):
-    ramp = np.linspace(0, 255, 400).astype(np.uint8)
-    grid = np.stack(np.broadcast_arrays(ramp[None], ramp[:20, None], np.uint8(90)), axis=-1)
-    plots.write_progress_gif(tmp_path / "a.gif", [grid, grid[:, ::-1]], ["a", "b"], TITLE)
-    first, second = plots.read_progress_grids(tmp_path / "a.gif")
-    assert np.abs(first.astype(int) - grid).mean() < 4
-    assert np.abs(second.astype(int) - grid[:, ::-1]).mean() < 4
-
-
-@pytest.mark.parametrize("frames", [1, 5, 100, 300])
-def test_the_gif_loops_and_lasts_at_most_eight_seconds(frames, tmp_path):
-    plots.write_progress_gif(tmp_path / "a.gif", noise(frames, 2, 400, 1), ["c"] * frames, TITLE)
-    with Image.open(tmp_path / "a.gif") as gif:
-        durations = []
-        for i in range(getattr(gif, "n_frames", 1)):
-            gif.seek(i)
-            durations.append(gif.info["duration"])
-        assert gif.info["loop"] == 0
-    assert len(durations) == frames
-    assert durations[-1] == 2000
-    assert sum(durations) <= 8000
-
-
-@pytest.mark.parametrize("title", ["short", TITLE, "word " * 60, "W" * 70 + "\n" + "two lines " * 12])
-def test_the_band_of_the_gif_holds_the_whole_text(title):
-    text = f"{title}\nepoch 3: validation loss 140.02"
-    size = plots._largest_font(text, 400)
-    wrapped, _ = plots._layout(text, 400, size)
-    assert "".join(wrapped.split()) == "".join(text.split())
-    band = plots._band(text, 400, size, 0.5)
-    assert band.shape == (plots.BAND, 400)
-    assert np.all(band[:-4, :7] == 255)
-    assert np.all(band[:-4, -7:] == 255)
-    assert np.all(band[-8:-4] == 255)
-    np.testing.assert_array_equal((band[-4:] < 255).sum(), 4 * 200)
-
-
-def test_a_gif_of_another_program_is_refused(tmp_path):
-    Image.new("L", (400, 100)).save(tmp_path / "other.gif")
-    with pytest.raises(ValueError, match="that write_progress_gif wrote"):
-        plots.read_progress_grids(tmp_path / "other.gif")
-
-
-def test_grids_of_other_sizes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="shape"):
-        plots.write_progress_gif(
-            tmp_path / "a.gif", [*noise(1, 4, 400, 1), *noise(1, 5, 400, 1)], ["a", "b"], "t"
-        )
-    assert not list(tmp_path.iterdir())

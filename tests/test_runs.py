@@ -5,7 +5,6 @@ import jax
 import numpy as np
 import pytest
 
-import vae_jax
 from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
@@ -14,11 +13,6 @@ from vae_jax.models import build_model
 from vae_jax.runs import check_available, fresh_path, load_run, read_json, read_metrics, train_run
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
-
-
-@pytest.fixture(scope="session")
-def digits():
-    return vae_jax.load_dataset("digits")
 
 
 def train(path, digits, settings=SETTINGS, **arguments):
@@ -41,9 +35,7 @@ def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digit
     assert run.dataset["sha256"] == digits.sha256
     assert run.summary is None
     assert run.model == build_model(SETTINGS, digits.image_shape)
-    again = evaluate(
-        run.model, run.params, digits.validation.images, run.evaluation_key, samples=1
-    )
+    again = evaluate(run.model, run.params, digits.validation.images, run.evaluation_key, samples=1)
     assert again["loss"] == pytest.approx(run.metrics[-1]["validation"]["loss"], abs=1e-4)
 
 
@@ -94,7 +86,10 @@ def test_latest_and_best_checkpoint_are_kept(digits, tmp_path):
             checkpoints.save(state, {"step": step, "validation": {"loss": loss}})
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.best_step, checkpoints.latest_step) == (20, 40)
-        assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [20, 40]
+        assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [
+            20,
+            40,
+        ]
     assert (load_run(tmp_path).step, load_run(tmp_path, "latest").step) == (20, 40)
     assert model == load_run(tmp_path).model
 
@@ -102,7 +97,7 @@ def test_latest_and_best_checkpoint_are_kept(digits, tmp_path):
 def test_a_directory_in_use_is_refused_and_left_alone(finished, digits, tmp_path):
     path, _ = finished
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
-    with pytest.raises(UsageError, match="unfinished run.*\n.*--resume"):
+    with pytest.raises(UsageError, match=r"unfinished run.*\n.*--resume"):
         train(path, digits)
     assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     (tmp_path / "notes.txt").write_text("mine")
@@ -117,7 +112,11 @@ def test_a_directory_in_use_is_refused_and_left_alone(finished, digits, tmp_path
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"latent_dim": 3}, "--latent-dim is 3"), ({"seed": 5}, "--seed is 5"), ({"batch_size": 64}, "--batch-size is 64")],
+    [
+        ({"latent_dim": 3}, "--latent-dim is 3"),
+        ({"seed": 5}, "--seed is 5"),
+        ({"batch_size": 64}, "--batch-size is 64"),
+    ],
     ids=str,
 )
 def test_resuming_under_other_settings_is_refused_by_name(finished, digits, changes, message):

@@ -1,7 +1,9 @@
 import gzip
+import io
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,13 @@ def save_single_array(path):
         np.save(file, np.zeros(3))
 
 
+def save_absurd_size(path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15, 1, 1)})
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images.npy", header.getvalue())
+
+
 def save_corrupt(path):
     np.savez(path, images=np.zeros((50, 8, 8)))
     content = bytearray(path.read_bytes())
@@ -129,6 +138,7 @@ def save_corrupt(path):
         (save_objects, "allow_pickle=False"),
         (save_single_array, "a single array"),
         (save_corrupt, "Bad CRC-32"),
+        (save_absurd_size, "Unable to allocate"),
         (lambda path: np.savez(path, x=np.zeros(3), y=np.zeros(3)), "must hold images, found the keys: x, y"),
         (lambda path: np.savez(path), "found the keys: none"),
         (lambda path: np.savez(path, images=[0], test_labels=[0]), "must hold test_images"),
@@ -223,7 +233,5 @@ def test_digits_span_the_bytes():
 def test_reading_needs_no_jax_and_no_tfds():
     code = "import sys, vae_jax.catalogue; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
     root = Path(__file__).parents[1]
-    output = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "set()"

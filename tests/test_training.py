@@ -10,7 +10,7 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.data import Split
 from vae_jax.errors import RunError, UsageError
-from vae_jax.models import build_model
+from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
     Keys,
     fit,
@@ -94,13 +94,18 @@ def test_going_on_equals_a_straight_run(ema_decay):
 def test_each_function_is_compiled_once():
     with counting_compilations() as events:
         after = []
-        run(dataclasses.replace(SETTINGS, epochs=4, hidden_sizes=(10,)), on_epoch=lambda *_: after.append(len(events)))
+        run(
+            dataclasses.replace(SETTINGS, epochs=4, hidden_sizes=(10,)),
+            on_epoch=lambda *_: after.append(len(events)),
+        )
     assert after[0] > 0
     assert after[1:] == [after[0]] * 3
 
 
 def test_overfits_eight_images():
-    settings = Settings(model="ae", hidden_sizes=(64,), latent_dim=8, epochs=300, batch_size=8, likelihood="squared_error")
+    settings = Settings(
+        model="ae", hidden_sizes=(64,), latent_dim=8, epochs=300, batch_size=8, likelihood="squared_error"
+    )
     model = build_model(settings, (6, 5, 1))
     result = fit(model, Split(IMAGES[:8], None), VALIDATION, settings)
     spread = ((IMAGES[:8] / 255 - IMAGES[:8].mean(0) / 255) ** 2).sum((1, 2, 3)).mean()
@@ -108,29 +113,24 @@ def test_overfits_eight_images():
 
 
 def test_every_image_is_seen_once_an_epoch_in_another_order_each():
-    settings = dataclasses.replace(SETTINGS, batch_size=8)
+    settings = dataclasses.replace(SETTINGS, model="ae")
     seen = []
 
-    class Recorder:
-        def init(self, key):
-            return {"w": jnp.zeros(())}
-
-        def loss_terms(self, params, x, keys, weight, free_bits, weights):
+    class Recorder(Autoencoder):
+        def loss_terms(self, params, x, keys, kl_weight, free_bits, weights):
             jax.debug.callback(lambda x, w: seen.append((np.asarray(x), np.asarray(w))), x[:, 0, 0, 0], weights)
-            zeros = jnp.zeros(len(x)) * params["w"]
-            return zeros, zeros, zeros
+            return super().loss_terms(params, x)
 
-    images = np.arange(21, dtype=np.uint8).reshape(21, 1, 1, 1)
+    model = Recorder(**vars(build_model(settings, (1, 1, 1))))
+    images = jnp.arange(21, dtype=jnp.uint8).reshape(21, 1, 1, 1)
     optimizer = make_optimizer(settings, 21)
-    epoch = make_epoch(Recorder(), optimizer, settings, 21)
-    state = init_state(Recorder(), optimizer, settings)
+    epoch = make_epoch(model, optimizer, settings, 21)
+    state = init_state(model, optimizer, settings)
     for number in (0, 1):
         state, metrics = epoch(state, images, Keys.from_seed(0), jnp.int32(number))
         np.testing.assert_array_equal(metrics.images, [8, 8, 5])
     jax.effects_barrier()
-    orders = [
-        np.concatenate([np.rint(x[w > 0] * 255) for x, w in part]) for part in (seen[:3], seen[3:])
-    ]
+    orders = [np.concatenate([np.rint(x[w > 0] * 255) for x, w in part]) for part in (seen[:3], seen[3:])]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(21))
     assert not np.array_equal(*orders)
@@ -140,9 +140,12 @@ def test_padding_changes_nothing():
     settings = dataclasses.replace(SETTINGS, free_bits=0.1)
     model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
     state, key = init_state(model, optimizer, settings), jax.random.key(1)
-    step = lambda n, weights: train_step(  # noqa: E731
-        model, optimizer, settings, state, jnp.asarray(IMAGES[:n]), jnp.arange(n), jnp.float32(weights), key
-    )
+
+    def step(number, weights):
+        images, indices = jnp.asarray(IMAGES[:number]), jnp.arange(number)
+        run = jax.jit(lambda s, w: train_step(model, optimizer, settings, s, images, indices, w, key))
+        return run(state, jnp.float32(weights))
+
     padded, metrics = step(5, [1, 1, 1, 0, 0])
     plain, expected = step(3, [1, 1, 1])
     for a, b in zip(jax.tree.leaves((padded, metrics)), jax.tree.leaves((plain, expected)), strict=True):
@@ -183,7 +186,8 @@ def test_moving_average_follows_its_formula():
     model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
     state, key = init_state(model, optimizer, settings), jax.random.key(1)
     average = np.asarray(state.params["encoder"]["Dense_0"]["kernel"], np.float64)
-    step = jax.jit(lambda s: train_step(model, optimizer, settings, s, IMAGES[:8], jnp.arange(8), jnp.ones(8), key)[0])
+    images, indices = jnp.asarray(IMAGES[:8]), jnp.arange(8)
+    step = jax.jit(lambda s: train_step(model, optimizer, settings, s, images, indices, jnp.ones(8), key)[0])
     for t in range(4):
         state = step(state)
         decay = min(0.95, (1 + t) / (10 + t))
@@ -224,7 +228,9 @@ def test_early_stopping_ends_a_run():
 
 def test_a_loss_that_is_not_finite_stops_with_term_and_step():
     settings = dataclasses.replace(SETTINGS, learning_rate=1e30, gradient_clip=0.0)
-    with pytest.raises(RunError, match=r"(reconstruction|kl|objective|gradient_norm) is not finite at step \d+") as error:
+    with pytest.raises(
+        RunError, match=r"(reconstruction|kl|objective|gradient_norm) is not finite at step \d+"
+    ) as error:
         run(settings)
     assert len(str(error.value).splitlines()) <= 2
 

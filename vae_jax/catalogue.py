@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vae_jax.errors import RunError, UsageError
 from vae_jax.sources import Raw
 
-PROBE_SECONDS = 8.0
+PROBE_SECONDS = 7.0
 DOWNLOAD_SECONDS = 900.0
 _RETRIES = 2
 
@@ -57,7 +57,7 @@ def read_prepared(name: str) -> Raw:
     """
     try:
         builder = _import_tfds().builder(name, data_dir=data_dir())
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, ImportError) as error:
         raise UsageError(
             f"--dataset must be mnist, fashion_mnist, kmnist, digits, the name of a prepared TFDS data set,\n"
             f"or the path of an .npz file or of a folder of images, got {name!r}."
@@ -68,7 +68,7 @@ def read_prepared(name: str) -> Raw:
             'python -c "import tensorflow_datasets as tfds; '
             f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\""
         )
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     shape: tuple[int | None, ...] = features["image"].shape if "image" in features else ()
     if len(shape) != 3 or None in shape[:2] or shape[2] not in (1, 3):
         found = ", ".join(f"{key} {feature.shape}" for key, feature in features.items())
@@ -76,7 +76,7 @@ def read_prepared(name: str) -> Raw:
             f"TFDS's {name} must have a feature image of shape (height, width, 1 or 3), found {found}.\n"
             "Choose another, or write its images to an .npz file and give that to --dataset."
         )
-    label = features["label"] if "label" in features else None
+    label = features.get("label")
     labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     images, labels = _read_split(builder, "train", labelled)
     test = _read_split(builder, "test", labelled) if "test" in builder.info.splits else (None, None)
@@ -86,9 +86,7 @@ def read_prepared(name: str) -> Raw:
 def remote_files(name: str) -> list[RemoteFile]:
     """The files that TFDS downloads for a data set, with the sizes and checksums it expects."""
     url_infos = _import_tfds().builder_cls(name).url_infos
-    return [
-        RemoteFile(_last_part(url), url, int(info.size), info.checksum) for url, info in url_infos.items()
-    ]
+    return [RemoteFile(_last_part(url), url, int(info.size), info.checksum) for url, info in url_infos.items()]
 
 
 def download(
@@ -155,13 +153,19 @@ def _import_tfds() -> Any:
 
 
 def _read_split(builder: Any, split: str, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    examples = builder.as_data_source(split)
     images, labels = [], []
-    for index in tqdm(range(len(examples)), f"{builder.name} {split}", disable=None):
-        example = examples[index]
-        images.append(example["image"])
-        if labelled:
-            labels.append(example["label"])
+    try:
+        examples = builder.as_data_source(split)
+        for index in tqdm(range(len(examples)), f"{builder.name} {split}", disable=None):
+            example = examples[index]
+            images.append(example["image"])
+            if labelled:
+                labels.append(example["label"])
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{builder.data_dir} can't be read: {reason}\nDelete it and prepare {builder.name} again."
+        ) from error
     return np.stack(images), np.array(labels) if labelled else None
 
 

@@ -64,18 +64,14 @@ class Checkpoints:
 
     def _existing(self, step: int | None) -> int:
         if step is None:
-            raise UsageError(
-                f"{self._run} holds no finished checkpoint.\nTrain it again in another --run-dir."
-            )
+            raise UsageError(f"{self._run} holds no finished checkpoint.\nTrain it again in another --run-dir.")
         return step
 
     def save(self, state: TrainState, row: Row) -> None:
         """Save a state; the copy lets the next epoch reuse the state's memory while it is written."""
         state = jax.tree.map(jnp.copy, state)
         save = self._ocp.args.StandardSave
-        items = self._ocp.args.Composite(
-            params=save(state.best_params), training=save(_training_item(state))
-        )
+        items = self._ocp.args.Composite(params=save(state.best_params), training=save(_training_item(state)))
         self._manager.save(row["step"], args=items, metrics={"loss": row["validation"]["loss"]})
 
     def restore_params(self, step: int, shapes: Parameters) -> Parameters:
@@ -92,9 +88,7 @@ class Checkpoints:
 
     def _restore(self, step: int, **shapes: Any) -> Any:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        targets = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-        )
+        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
         arguments = {name: self._ocp.args.StandardRestore(target) for name, target in targets.items()}
         try:
             return self._manager.restore(step, args=self._ocp.args.Composite(**arguments))

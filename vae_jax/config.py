@@ -56,9 +56,9 @@ class Settings:
     """Nonlinearity between the layers."""
     latent_dim: int = at_least(1, 2)
     """Dimensions of the latent space."""
-    likelihood: Literal[
-        "bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"
-    ] = "bernoulli"
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"] = (
+        "bernoulli"
+    )
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
     sigma: float = positive(0.1)
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""

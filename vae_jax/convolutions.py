@@ -17,9 +17,7 @@ def plain_convolution(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], stride: int
 ) -> Float[Array, "batch out_height out_width outputs"]:
     """The convolution as XLA's own operation, padded so that the size is divided by the stride, rounded up."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS)
 
 
 def matmul_convolution(
@@ -53,9 +51,7 @@ def matmul_transposed_convolution(
     batch, height, width, inputs = x.shape
     outputs = kernel.shape[3]
     padded = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    patches = jnp.concatenate(
-        [padded[:, i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)], axis=-1
-    )
+    patches = jnp.concatenate([padded[:, i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)], axis=-1)
     # [tap, offset, phase]: tap 0 reads offset 0 into phase 0, tap 2 offset 1 into phase 0, tap 1 offset 1 into phase 1.
     place = jnp.zeros((3, 2, 2), kernel.dtype).at[(0, 2, 1), (0, 1, 1), (0, 0, 1)].set(1.0)
     blocks = jnp.einsum("aip,bjq,abco->ijcpqo", place, place, kernel)

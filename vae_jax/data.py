@@ -51,7 +51,7 @@ class Dataset:
         return height, width, channels
 
 
-def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+def load_dataset(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
     """Load a data set, check it and split it.
 
     Where the source has no test split, a fixed fifth of it is held out. For validation are the last tenth of
@@ -72,9 +72,7 @@ def load(name: str | None = None, data_dir: str | Path | None = None) -> Dataset
     try:
         return _checked(*_find("mnist", data_dir))
     except catalogue.DownloadError as error:
-        warnings.warn(
-            f"NOT MNIST: using scikit-learn's embedded 8x8 digits instead, because {error}", stacklevel=2
-        )
+        warnings.warn(f"NOT MNIST: using scikit-learn's embedded 8x8 digits instead, because {error}", stacklevel=2)
     return _checked(*_find("digits", data_dir))
 
 
@@ -107,28 +105,25 @@ def preprocess(
     if binarize == "threshold":
         return (pixels >= 0.5).astype(jnp.float32)
     if binarize != "dynamic" or keys is None:
-        raise UsageError(
-            f"--binarize must be none, threshold, or dynamic with one key an example, got {binarize!r}."
-        )
+        raise UsageError(f"--binarize must be none, threshold, or dynamic with one key an example, got {binarize!r}.")
     return jax.vmap(jax.random.bernoulli)(keys, pixels).astype(jnp.float32)
 
 
 def _find(name: str, data_dir: str | Path | None) -> tuple[str, sources.Raw]:
-    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
-        raise UsageError(f"--data-dir must be a folder that exists, got {str(data_dir)!r}.")
+    for what, folder in (("--data-dir", data_dir), ("VAE_JAX_DATA_DIR", os.environ.get("VAE_JAX_DATA_DIR"))):
+        if folder and not Path(folder).expanduser().is_dir():
+            raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
     if name == "digits":
         return name, sources.read_digits()
     if name in sources.MNIST_FAMILY:
         return name, _find_in_family(name, data_dir or os.environ.get("VAE_JAX_DATA_DIR"))
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix == ".npz":
         return path.stem, sources.read_npz(path)
-    if path.is_dir():
+    if name and os.path.isdir(path):
         return path.resolve().name, sources.read_image_folder(path)
     if "/" in name or os.sep in name:
-        raise UsageError(
-            f"--dataset must be an .npz file or a folder of images where it is a path, got {name!r}."
-        )
+        raise UsageError(f"--dataset must be an .npz file or a folder of images where it is a path, got {name!r}.")
     return name, catalogue.read_prepared(name)
 
 
@@ -197,9 +192,7 @@ def _checked_images(images: np.ndarray, what: str) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "biuf":
-        raise UsageError(
-            f"{what} must be uint8, integers, floats or booleans, got {images.dtype}. Convert them."
-        )
+        raise UsageError(f"{what} must be uint8, integers, floats or booleans, got {images.dtype}. Convert them.")
     low, high = images.min(), images.max()  # NaN where there is one
     top = 255 if images.dtype.kind in "iu" else 1
     if not (low >= 0 and high <= top):
@@ -222,9 +215,7 @@ def _checked_labels(labels: np.ndarray | None, number: int, what: str) -> np.nda
         )
     converted = labels.astype(np.int32)
     if not np.array_equal(converted, labels):
-        raise UsageError(
-            f"{what} must fit into 32 bits, got up to {labels.max()}. Number the classes from 0."
-        )
+        raise UsageError(f"{what} must fit into 32 bits, got up to {labels.max()}. Number the classes from 0.")
     return converted
 
 

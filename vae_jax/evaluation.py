@@ -78,9 +78,7 @@ def active_units(means: Float[np.ndarray, "n latent"], threshold: float = 0.01) 
     return np.var(means.astype(np.float64), axis=0) > threshold
 
 
-def _bound(
-    model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int
-) -> tuple[Array, Array, Array]:
+def _bound(model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int) -> tuple[Array, Array, Array]:
     # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
     if not isinstance(model, VariationalAutoencoder):
         terms = model.loss_terms(params, x)

@@ -60,9 +60,7 @@ class VariationalAutoencoder(_EncoderDecoder):
 
     name: ClassVar[str] = "VAE"
 
-    def encode(
-        self, params: Parameters, x: Float[Array, "batch height width channels"]
-    ) -> DiagonalGaussian:
+    def encode(self, params: Parameters, x: Float[Array, "batch height width channels"]) -> DiagonalGaussian:
         """Approximate posterior q(z | x) of images with pixels in [0, 1]."""
         return DiagonalGaussian.from_features(self.features(params, x))
 

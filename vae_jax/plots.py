@@ -1,15 +1,11 @@
 """Figures of trained models: NumPy arrays in, matplotlib figures out, without pyplot and its global state."""
 
-import contextlib
 import os
-import textwrap
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont, ImageSequence
+
+from vae_jax.files import replacing
 
 # Ten colours of the palettes of Okabe and Ito, Tol, Petroff and D3, chosen for the largest smallest distance:
 # any two are at least 24 apart in CIELAB, also as seen with protanopia, deuteranopia and tritanopia.
@@ -27,9 +24,8 @@ COLOURS = [
     *("#DDCC77", "#882255", "#94A4A2", "#000000", "#A96B59"),
 ]
 MARKERS = "o^sX"  # one for each ten classes
+LONGEST_NAME = 16  # letters of a class name; longer ones would leave the points no room
 MOST_NAMED = 20  # more classes than these are coloured, but neither written out nor in the legend
-BAND = 64  # height in pixels of the text above each frame of a GIF
-COMMENT = b"vae_jax training progress, channels: "
 
 
 def _figure(title: str, width: float, height: float) -> Figure:
@@ -63,11 +59,7 @@ def latent_means(
     """
     if means.shape[1] not in (1, 2):
         raise ValueError(f"means must have one or two columns, got {means.shape[1]}: project them first")
-    names, index = [""], np.zeros(len(means), int)
-    if labels is not None:
-        classes, index = np.unique(labels, return_inverse=True)
-        known = class_names or ()
-        names = [known[label] if 0 <= label < len(known) else str(label) for label in classes]
+    names, index = _classes(labels, class_names) if labels is not None else ([""], np.zeros(len(means), int))
     figure = _figure(title, 6.4, 5.4)
     axes = figure.add_subplot(xlabel=axis_names[0])
     if means.shape[1] == 1:
@@ -83,9 +75,25 @@ def latent_means(
         handles.append(_draw_ellipses(axes, *ellipses))
     if handles:
         heading = "class" if len(names) <= MOST_NAMED else f"class (first\n{MOST_NAMED} of {len(names)})"
-        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "labelspacing": 0.4}
-        axes.legend(handles=handles, title=heading if labels is not None else None, **place)
+        _draw_legend(axes, handles, None if labels is None else heading)
     return figure
+
+
+def _draw_legend(axes: Axes, handles: list[Line2D], heading: str | None) -> None:
+    # Twenty classes and the ellipses would be higher than the figure at the usual size.
+    size = (8, 0.3) if len(handles) > 12 else (10, 0.4)
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    legend = axes.legend(handles=handles, title=heading, fontsize=size[0], labelspacing=size[1], **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _classes(labels: np.ndarray, class_names: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
+    # The names of the classes that occur, and each image's place among them.
+    classes, index = np.unique(labels, return_inverse=True)
+    known = class_names or ()
+    names = [known[label] if 0 <= label < len(known) else str(label) for label in classes]
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names], index
 
 
 def _draw_points(axes: Axes, means: np.ndarray, index: np.ndarray) -> None:
@@ -111,7 +119,7 @@ def _class_handles(names: list[str]) -> list[Line2D]:
 def _write_names(axes: Axes, means: np.ndarray, index: np.ndarray, names: list[str]) -> None:
     # At the medians, pushed apart vertically where two would overlap. A letter is about 4 % of the axis high.
     spots = np.array([np.median(means[index == i], axis=0) for i in range(len(names))])
-    height = 0.05 * np.ptp(means, axis=0).max()
+    height = 0.05 * (np.ptp(means, axis=0).max() or 0.1)  # the axis is 0.1 long where all points coincide
     width = 0.5 * height * np.array([len(name) for name in names])
     rank = np.sign(np.subtract.outer(np.arange(len(names)), np.arange(len(names))))
     for _ in range(50):
@@ -121,7 +129,7 @@ def _write_names(axes: Axes, means: np.ndarray, index: np.ndarray, names: list[s
     style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "clip_on": True, "zorder": 10}
     outline = [withStroke(linewidth=3, foreground="white")]
     for spot, name in zip(spots, names, strict=True):
-        axes.text(spot[0], spot[1], name, path_effects=outline, **style)
+        axes.text(spot[0], spot[1], name, path_effects=outline, parse_math=False, **style)
 
 
 def _draw_ellipses(axes: Axes, means: np.ndarray, covariances: np.ndarray) -> Line2D:
@@ -146,7 +154,7 @@ def _draw_histograms(axes: Axes, values: np.ndarray, index: np.ndarray, names: l
         color = COLOURS[i % len(COLOURS)]
         axes.stairs(i + 0.9 * count / count.max(), edges, baseline=i, fill=True, color=color)
     step = -(-len(names) // MOST_NAMED)
-    axes.set_yticks(range(0, len(names), step), names[::step])
+    axes.set_yticks(range(0, len(names), step), names[::step], parse_math=False)
     axes.set_ylabel("class" if step == 1 else f"class (one in {step} is named)")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.1, len(names))
@@ -301,102 +309,7 @@ def _focus(axes: Axes, epochs: np.ndarray, curves: np.ndarray) -> None:
     axes.text(0.97, height, f"{which} {extreme}", va=align, **style)
 
 
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    # A temporary file beside `path` that takes its place once it is whole.
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG: whoever reads sees the old file or the new one."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
-
-
-def write_progress_gif(
-    path: str | os.PathLike[str],
-    grids: Sequence[UInt8[np.ndarray, "_ _ _"]],
-    captions: Sequence[str],
-    title: str,
-) -> None:
-    """Write one frame for each grid: title, caption and progress bar above it; loops, 8 s up to 300 frames.
-
-    Args:
-        path: the GIF, replaced only when it is whole.
-        grids: 1 or 3 channels, [H, W, c]; enlarged to at least 400 pixels wide. Those that
-            `read_progress_grids` gave back are taken as they are. Grey ones are stored without loss.
-        captions: one for each grid.
-        title: stands in every frame.
-    """
-    pixels = np.stack([_enlarge(grid) for grid in grids])
-    width, channels = pixels.shape[2:]
-    texts = [f"{title}\n{caption}" for caption in captions]
-    size = min(_largest_font(text, width) for text in texts)
-    frames = []
-    for i, (grid, text) in enumerate(zip(pixels, texts, strict=True)):
-        band = _band(text, width, size, (i + 1) / len(texts))
-        frame = np.concatenate([np.repeat(band[..., None], channels, axis=2), grid])
-        frames.append(Image.fromarray(frame[..., 0]) if channels == 1 else Image.fromarray(frame).quantize())
-    # Browsers do not honour less than 20 ms.
-    each = int(np.clip(6000 // max(len(frames) - 1, 1), 20, 500))
-    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "optimize": False, "loop": 0}
-    options |= {"duration": [each] * (len(frames) - 1) + [2000], "comment": COMMENT + b"%d" % channels}
-    with _replacing(path) as temporary:
-        frames[0].save(temporary, "GIF", **options)
-
-
-def read_progress_grids(path: str | os.PathLike[str]) -> list[UInt8[np.ndarray, "_ _ _"]]:
-    """Read the enlarged grids back from a GIF that `write_progress_gif` wrote, so that a run can go on.
-
-    Raises:
-        ValueError: the GIF was written by something else.
-    """
-    with Image.open(path) as gif:
-        comment = gif.info.get("comment", b"")
-        if not comment.startswith(COMMENT):
-            raise ValueError(f"{path} must be a GIF that write_progress_gif wrote")
-        channels = int(comment.removeprefix(COMMENT))
-        mode = "L" if channels == 1 else "RGB"
-        frames = [np.array(frame.convert(mode)) for frame in ImageSequence.Iterator(gif)]
-    return [frame[BAND:].reshape(-1, frame.shape[1], channels) for frame in frames]
-
-
-def _enlarge(grid: np.ndarray) -> np.ndarray:
-    factor = max(1, -(-400 // grid.shape[1]))
-    return grid.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _layout(text: str, width: int, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-    lines: list[str] = []
-    for line in text.split("\n"):
-        letters = int(len(line) * (width - 16) / max(font.getlength(line), 1))
-        lines += textwrap.wrap(line, max(letters, 1)) or [""]
-    return "\n".join(lines), font
-
-
-def _largest_font(text: str, width: int) -> int:
-    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    for size in range(17, 5, -1):
-        wrapped, font = _layout(text, width, size)
-        _, _, right, bottom = draw.multiline_textbbox((8, 4), wrapped, font)
-        if right <= width - 8 and bottom <= BAND - 8:
-            break
-    return size
-
-
-def _band(text: str, width: int, size: int, progress: float) -> np.ndarray:
-    image = Image.new("L", (width, BAND), 255)
-    wrapped, font = _layout(text, width, size)
-    ImageDraw.Draw(image).multiline_text((8, 4), wrapped, 0, font)
-    band = np.array(image)
-    # The bar also keeps Pillow from merging frames with the same grid and caption: it grows by single pixels.
-    bar = np.arange(4 * width) < progress * 4 * width
-    band[-4:] = np.where(bar.reshape(width, 4).T, 96, 255)
-    return band

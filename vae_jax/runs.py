@@ -18,8 +18,9 @@ from jaxtyping import Array, Key
 
 from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings, check_settings, epochs
-from vae_jax.data import Dataset, load
+from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
+from vae_jax.files import replacing
 from vae_jax.models import AnyModel, Parameters, build_model
 from vae_jax.training import (
     FitResult,
@@ -57,12 +58,8 @@ class Run(NamedTuple):
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically: whoever reads sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, default=str) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -189,7 +186,7 @@ def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
     Raises:
         UsageError: the data can't be found, or is other data.
     """
-    dataset = load(run.config.dataset, data_dir or run.config.data_dir)
+    dataset = load_dataset(run.config.dataset, data_dir or run.config.data_dir)
     _check_same_data(dataset, run.dataset, run.path)
     return dataset
 
@@ -325,9 +322,7 @@ def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list
     return None, []
 
 
-def _resume(
-    path: Path, model: AnyModel, settings: Settings, dataset: Dataset
-) -> tuple[TrainState | None, list[Row]]:
+def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -> tuple[TrainState | None, list[Row]]:
     check_resumable(path, settings, dataset)
     optimizer = make_optimizer(settings, len(dataset.train))
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, settings))
@@ -336,9 +331,8 @@ def _resume(
         state = checkpoints.restore_state(checkpoints.latest_step, shapes) if started else None
     done = int(state.step) if state else 0
     history = [row for row in read_metrics(path) if row["step"] <= done]
-    temporary = path / "metrics.jsonl.tmp"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
-    os.replace(temporary, path / "metrics.jsonl")
+    with replacing(path / "metrics.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
     (path / "summary.json").unlink(missing_ok=True)
     _write_config(path, settings, dataset)
     return state, history

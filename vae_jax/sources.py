@@ -7,11 +7,11 @@ import gzip
 import math
 import struct
 import warnings
-import zipfile
 import zlib
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -57,9 +57,7 @@ def read_idx(path: Path) -> np.ndarray:
             size = math.prod(shape)
             limit = min(_MOST_BYTES, _GZIP_RATIO * path.stat().st_size)
             if size > limit:
-                raise _broken(
-                    path, f"declares {size} bytes of data in its header, where {limit} are possible"
-                )
+                raise _broken(path, f"declares {size} bytes of data in its header, where {limit} are possible")
             payload = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _broken(path, f"can't be read: {error}") from error
@@ -113,7 +111,7 @@ def read_npz(path: Path) -> Raw:
                 raise ValueError("a single array, not a zip archive of arrays")
             arrays = {key: np.asarray(file[key]) for key in _NPZ_KEYS if key in file.files}
             keys = ", ".join(file.files) or "none"
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(
             f"{path} can't be read as an .npz file of plain arrays: {reason}\n"

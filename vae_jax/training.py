@@ -46,9 +46,11 @@ class Keys(NamedTuple):
 class TrainState:
     """Everything that training carries from step to step."""
 
+    # As a pytree it also holds shapes and shardings in place of arrays, hence no array types.
     params: Parameters
     opt_state: Any
-    step: Int[Array, ""]
+    step: Any
+    """Steps done so far, int32 []."""
     ema_params: Parameters | None = None
 
     @property
@@ -156,9 +158,11 @@ def train_step(
     ema = state.ema_params
     if ema is not None:
         # A young average forgets faster, so that it does not drag the initial parameters along.
-        decay = jnp.minimum(settings.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        age = state.step.astype(jnp.float32)
+        decay = jnp.minimum(settings.ema_decay, (1.0 + age) / (10.0 + age))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-    metrics = StepMetrics(*means, optax.global_norm(gradient), jnp.sum(weights))
+    objective_mean, reconstruction, kl = means
+    metrics = StepMetrics(objective_mean, reconstruction, kl, optax.tree.norm(gradient), jnp.sum(weights))
     return TrainState(params, opt_state, state.step + 1, ema), metrics
 
 
@@ -177,18 +181,14 @@ def make_epoch(
     padding = steps * settings.batch_size - number
 
     @partial(jax.jit, donate_argnums=0)
-    def epoch_function(
-        state: TrainState, images: Array, keys: Keys, epoch: Array
-    ) -> tuple[TrainState, StepMetrics]:
+    def epoch_function(state: TrainState, images: Array, keys: Keys, epoch: Array) -> tuple[TrainState, StepMetrics]:
         order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), number)
         order = jnp.concatenate([order, order[:padding]]).reshape(steps, settings.batch_size)
         weights = (jnp.arange(order.size) < number).astype(jnp.float32).reshape(order.shape)
 
         def body(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
             indices, weights = batch
-            return train_step(
-                model, optimizer, settings, state, images[indices], indices, weights, keys.noise
-            )
+            return train_step(model, optimizer, settings, state, images[indices], indices, weights, keys.noise)
 
         return jax.lax.scan(body, state, (order, weights))
 
@@ -275,7 +275,9 @@ def _make_row(
     }
     validation = {name: scores[name] for name in ("reconstruction", "kl")}
     if not all(map(math.isfinite, validation.values())):
-        raise RunError(_not_finite("validation " + next(k for k, v in validation.items() if not math.isfinite(v)), step))
+        raise RunError(
+            _not_finite("validation " + next(k for k, v in validation.items() if not math.isfinite(v)), step)
+        )
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_jax import animation
+
+TITLE = "MNIST · VAE, 2 latent dimensions\ntest loss 134.9 nats"
+RNG = np.random.default_rng(0)
+
+
+def noise(n, h, w, c):
+    return list(RNG.integers(0, 256, (n, h, w, c), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "grids",
+    [noise(4, 40, 60, 1), noise(3, 7, 401, 1), [np.full((9, 9, 1), 7, np.uint8)] * 5, noise(1, 30, 500, 1)],
+    ids=["noise", "wide", "identical", "one frame"],
+)
+def test_grey_grids_survive_the_gif_exactly(grids, tmp_path):
+    path = tmp_path / "progress.gif"
+    animation.write_progress_gif(path, grids, ["the same caption"] * len(grids), TITLE)
+    read = animation.read_progress_grids(path)
+    assert len(read) == len(grids)
+    for back, grid in zip(read, grids, strict=True):
+        factor = back.shape[1] // grid.shape[1]
+        assert back.shape[1] >= 400
+        np.testing.assert_array_equal(back, grid.repeat(factor, axis=0).repeat(factor, axis=1))
+    # An interrupted run goes on: what was read, and a new grid of the original size.
+    animation.write_progress_gif(path, [*read, grids[0]], [f"epoch {i}" for i in range(len(read) + 1)], TITLE)
+    again = animation.read_progress_grids(path)
+    np.testing.assert_array_equal(again, [*read, read[0]])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["progress.gif"]
+
+
+def test_colour_grids_come_back_nearly(tmp_path):
+    ramp = np.linspace(0, 255, 400).astype(np.uint8)
+    grid = np.stack(np.broadcast_arrays(ramp[None], ramp[:20, None], np.uint8(90)), axis=-1)
+    animation.write_progress_gif(tmp_path / "a.gif", [grid, grid[:, ::-1]], ["a", "b"], TITLE)
+    first, second = animation.read_progress_grids(tmp_path / "a.gif")
+    assert np.abs(first.astype(int) - grid).mean() < 4
+    assert np.abs(second.astype(int) - grid[:, ::-1]).mean() < 4
+
+
+@pytest.mark.parametrize("frames", [1, 5, 100, 300])
+def test_the_gif_loops_and_lasts_at_most_eight_seconds(frames, tmp_path):
+    animation.write_progress_gif(tmp_path / "a.gif", noise(frames, 2, 400, 1), ["c"] * frames, TITLE)
+    with Image.open(tmp_path / "a.gif") as gif:
+        durations = []
+        for i in range(getattr(gif, "n_frames", 1)):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+        assert gif.info["loop"] == 0
+    assert len(durations) == frames
+    assert durations[-1] == 2000
+    assert sum(durations) <= 8000
+
+
+@pytest.mark.parametrize("title", ["short", TITLE, "word " * 60, "W" * 70 + "\n" + "two lines " * 12])
+def test_the_band_of_the_gif_holds_the_whole_text(title):
+    text = f"{title}\nepoch 3: validation loss 140.02"
+    size = animation._largest_font(text, 400)
+    wrapped, _ = animation._layout(text, 400, size)
+    assert "".join(wrapped.split()) == "".join(text.split())
+    band = animation._band(text, 400, size, 0.5)
+    assert band.shape == (animation.BAND, 400)
+    assert np.all(band[:-4, :7] == 255)
+    assert np.all(band[:-4, -7:] == 255)
+    assert np.all(band[-8:-4] == 255)
+    np.testing.assert_array_equal((band[-4:] < 255).sum(), 4 * 200)
+
+
+def test_a_gif_of_another_program_is_refused(tmp_path):
+    Image.new("L", (400, 100)).save(tmp_path / "other.gif")
+    with pytest.raises(ValueError, match="that write_progress_gif wrote"):
+        animation.read_progress_grids(tmp_path / "other.gif")
+
+
+def test_grids_of_other_sizes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="shape"):
+        animation.write_progress_gif(tmp_path / "a.gif", [*noise(1, 4, 400, 1), *noise(1, 5, 400, 1)], ["a", "b"], "t")
+    assert not list(tmp_path.iterdir())
