@@ -19,7 +19,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
     """No implicit promotion of types, but where optax runs: its Adam multiplies integers and floats."""
-    uses_optax = request.module.__name__ in ("test_training", "test_runs", "test_experiments")
+    uses_optax = request.module.__name__ in ("test_training", "test_runs", "test_experiments", "test_readme")
     with jax.numpy_dtype_promotion("standard" if uses_optax else "strict"):
         yield
 

@@ -139,7 +139,7 @@ def test_a_damaged_directory_gives_one_line_and_a_remedy(finished, tmp_path):
         "[]",
         json.dumps({**good, "schema": 99}),
         json.dumps({**good, "settings": {**good["settings"], "latent_dim": 0}}),
-        json.dumps({**good, "settings": {"latent_dim": 2}}),
+        json.dumps({**good, "settings": {"latent_dim": [2]}}),
         json.dumps({**good, "settings": None}),
     ]
     for content in bad:

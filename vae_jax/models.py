@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings, hidden_sizes
@@ -14,6 +15,9 @@ from vae_jax.networks import make_networks
 from vae_jax.objectives import Terms, free_bits_kl
 
 Parameters = dict[str, Any]
+Images = Float[Array | np.ndarray, "batch height width channels"]
+"""Pixels in [0, 1]."""
+Latents = Float[Array | np.ndarray, "batch latent"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +39,15 @@ class _EncoderDecoder:
             "decoder": self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"],
         }
 
-    def features(
-        self, params: Parameters, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch features"]:
+    def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
         """The encoder's raw output."""
-        return self.encoder.apply({"params": params["encoder"]}, x)
+        return self.encoder.apply({"params": params["encoder"]}, jnp.asarray(x))
 
-    def decode(
-        self, params: Parameters, z: Float[Array, "batch latent"]
-    ) -> Float[Array, "batch height width parameters"]:
+    def decode(self, params: Parameters, z: Latents) -> Float[Array, "batch height width parameters"]:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
-        return self.decoder.apply({"params": params["decoder"]}, z)
+        return self.decoder.apply({"params": params["decoder"]}, jnp.asarray(z))
 
-    def decode_mean(
-        self, params: Parameters, z: Float[Array, "batch latent"]
-    ) -> Float[Array, "batch height width channels"]:
+    def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
         return self.likelihood.mean(self.decode(params, z))
 
@@ -60,13 +58,11 @@ class VariationalAutoencoder(_EncoderDecoder):
 
     name: ClassVar[str] = "VAE"
 
-    def encode(self, params: Parameters, x: Float[Array, "batch height width channels"]) -> DiagonalGaussian:
+    def encode(self, params: Parameters, x: Images) -> DiagonalGaussian:
         """Approximate posterior q(z | x) of images with pixels in [0, 1]."""
         return DiagonalGaussian.from_features(self.features(params, x))
 
-    def latents(
-        self, params: Parameters, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch latent"]:
+    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
         """Posterior means."""
         return self.encode(params, x).mean
 
@@ -79,7 +75,7 @@ class VariationalAutoencoder(_EncoderDecoder):
     def loss_terms(
         self,
         params: Parameters,
-        x: Float[Array, "batch height width channels"],
+        x: Images,
         keys: Key[Array, " batch"],
         kl_weight: Float[Array, ""] | float = 1.0,
         free_bits: float = 0.0,
@@ -88,7 +84,7 @@ class VariationalAutoencoder(_EncoderDecoder):
         """Reconstruction + kl_weight * KL with one latent sample an example, drawn by its own key."""
         posterior = self.encode(params, x)
         z = posterior.sample(keys)
-        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), x)
+        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), jnp.asarray(x))
         weights = jnp.ones_like(reconstruction) if weights is None else weights
         penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights)
         return Terms(reconstruction + kl_weight * penalty, reconstruction, posterior.kl())
@@ -100,22 +96,19 @@ class Autoencoder(_EncoderDecoder):
 
     name: ClassVar[str] = "AE"
 
-    def encode(
-        self, params: Parameters, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch latent"]:
+    def encode(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
         """Codes of images with pixels in [0, 1]."""
         return self.features(params, x)
 
-    def latents(
-        self, params: Parameters, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch latent"]:
+    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
         """The codes."""
         return self.features(params, x)
 
     def generate(
-        self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array, "codes latent"]
+        self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array | np.ndarray, "codes latent"]
     ) -> Float[Array, "number height width channels"]:
         """Expected images of latents drawn from the Gaussian fitted to `codes`: an autoencoder has no prior."""
+        codes = jnp.asarray(codes)
         centred = codes - jnp.mean(codes, axis=0, keepdims=True)
         # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
         noise = jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
@@ -124,14 +117,16 @@ class Autoencoder(_EncoderDecoder):
     def loss_terms(
         self,
         params: Parameters,
-        x: Float[Array, "batch height width channels"],
+        x: Images,
         keys: Key[Array, " batch"] | None = None,
         kl_weight: Float[Array, ""] | float = 0.0,
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
     ) -> Terms:
         """Reconstruction loss; what concerns the KL term is ignored."""
-        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, self.encode(params, x)), x)
+        reconstruction = self.likelihood.reconstruction_loss(
+            self.decode(params, self.encode(params, x)), jnp.asarray(x)
+        )
         return Terms(reconstruction, reconstruction, jnp.zeros_like(reconstruction))
 
 

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import jax
 from jaxtyping import Array, Key
@@ -121,17 +121,22 @@ def read_settings(path: Path, kind: type[Settings] = Settings) -> Settings:
             "Use the vae_jax that wrote it, or train the run again."
         )
     try:
-        known = {field.name for field in dataclasses.fields(kind)}
-        values = {name: value for name, value in content["settings"].items() if name in known}
-        values["hidden_sizes"] = None if values["hidden_sizes"] is None else tuple(values["hidden_sizes"])
-        values["data_dir"] = Path(values["data_dir"]) if values["data_dir"] else None
-        settings = kind(**values)
+        hints = get_type_hints(kind)
+        saved = content["settings"]
+        settings = kind(**{name: _from_json(value, hints[name]) for name, value in saved.items() if name in hints})
         check_settings(settings)
     except (UsageError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path / 'config.json'} is damaged: {type(error).__name__} {error}\nTrain the run again."
         ) from error
     return settings
+
+
+def _from_json(value: Any, hint: Any) -> Any:
+    # JSON knows neither tuples nor paths.
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in get_args(hint) else value
 
 
 def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:

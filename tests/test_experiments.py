@@ -1,0 +1,211 @@
+"""Each command as a user runs it: smoke runs on the embedded digits, messages and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vae_jax
+from experiments import mnist, plot_latent
+from experiments._cli import main, parse
+from vae_jax.errors import UsageError
+from vae_jax.evaluation import evaluate
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--dataset", "digits", "--epochs", "2", "--hidden-sizes", "16", "--no-compilation-cache", "--grid-size", "5"]
+FIGURES = {
+    "latent_means.png",
+    "latent_grid.png",
+    "reconstructions.png",
+    "samples.png",
+    "training_curves.png",
+    "training_progress.gif",
+}
+
+
+def command(*arguments, **environment):
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return result, time.perf_counter() - start
+
+
+@pytest.fixture(scope="session")
+def vae_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("experiments") / "vae"
+    result, _ = command("experiments.mnist", *SMALL, "--run-dir", str(path))
+    assert result.returncode == 0, result.stderr
+    return path, result.stdout
+
+
+def test_a_run_leaves_the_directory_of_the_design(vae_run):
+    path, output = vae_run
+    assert {p.name for p in path.iterdir()} == {
+        *("config.json", "environment.json", "metrics.jsonl", "summary.json", "checkpoints", "figures")
+    }
+    assert {p.name for p in (path / "figures").iterdir()} == FIGURES
+    summary = json.loads((path / "summary.json").read_text())
+    keys = "test epochs steps seconds images_per_second time_to_first_epoch_seconds parameters dataset device"
+    assert set(keys.split()) <= set(summary)
+    assert (summary["epochs"], summary["dataset"]) == (2, "digits")
+    for word in ("test loss", "reconstruction", "KL", "images/s", "seconds", "figures", "epoch 2/2", "digits"):
+        assert word in output
+
+
+def test_rows_add_up_and_the_summary_is_what_load_run_recomputes(vae_run, digits):
+    path, _ = vae_run
+    run = vae_jax.load_run(path)
+    for row in run.metrics:
+        for part in (row["train"], row["validation"]):
+            assert abs(part["loss"] - (part["reconstruction"] + row["beta"] * part["kl"])) <= 1e-3
+    again = evaluate(run.model, run.params, digits.test.images, run.evaluation_key)
+    for name, value in again.items():
+        assert run.summary["test"][name] == pytest.approx(value, abs=1e-4)
+
+
+def test_the_gif_has_a_frame_an_epoch(vae_run):
+    with Image.open(vae_run[0] / "figures" / "training_progress.gif") as gif:
+        assert gif.n_frames == 2
+
+
+def test_resuming_a_finished_run_with_more_epochs_takes_the_saved_settings(vae_run, capsys):
+    path, _ = vae_run
+    main(mnist.Config, mnist.run, ["--run-dir", str(path), "--resume", "--epochs", "3"])
+    run = vae_jax.load_run(path)
+    assert [row["epoch"] for row in run.metrics] == [1, 2, 3]
+    assert run.config.hidden_sizes == (16,)
+    with Image.open(path / "figures" / "training_progress.gif") as gif:
+        assert gif.n_frames == 3
+    assert "epoch 3/3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--latent-dim", "1", "--binarize", "dynamic"],
+        ["--latent-dim", "3", "--likelihood", "learned_gaussian", "--iwae-samples", "3"],
+        ["--model", "ae", "--latent-dim", "3", "--likelihood", "squared_error"],
+        ["--arch", "conv", "--hidden-sizes", "4", "--model", "ae", "--latent-dim", "1"],
+    ],
+    ids=" ".join,
+)
+def test_every_latent_dimension_and_model_gives_every_figure(flags, tmp_path):
+    config = parse(mnist.Config, [*SMALL, *flags, "--epochs", "1", "--run-dir", str(tmp_path / "run")])
+    run = mnist.run(config)
+    assert {p.name for p in (run.path / "figures").iterdir()} == FIGURES
+    assert np.isfinite(run.summary["test"]["loss"])
+    assert ("iwae_nll" in run.summary["test"]) == (config.iwae_samples > 0)
+
+
+def test_own_colour_images_of_odd_size_without_labels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 7, 3), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    flags = ["--dataset", str(tmp_path / "mine.npz"), "--batch-size", "8", "--run-dir", str(tmp_path / "run")]
+    run = mnist.run(parse(mnist.Config, [*SMALL[2:], *flags]))
+    assert run.summary["dataset"] == "mine"
+    assert {p.name for p in (run.path / "figures").iterdir()} == FIGURES
+    paths = plot_latent.run(plot_latent.Config(run.path, split="train", output=tmp_path / "out", grid_size=3))
+    assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize(("split", "suffix"), [("test", ""), ("validation", "_validation")])
+def test_plot_latent_needs_the_run_directory_alone(vae_run, tmp_path, split, suffix, capsys):
+    arguments = [str(vae_run[0]), "--split", split, "--output", str(tmp_path), "--max-points", "50", "--grid-size", "4"]
+    main(plot_latent.Config, plot_latent.run, arguments)
+    assert {p.name for p in tmp_path.iterdir()} == {f"latent_means{suffix}.png", f"latent_grid{suffix}.png"}
+    assert str(tmp_path / f"latent_means{suffix}.png") in capsys.readouterr().out
+
+
+def test_without_data_and_network_the_digits_are_used_and_the_warning_is_seen(tmp_path):
+    # A proxy on a closed port: nothing can be downloaded, whatever network there is.
+    nothing = {"VAE_JAX_DATA_DIR": "", "TFDS_DATA_DIR": str(tmp_path / "tfds"), "https_proxy": "http://127.0.0.1:9"}
+    flags = [*SMALL[2:], "--run-dir", str(tmp_path / "run")]
+    result, seconds = command("experiments.mnist", *flags, HTTPS_PROXY=nothing["https_proxy"], **nothing)
+    assert result.returncode == 0, result.stderr
+    assert seconds < 60
+    assert "WARNING" in result.stderr
+    assert "--data-dir" in result.stderr
+    assert "scikit-learn digits" in result.stdout
+    assert vae_jax.load_run(tmp_path / "run").config.dataset == "digits"
+
+
+def test_help_is_quick_because_it_imports_no_jax():
+    code = """
+import runpy, sys
+sys.argv[1:] = ["--help"]
+try:
+    runpy.run_module("experiments.mnist", None, "__main__")
+except SystemExit:
+    assert "jax" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--latent-dim" in result.stdout
+
+
+BAD = [
+    ("mnist", ["--latent-dim", "0"], "--latent-dim", "0"),
+    ("mnist", ["--latent-dim", "two"], "--latent-dim", "two"),
+    ("mnist", ["--latent-dim"], "--latent-dim", "value"),
+    ("mnist", ["--arch", "resnet"], "--arch", "resnet"),
+    ("mnist", ["--hidden-sizes", "3", "x"], "--hidden-sizes", "x"),
+    ("mnist", ["--latent-dims", "3"], "--latent-dims", "--latent-dim"),
+    ("mnist", ["stray"], "stray", "--help"),
+    ("mnist", ["--beta", "nan"], "--beta", "nan"),
+    ("mnist", ["--test-samples", "0"], "--test-samples", "0"),
+    ("mnist", ["--likelihood", "squared_error"], "--likelihood", "--model ae"),
+    ("mnist", ["--resume"], "--resume", "--run-dir"),
+    ("mnist", ["--resume", "--run-dir", "nowhere"], "nowhere", "run directory"),
+    ("mnist", ["--dataset", "digits", "--batch-size", "100000"], "--batch-size", "100000"),
+    ("mnist", ["--dataset", "missing.npz"], "missing.npz", "npz file"),
+    ("mnist", ["--data-dir", "nowhere"], "--data-dir", "nowhere"),
+    ("plot_latent", ["nowhere"], "nowhere", "run directory"),
+    ("plot_latent", [], "run", "--help"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", *("first", "second")), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_bad_flags_end_in_two_lines_and_exit_code_2_and_write_nothing(
+    name, flags, first, second, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    module = {"mnist": mnist, "plot_latent": plot_latent}[name]
+    with pytest.raises(SystemExit) as stop:
+        main(module.Config, module.run, flags)
+    output = capsys.readouterr()
+    assert stop.value.code == 2
+    assert len(output.err.strip().splitlines()) <= 2
+    assert first in output.err
+    assert second in output.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_directory_is_refused_before_any_data_is_read(vae_run):
+    with pytest.raises(UsageError, match="finished run"):
+        mnist.run(parse(mnist.Config, ["--run-dir", str(vae_run[0]), "--dataset", "missing.npz"]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("VAE_JAX_DATA_DIR" not in os.environ, reason="needs real MNIST: set VAE_JAX_DATA_DIR")
+def test_the_default_run_on_real_mnist_reaches_137_nats(tmp_path):
+    result, _ = command(
+        "experiments.mnist", "--latent-dim", "2", "--dataset", "mnist", "--run-dir", str(tmp_path / "r")
+    )
+    assert result.returncode == 0, result.stderr
+    summary = vae_jax.load_run(tmp_path / "r").summary
+    assert summary["test"]["loss"] <= 137
+    assert summary["test"]["kl"] > 5
