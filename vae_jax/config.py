@@ -76,7 +76,7 @@ class Settings:
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the training images. Default: 30, and 100 for fewer than 10,000 images."""
+    """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images."""
     batch_size: int = at_least(1, 256)
     """Images a step."""
     learning_rate: float = positive(3e-3)
@@ -125,7 +125,7 @@ def hidden_sizes(settings: Settings) -> tuple[int, ...]:
 
 def epochs(settings: Settings, images: int) -> int:
     """The number of epochs: that given, or the default for so many training images."""
-    return settings.epochs or (30 if images >= 10_000 else 100)
+    return settings.epochs or (36 if images >= 10_000 else 100)
 
 
 def _has_type(value: Any, hint: Any) -> bool:
