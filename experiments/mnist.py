@@ -48,7 +48,11 @@ def run(config: Config) -> "Run":
         f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",
         flush=True,
     )
-    train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
+    try:
+        train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
+    except KeyboardInterrupt:
+        go_on = f"python -m experiments.mnist --resume --run-dir {path}"
+        raise KeyboardInterrupt(f"Interrupted. The finished epochs are saved; go on with\n{go_on}") from None
     return _finish(config, dataset, path, watch)
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,6 +127,34 @@ def test_plot_latent_needs_the_run_directory_alone(vae_run, tmp_path, split, suf
     main(plot_latent.Config, plot_latent.run, arguments)
     assert {p.name for p in tmp_path.iterdir()} == {f"latent_means{suffix}.png", f"latent_grid{suffix}.png"}
     assert str(tmp_path / f"latent_means{suffix}.png") in capsys.readouterr().out
+
+
+def test_a_run_trained_on_another_device_is_restored_on_this_one(tmp_path, digits):
+    code = f"""
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_default_device", jax.devices()[3])
+from experiments import mnist
+from experiments._cli import parse
+mnist.run(parse(mnist.Config, {[*SMALL, "--run-dir", str(tmp_path / "run")]!r}))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    run = vae_jax.load_run(tmp_path / "run")
+    assert {leaf.device for leaf in jax.tree.leaves(run.params)} == {jax.devices()[0]}
+    again = evaluate(run.model, run.params, digits.test.images, run.evaluation_key)
+    assert again["loss"] == pytest.approx(run.summary["test"]["loss"], abs=1e-4)
+
+
+def test_an_interrupted_run_names_the_command_that_goes_on(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mnist._Watch, "epoch", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(mnist.Config, mnist.run, [*SMALL, "--run-dir", str(tmp_path / "run")])
+    assert stop.value.code == 130
+    assert f"--resume --run-dir {tmp_path / 'run'}" in capsys.readouterr().err
+    assert vae_jax.load_run(tmp_path / "run").step > 0
 
 
 def test_without_data_and_network_the_digits_are_used_and_the_warning_is_seen(tmp_path):
