@@ -46,11 +46,8 @@ def main(kind: type[T], run: Callable[[T], object], arguments: Sequence[str] | N
         _exit(str(error), 2)
     except RunError as error:
         _exit(str(error), 1)
-    except KeyboardInterrupt:
-        _exit(
-            "Interrupted. The epochs that were finished are saved; go on with --resume and the --run-dir.",
-            130,
-        )
+    except KeyboardInterrupt as stop:
+        _exit(str(stop) or "Interrupted.", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
