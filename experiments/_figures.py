@@ -1,5 +1,6 @@
 """From a trained model to the arrays that `vae_jax.plots` draws, and the figures of a run."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,17 +52,14 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def headline(run: Run, loss: dict[str, float] | None = None) -> str:
-    """The two lines over every figure: data set, model, latent dimension; test loss and its parts."""
-    name = DISPLAY_NAMES.get(run.dataset["name"], run.dataset["name"])
-    first = f"{name} · {run.model.name}, {plural(run.model.latent_dim, 'latent dimension')}"
-    loss = loss or (run.summary or {}).get("test")
-    if loss is None:
+def headline(model: AnyModel, dataset: str, test: dict[str, float] | None) -> str:
+    """The first lines of every title: data set, model, latent dimension; test loss and its parts where known."""
+    first = f"{DISPLAY_NAMES.get(dataset, dataset)} · {model.name}, {plural(model.latent_dim, 'latent dimension')}"
+    if test is None:
         return first
-    unit = run.model.likelihood.unit
-    second = f"test loss {loss['loss']:.2f} {unit}"
-    if isinstance(run.model, VariationalAutoencoder):
-        second += f" = reconstruction {loss['reconstruction']:.2f} + KL {loss['kl']:.2f}"
+    second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
+    if isinstance(model, VariationalAutoencoder):
+        second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}"
     return f"{first}\n{second}"
 
 
@@ -84,7 +82,8 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: 
     percentile of the codes. Without codes, the first two dimensions of a VAE.
     """
     shown = min(2, model.latent_dim)
-    dims = (codes.order() if codes else np.arange(model.latent_dim))[:shown]
+    order = codes.order() if codes else np.arange(model.latent_dim)
+    dims = np.sort(order[:shown])  # in their own order, so that two dimensions never change places
     centre = np.zeros(model.latent_dim, np.float32)
     if isinstance(model, VariationalAutoencoder):
         share = PRIOR_SHARE ** (1 / shown)
@@ -147,11 +146,11 @@ def draw_grid(grid: Grid, title: str, path: Path) -> None:
     plots.save(figure, path)
 
 
-def draw_run(run: Run, test: Split, validation: Split, loss: dict[str, float], grid_size: int) -> list[Path]:
+def draw_run(run: Run, test: Split, validation: Split, test_loss: dict[str, float], grid_size: int) -> list[Path]:
     """Every still figure of a run, into RUN/figures."""
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
-    title, key = headline(run, loss), run.evaluation_key
+    title, key = headline(run.model, run.dataset["name"], test_loss), run.evaluation_key
     codes = Codes.of(run, test.images)
     reference = Codes.of(run, validation.images)
     what = "latent means" if codes.logvars is not None else "codes"
@@ -207,16 +206,18 @@ class Progress:
             grid = decode_grid(self._model, params, codes, 15)
             self.grids[epoch] = np.rint(plots.tile(grid.images[::-1]) * 255).astype(np.uint8)
 
-    def recover(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    def recover(self, path: Path) -> None:
         """Take over the grids of an interrupted run from its GIF."""
-        epochs = [row["epoch"] for row in rows if row["epoch"] % self._every == 0]
-        grids = animation.read_progress_grids(path) if path.exists() else []
-        self.grids |= dict(zip(epochs, grids, strict=False))
+        # Without them the GIF only begins later, so a damaged one is no reason to stop.
+        with contextlib.suppress(OSError, ValueError):
+            self.grids |= animation.read_progress_grids(path)
 
     def write(self, path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
         """Write the GIF with the validation loss of each epoch."""
-        path.parent.mkdir(exist_ok=True)
-        losses = {row["epoch"]: row["validation"]["loss"] for row in rows}
-        shown = [epoch for epoch in sorted(self.grids) if epoch in losses]
-        captions = [f"epoch {epoch}: validation loss {losses[epoch]:.2f}" for epoch in shown]
-        animation.write_progress_gif(path, [self.grids[epoch] for epoch in shown], captions, title)
+        captions = {
+            row["epoch"]: f"epoch {row['epoch']}: validation loss {row['validation']['loss']:.2f}" for row in rows
+        }
+        grids = {epoch: grid for epoch, grid in self.grids.items() if epoch in captions}
+        if grids:
+            path.parent.mkdir(exist_ok=True)
+            animation.write_progress_gif(path, grids, captions, title)

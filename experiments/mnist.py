@@ -4,6 +4,7 @@ Kingma & Welling, "Auto-Encoding Variational Bayes", 2014. With the defaults, re
 minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Bernoulli; not a log-likelihood).
 """
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -50,7 +51,10 @@ def run(config: Config) -> "Run":
     )
     try:
         train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        watch.stop()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         go_on = f"python -m experiments.mnist --resume --run-dir {path}"
         raise KeyboardInterrupt(f"Interrupted. The finished epochs are saved; go on with\n{go_on}") from None
     return _finish(config, dataset, path, watch)
@@ -62,21 +66,24 @@ class _Watch:
     def __init__(self, config: Config, model: Any, dataset: Any, path: Path):
         from experiments._figures import Progress
         from vae_jax.config import epochs
-        from vae_jax.runs import read_metrics
         from vae_jax.training import Keys
 
+        self.path, self.model, self.dataset = path, model, dataset.name
         self.number = epochs(config, len(dataset.train))
         self.gif = path / "figures" / "training_progress.gif"
         key = Keys.from_seed(config.seed).evaluation
         self.progress = Progress(model, dataset.validation, key, config.binarize, self.number)
-        self.rows = read_metrics(path) if config.resume else []
-        self.progress.recover(self.gif, self.rows)
+        self.rows: list[dict[str, Any]] = []
         self.seconds_to_start = 0.0
         self.bar: Any = None
 
     def start(self) -> None:
         from tqdm import tqdm
 
+        from vae_jax.runs import read_metrics
+
+        self.rows = read_metrics(self.path)
+        self.progress.recover(self.gif)
         self.seconds_to_start = time.perf_counter() - START
         self.bar = tqdm(total=self.number, initial=len(self.rows), unit="epoch", disable=None)
 
@@ -95,6 +102,16 @@ class _Watch:
         self.bar.update()
         if row["epoch"] == self.number:
             self.bar.close()
+
+    def stop(self) -> None:
+        """Keep the grids of an unfinished run, so that --resume goes on with them."""
+        from experiments._figures import headline
+
+        if self.bar is None:
+            return  # nothing was trained, so nothing is changed
+        self.bar.close()
+        with contextlib.suppress(OSError):
+            self.progress.write(self.gif, self.rows, headline(self.model, self.dataset, None))
 
 
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
@@ -116,7 +133,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
             run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize
         )
     draw_run(run, dataset.test, dataset.validation, test, config.grid_size)
-    watch.progress.write(watch.gif, run.metrics, headline(run, test))
+    watch.progress.write(watch.gif, run.metrics, headline(run.model, dataset.name, test))
     rows = run.metrics
     summary = {
         "test": test,
@@ -132,7 +149,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
         "device": device_name(),
     }
     write_json(path / "summary.json", summary)
-    print(_table(headline(run), summary, path))
+    print(_table(headline(run.model, dataset.name, None), summary, path))
     return load_run(path)
 
 

@@ -45,7 +45,8 @@ def run(config: Config) -> list[Path]:
     suffix = "" if config.split == "test" else f"_{config.split}"
     paths = [folder / f"latent_means{suffix}.png", folder / f"latent_grid{suffix}.png"]
     what = "latent means" if codes.logvars is not None else "codes"
-    title = headline(restored)
+    test = restored.summary and restored.summary["test"]
+    title = headline(restored.model, restored.dataset["name"], test)
     draw_means(restored, codes, labels, f"{title}\n{what} of {len(images):,} {config.split} images", paths[0])
     grid = decode_grid(restored.model, restored.params, codes, config.grid_size)
     draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])

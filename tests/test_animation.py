@@ -12,6 +12,11 @@ def noise(n, h, w, c):
     return list(RNG.integers(0, 256, (n, h, w, c), np.uint8))
 
 
+def write(path, grids, title=TITLE, caption="the same caption"):
+    epochs = range(3, 3 + len(grids))
+    animation.write_progress_gif(path, dict(zip(epochs, grids, strict=True)), dict.fromkeys(epochs, caption), title)
+
+
 @pytest.mark.parametrize(
     "grids",
     [noise(4, 40, 60, 1), noise(3, 7, 401, 1), [np.full((9, 9, 1), 7, np.uint8)] * 5, noise(1, 30, 500, 1)],
@@ -19,32 +24,33 @@ def noise(n, h, w, c):
 )
 def test_grey_grids_survive_the_gif_exactly(grids, tmp_path):
     path = tmp_path / "progress.gif"
-    animation.write_progress_gif(path, grids, ["the same caption"] * len(grids), TITLE)
-    read = animation.read_progress_grids(path)
-    assert len(read) == len(grids)
+    write(path, grids)
+    found = animation.read_progress_grids(path)
+    assert list(found) == list(range(3, 3 + len(grids)))
+    read = list(found.values())
     for back, grid in zip(read, grids, strict=True):
         factor = back.shape[1] // grid.shape[1]
         assert back.shape[1] >= 400
         np.testing.assert_array_equal(back, grid.repeat(factor, axis=0).repeat(factor, axis=1))
     # An interrupted run goes on: what was read, and a new grid of the original size.
-    animation.write_progress_gif(path, [*read, grids[0]], [f"epoch {i}" for i in range(len(read) + 1)], TITLE)
+    write(path, [*read, grids[0]])
     again = animation.read_progress_grids(path)
-    np.testing.assert_array_equal(again, [*read, read[0]])
+    np.testing.assert_array_equal(list(again.values()), [*read, read[0]])
     assert [entry.name for entry in tmp_path.iterdir()] == ["progress.gif"]
 
 
 def test_colour_grids_come_back_nearly(tmp_path):
     ramp = np.linspace(0, 255, 400).astype(np.uint8)
     grid = np.stack(np.broadcast_arrays(ramp[None], ramp[:20, None], np.uint8(90)), axis=-1)
-    animation.write_progress_gif(tmp_path / "a.gif", [grid, grid[:, ::-1]], ["a", "b"], TITLE)
-    first, second = animation.read_progress_grids(tmp_path / "a.gif")
+    write(tmp_path / "a.gif", [grid, grid[:, ::-1]])
+    first, second = animation.read_progress_grids(tmp_path / "a.gif").values()
     assert np.abs(first.astype(int) - grid).mean() < 4
     assert np.abs(second.astype(int) - grid[:, ::-1]).mean() < 4
 
 
 @pytest.mark.parametrize("frames", [1, 5, 100, 300])
 def test_the_gif_loops_and_lasts_at_most_eight_seconds(frames, tmp_path):
-    animation.write_progress_gif(tmp_path / "a.gif", noise(frames, 2, 400, 1), ["c"] * frames, TITLE)
+    write(tmp_path / "a.gif", noise(frames, 2, 400, 1))
     with Image.open(tmp_path / "a.gif") as gif:
         durations = []
         for i in range(getattr(gif, "n_frames", 1)):
@@ -78,5 +84,5 @@ def test_a_gif_of_another_program_is_refused(tmp_path):
 
 def test_grids_of_other_sizes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="shape"):
-        animation.write_progress_gif(tmp_path / "a.gif", [*noise(1, 4, 400, 1), *noise(1, 5, 400, 1)], ["a", "b"], "t")
+        write(tmp_path / "a.gif", [*noise(1, 4, 400, 1), *noise(1, 5, 400, 1)])
     assert not list(tmp_path.iterdir())

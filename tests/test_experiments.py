@@ -15,6 +15,8 @@ from PIL import Image
 import vae_jax
 from experiments import mnist, plot_latent
 from experiments._cli import main, parse
+from experiments._figures import Progress
+from vae_jax.animation import read_progress_grids
 from vae_jax.errors import UsageError
 from vae_jax.evaluation import evaluate
 
@@ -145,16 +147,31 @@ mnist.run(parse(mnist.Config, {[*SMALL, "--run-dir", str(tmp_path / "run")]!r}))
     assert again["loss"] == pytest.approx(run.summary["test"]["loss"], abs=1e-4)
 
 
-def test_an_interrupted_run_names_the_command_that_goes_on(tmp_path, monkeypatch, capsys):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_an_interrupted_run_names_the_command_that_goes_on_and_keeps_its_frames(tmp_path, monkeypatch, capsys):
+    path, add = tmp_path / "run", Progress.add
 
-    monkeypatch.setattr(mnist._Watch, "epoch", interrupt)
+    def interrupt(self, params, epoch):
+        add(self, params, epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "add", interrupt)
     with pytest.raises(SystemExit) as stop:
-        main(mnist.Config, mnist.run, [*SMALL, "--run-dir", str(tmp_path / "run")])
+        main(mnist.Config, mnist.run, [*SMALL, "--epochs", "3", "--run-dir", str(path)])
+    monkeypatch.undo()
     assert stop.value.code == 130
-    assert f"--resume --run-dir {tmp_path / 'run'}" in capsys.readouterr().err
-    assert vae_jax.load_run(tmp_path / "run").step > 0
+    assert f"--resume --run-dir {path}" in capsys.readouterr().err
+    assert vae_jax.load_run(path).step > 0
+    main(mnist.Config, mnist.run, ["--resume", "--run-dir", str(path)])
+    assert list(read_progress_grids(path / "figures" / "training_progress.gif")) == [1, 2, 3]
+
+
+def test_a_refused_resume_changes_nothing(vae_run):
+    path, _ = vae_run
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    with pytest.raises(SystemExit):
+        main(mnist.Config, mnist.run, ["--resume", "--run-dir", str(path), "--seed", "7"])
+    assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
 
 
 def test_without_data_and_network_the_digits_are_used_and_the_warning_is_seen(tmp_path):

@@ -1,8 +1,9 @@
 """The GIF of the latent grid over the epochs, from which an interrupted run takes its frames back."""
 
+import json
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,28 @@ from PIL import Image, ImageDraw, ImageFont, ImageSequence
 from vae_jax.files import replacing
 
 BAND = 64  # height in pixels of the text above each frame
-COMMENT = b"vae_jax training progress, channels: "
+COMMENT = b"vae_jax training progress, channels and epochs: "
 
 
 def write_progress_gif(
     path: str | os.PathLike[str],
-    grids: Sequence[UInt8[np.ndarray, "_ _ _"]],
-    captions: Sequence[str],
+    grids: Mapping[int, UInt8[np.ndarray, "_ _ _"]],
+    captions: Mapping[int, str],
     title: str,
 ) -> None:
-    """Write one frame for each grid: title, caption and progress bar above it; loops, 8 s up to 300 frames.
+    """Write one frame for each epoch: title, caption and progress bar above its grid; loops, 8 s up to 300 frames.
 
     Args:
         path: the GIF, replaced only when it is whole.
-        grids: 1 or 3 channels, [H, W, c]; enlarged to at least 400 pixels wide. Those that
+        grids: by epoch, 1 or 3 channels, [H, W, c]; enlarged to at least 400 pixels wide. Those that
             `read_progress_grids` gave back are taken as they are. Grey ones are stored without loss.
-        captions: one for each grid.
+        captions: by epoch.
         title: stands in every frame.
     """
-    pixels = np.stack([_enlarge(grid) for grid in grids])
+    epochs = sorted(grids)
+    pixels = np.stack([_enlarge(grids[epoch]) for epoch in epochs])
     width, channels = pixels.shape[2:]
-    texts = [f"{title}\n{caption}" for caption in captions]
+    texts = [f"{title}\n{captions[epoch]}" for epoch in epochs]
     size = min(_largest_font(text, width) for text in texts)
     frames = []
     for i, (grid, text) in enumerate(zip(pixels, texts, strict=True)):
@@ -44,13 +46,16 @@ def write_progress_gif(
     # Browsers do not honour less than 20 ms.
     each = int(np.clip(6000 // max(len(frames) - 1, 1), 20, 500))
     options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "optimize": False, "loop": 0}
-    options |= {"duration": [each] * (len(frames) - 1) + [2000], "comment": COMMENT + b"%d" % channels}
+    options |= {
+        "duration": [each] * (len(frames) - 1) + [2000],
+        "comment": COMMENT + json.dumps([channels, epochs]).encode(),
+    }
     with replacing(path) as temporary:
         frames[0].save(temporary, "GIF", **options)
 
 
-def read_progress_grids(path: str | os.PathLike[str]) -> list[UInt8[np.ndarray, "_ _ _"]]:
-    """Read the enlarged grids back from a GIF that `write_progress_gif` wrote, so that a run can go on.
+def read_progress_grids(path: str | os.PathLike[str]) -> dict[int, UInt8[np.ndarray, "_ _ _"]]:
+    """Read the enlarged grids, by epoch, back from a GIF that `write_progress_gif` wrote, so that a run can go on.
 
     Raises:
         ValueError: the GIF was written by something else.
@@ -59,10 +64,11 @@ def read_progress_grids(path: str | os.PathLike[str]) -> list[UInt8[np.ndarray, 
         comment = gif.info.get("comment", b"")
         if not comment.startswith(COMMENT):
             raise ValueError(f"{path} must be a GIF that write_progress_gif wrote")
-        channels = int(comment.removeprefix(COMMENT))
+        channels, epochs = json.loads(comment.removeprefix(COMMENT))
         mode = "L" if channels == 1 else "RGB"
         frames = [np.array(frame.convert(mode)) for frame in ImageSequence.Iterator(gif)]
-    return [frame[BAND:].reshape(-1, frame.shape[1], channels) for frame in frames]
+    grids = [frame[BAND:].reshape(-1, frame.shape[1], channels) for frame in frames]
+    return dict(zip(epochs, grids, strict=True))
 
 
 def _enlarge(grid: np.ndarray) -> np.ndarray:
