@@ -3,16 +3,19 @@
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import animation, plots
-from vae_jax.data import Split, preprocess
-from vae_jax.evaluation import encode_images
+from vae_jax.data import Split
+from vae_jax.distributions import DiagonalGaussian
+from vae_jax.evaluation import as_evaluated, encode_images
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
 from vae_jax.runs import Run
 
@@ -43,8 +46,8 @@ class Codes:
         """Dimensions by information: mean KL for a VAE, variance of the code for an AE."""
         if self.logvars is None:
             return np.argsort(-np.var(self.means, axis=0))
-        kl = 0.5 * (self.means**2 + np.exp(self.logvars) - 1 - self.logvars)
-        return np.argsort(-kl.mean(axis=0))
+        kl = DiagonalGaussian(jnp.asarray(self.means), jnp.asarray(self.logvars)).kl_per_dimension()
+        return np.argsort(-np.mean(np.asarray(kl), axis=0))
 
 
 def plural(number: int, noun: str) -> str:
@@ -75,15 +78,14 @@ class Grid:
     note: str
 
 
-def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: int) -> Grid:
+def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) -> Grid:
     """Decode a grid over the two most informative dimensions.
 
     For a VAE at quantiles of the prior N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th
-    percentile of the codes. Without codes, the first two dimensions of a VAE.
+    percentile of the codes.
     """
     shown = min(2, model.latent_dim)
-    order = codes.order() if codes else np.arange(model.latent_dim)
-    dims = np.sort(order[:shown])  # in their own order, so that two dimensions never change places
+    dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
     centre = np.zeros(model.latent_dim, np.float32)
     if isinstance(model, VariationalAutoencoder):
         share = PRIOR_SHARE ** (1 / shown)
@@ -92,15 +94,14 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: 
         where = "prior's mass" if shown == model.latent_dim else "prior's mass in these two dimensions"
         note = f"normal quantiles, {size} a side: the middle {PRIOR_SHARE:.1%} of the {where}"
     else:
-        assert codes is not None, "the grid of an autoencoder needs codes"
         centre = np.median(codes.means, axis=0)
         low, high = np.percentile(codes.means[:, dims], [1, 99], axis=0)
         values = list(np.linspace(low, high, size, axis=1))
-        note = f"{size} steps a side from the 1st to the 99th percentile of the codes"
+        note = f"{size} steps a side from the 1st to the 99th percentile of the validation images' codes"
     mesh = np.meshgrid(*values)
     z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
     z[:, dims] = np.stack([axis.ravel() for axis in mesh], axis=1)
-    images = np.asarray(jax.jit(model.decode_mean)(params, z))
+    images = np.asarray(_decode_mean(model, params, z))
     rows = size if shown == 2 else 1
     names = [f"$z_{{{dim + 1}}}$" for dim in dims]
     return Grid(
@@ -110,6 +111,11 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes | None, size: 
         (names[0], names[1] if shown == 2 else ""),
         note,
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode_mean(model: AnyModel, params: Parameters, z: jax.Array) -> jax.Array:
+    return model.decode_mean(params, z)
 
 
 def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, path: Path) -> None:
@@ -132,7 +138,7 @@ def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, pa
     plots.save(plots.latent_means(means, labels, title, axis_names, ellipses), path)
 
 
-def _spread(labels: np.ndarray | None, number: int, per_class: int = 2) -> np.ndarray:
+def _spread(labels: np.ndarray | None, number: int, per_class: int = 1) -> np.ndarray:
     # A few points for ellipses: the first ones of each class.
     if labels is None:
         return np.arange(min(20, number))
@@ -146,12 +152,15 @@ def draw_grid(grid: Grid, title: str, path: Path) -> None:
     plots.save(figure, path)
 
 
-def draw_run(run: Run, test: Split, validation: Split, test_loss: dict[str, float], grid_size: int) -> list[Path]:
-    """Every still figure of a run, into RUN/figures."""
+def draw_run(
+    run: Run, codes: Codes, test: Split, validation: Split, test_loss: dict[str, float], grid_size: int
+) -> None:
+    """Every still figure of a run, into RUN/figures; `codes` are those of the test images."""
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
     title, key = headline(run.model, run.dataset["name"], test_loss), run.evaluation_key
-    codes = Codes.of(run, test.images)
+    # The key of the samples lies behind those of all test images.
+    samples_key = jax.random.fold_in(key, len(test))
     reference = Codes.of(run, validation.images)
     what = "latent means" if codes.logvars is not None else "codes"
     draw_means(run, codes, test.labels, f"{title}\n{what} of {len(test):,} test images", folder / "latent_means.png")
@@ -167,21 +176,19 @@ def draw_run(run: Run, test: Split, validation: Split, test_loss: dict[str, floa
     )
     generate = jax.jit(run.model.generate, static_argnums=2)
     if isinstance(run.model, VariationalAutoencoder):
-        images, drawn = generate(run.params, key, 100), "samples: latents drawn from the prior N(0, I)"
+        images, drawn = generate(run.params, samples_key, 100), "samples: latents drawn from the prior N(0, I)"
     else:
-        images = generate(run.params, key, 100, reference.means)
-        drawn = "samples: latents drawn from a Gaussian fitted to the codes"
+        images = generate(run.params, samples_key, 100, reference.means)
+        drawn = "samples: latents drawn from a Gaussian fitted to the validation images' codes"
     plots.save(plots.samples(np.asarray(images), f"{title}\n{drawn}"), folder / "samples.png")
     unit = f"{run.model.likelihood.unit} per image"
     plots.save(plots.training_curves(run.metrics, title, unit), folder / "training_curves.png")
-    return sorted(folder.iterdir())
 
 
 def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     @jax.jit
     def reconstruct(params: Parameters, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(len(images)))
-        x = preprocess(images, run.config.binarize, keys)
+        x, _ = as_evaluated(images, jnp.arange(len(images)), key, run.config.binarize)
         return x, run.model.decode_mean(params, run.model.latents(params, x))
 
     originals, rebuilt = reconstruct(run.params, images, run.evaluation_key)

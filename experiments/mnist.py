@@ -6,12 +6,14 @@ minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Berno
 
 import contextlib
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments._cli import START, TrainingConfig, main
 from vae_jax.config import at_least
+from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from vae_jax.runs import Run
@@ -36,12 +38,16 @@ def run(config: Config) -> "Run":
     from vae_jax.models import build_model
     from vae_jax.runs import check_available, fresh_path, train_run
 
+    if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
+        raise UsageError(
+            f"--iwae-samples {config.iwae_samples} needs a likelihood, which bernoulli on grey pixels is not.\n"
+            "Add --binarize dynamic, or another --likelihood."
+        )
     if config.run_dir and not config.resume:
         check_available(config.run_dir)
     dataset = load_dataset(config.dataset, config.data_dir)
     check_batch_size(dataset.train, config.batch_size)
-    # The data set that was really used is what the run directory records and --resume loads.
-    config = dataclasses.replace(config, dataset=config.dataset or dataset.name)
+    config = _with_data_found(config, dataset)
     path = config.run_dir or fresh_path(config, dataset.name)
     model = build_model(config, dataset.image_shape)
     watch = _Watch(config, model, dataset, path)
@@ -60,6 +66,15 @@ def run(config: Config) -> "Run":
     return _finish(config, dataset, path, watch)
 
 
+def _with_data_found(config: Config, dataset: Any) -> Config:
+    # What was really used, as --resume and plot_latent will find it from any other folder.
+    name = config.dataset or dataset.name
+    if name != dataset.name and Path(name).exists():
+        name = str(Path(name).absolute())
+    folder = config.data_dir or os.environ.get("VAE_JAX_DATA_DIR")
+    return dataclasses.replace(config, dataset=name, data_dir=Path(folder).expanduser().absolute() if folder else None)
+
+
 class _Watch:
     """Progress on the terminal (one line an epoch where there is none) and the grids for the GIF."""
 
@@ -74,22 +89,23 @@ class _Watch:
         key = Keys.from_seed(config.seed).evaluation
         self.progress = Progress(model, dataset.validation, key, config.binarize, self.number)
         self.rows: list[dict[str, Any]] = []
-        self.seconds_to_start = 0.0
+        self.seconds_to_start = self.seconds_before = 0.0
         self.bar: Any = None
 
     def start(self) -> None:
         from tqdm import tqdm
 
-        from vae_jax.runs import read_metrics
+        from vae_jax.records import read_metrics
 
         self.rows = read_metrics(self.path)
+        self.seconds_before = sum(row["seconds"] for row in self.rows)
         self.progress.recover(self.gif)
         self.seconds_to_start = time.perf_counter() - START
         self.bar = tqdm(total=self.number, initial=len(self.rows), unit="epoch", disable=None)
 
     def epoch(self, state: Any, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        self.progress.add(state.best_params, row["epoch"])
+        self.progress.add(state.evaluation_params, row["epoch"])
         loss, rate = row["validation"]["loss"], row["images_per_second"]
         if self.bar.disable:
             left = (self.number - row["epoch"]) * row["seconds"]
@@ -115,24 +131,25 @@ class _Watch:
 
 
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
-    from experiments._figures import draw_run, headline
-    from vae_jax.evaluation import active_units, encode_images, evaluate, importance_weighted_nll
+    from experiments._figures import Codes, draw_run, headline
+    from vae_jax.evaluation import active_units, evaluate, importance_weighted_nll
     from vae_jax.models import VariationalAutoencoder, count_parameters
-    from vae_jax.runs import device_name, load_run, write_json
+    from vae_jax.records import device_name, write_json
+    from vae_jax.runs import load_run
 
     watch.bar.close()
     run = load_run(path)
     images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
     test = evaluate(run.model, run.params, images, key, samples=config.test_samples, binarize=binarize)
-    means, logvars = encode_images(run.model, run.params, images, key, binarize=binarize)
-    if logvars is not None:
-        test["active_units"] = int(active_units(means).sum())
+    codes = Codes.of(run, images)
+    if codes.logvars is not None:
+        test["active_units"] = int(active_units(codes.means).sum())
     if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
         test["iwae_samples"] = config.iwae_samples
         test["iwae_nll"] = importance_weighted_nll(
             run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize
         )
-    draw_run(run, dataset.test, dataset.validation, test, config.grid_size)
+    draw_run(run, codes, dataset.test, dataset.validation, test, config.grid_size)
     watch.progress.write(watch.gif, run.metrics, headline(run.model, dataset.name, test))
     rows = run.metrics
     summary = {
@@ -140,7 +157,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
         "epochs": len(rows),
         "steps": rows[-1]["step"],
         "best_step": run.step,
-        "seconds": time.perf_counter() - START,
+        "seconds": watch.seconds_before + time.perf_counter() - START,
         "training_seconds": sum(row["seconds"] for row in rows),
         "images_per_second": sorted(row["images_per_second"] for row in rows)[len(rows) // 2],
         "time_to_first_epoch_seconds": watch.seconds_to_start,

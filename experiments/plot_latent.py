@@ -8,6 +8,7 @@ import tyro
 
 from experiments._cli import main
 from vae_jax.config import at_least
+from vae_jax.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
     grid_size: int = at_least(2, 20)
     """Images a side of the decoded latent grid."""
     data_dir: Path | None = None
-    """Where the data lies, if not where the run found it."""
+    """Where the data lies, if no longer where the run found it."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
@@ -36,19 +37,28 @@ def run(config: Config) -> list[Path]:
     from vae_jax.runs import load_dataset_of, load_run
 
     restored = load_run(config.run)
-    split = getattr(load_dataset_of(restored, config.data_dir), config.split)
+    dataset = load_dataset_of(restored, config.data_dir)
+    split = getattr(dataset, config.split)
     folder = config.output or config.run / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output must be a folder that can be written, got {str(folder)!r} ({error.strerror})."
+        ) from error
     images = split.images[: config.max_points]
     labels = None if split.labels is None else split.labels[: config.max_points]
     codes = Codes.of(restored, images)
+    # The run's own figure of all test images is not overwritten by one of other images.
     suffix = "" if config.split == "test" else f"_{config.split}"
-    paths = [folder / f"latent_means{suffix}.png", folder / f"latent_grid{suffix}.png"]
+    suffix += "" if len(images) == len(split) else f"_{len(images)}"
+    paths = [folder / f"latent_means{suffix}.png", folder / "latent_grid.png"]
     what = "latent means" if codes.logvars is not None else "codes"
     test = restored.summary and restored.summary["test"]
     title = headline(restored.model, restored.dataset["name"], test)
     draw_means(restored, codes, labels, f"{title}\n{what} of {len(images):,} {config.split} images", paths[0])
-    grid = decode_grid(restored.model, restored.params, codes, config.grid_size)
+    reference = Codes.of(restored, dataset.validation.images)
+    grid = decode_grid(restored.model, restored.params, reference, config.grid_size)
     draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])
     print("\n".join(map(str, paths)))
     return paths

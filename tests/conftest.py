@@ -4,7 +4,8 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation checkpoints convolutions data distributions evaluation models networks objectives plots runs training"
+    "animation checkpoints convolutions data distributions evaluation models networks objectives plots records runs "
+    "training"
 )
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 

@@ -62,11 +62,20 @@ def test_splits_hold_each_image_once(tmp_path):
 def test_own_test_split_is_kept_in_order(tmp_path):
     np.savez(tmp_path / "own.npz", images=NOISE, test_images=NOISE[:3], test_labels=np.arange(3))
     own = data.load_dataset(str(tmp_path / "own.npz"))
-    np.testing.assert_array_equal(own.train.images[..., 0], NOISE[:18])
-    np.testing.assert_array_equal(own.validation.images[..., 0], NOISE[18:])
+    assert (len(own.train), len(own.validation)) == (18, 2)
     np.testing.assert_array_equal(own.test.images[..., 0], NOISE[:3])
     assert own.train.labels is None
     np.testing.assert_array_equal(own.test.labels, np.arange(3))
+
+
+@pytest.mark.parametrize("with_test", [True, False])
+def test_validation_images_of_a_set_sorted_by_class_are_of_many_classes(tmp_path, with_test):
+    images, labels = np.repeat(NOISE, 20, axis=0), np.repeat(np.arange(20), 20)
+    own_test = {"test_images": NOISE, "test_labels": np.arange(20)} if with_test else {}
+    np.savez(tmp_path / "own.npz", images=images, labels=labels, **own_test)
+    own = data.load_dataset(str(tmp_path / "own.npz"))
+    assert len(np.unique(own.validation.labels)) > 10
+    assert len(np.unique(own.train.labels)) == 20
 
 
 def test_fewest_images_give_three_splits(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,7 +11,8 @@ from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import evaluate
 from vae_jax.models import build_model
-from vae_jax.runs import check_available, fresh_path, load_run, read_json, read_metrics, train_run
+from vae_jax.records import read_metrics
+from vae_jax.runs import check_available, fresh_path, load_run, train_run
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
 
@@ -42,9 +44,9 @@ def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digit
 def test_the_directory_is_as_designed(finished):
     path, _ = finished
     assert {"config.json", "environment.json", "metrics.jsonl", "checkpoints"} <= {p.name for p in path.iterdir()}
-    environment = read_json(path / "environment.json")
+    environment = json.loads((path / "environment.json").read_text())
     assert {"python", "jax", "jaxlib", "flax", "optax", "device", "cores", "XLA_FLAGS"} <= set(environment)
-    config = read_json(path / "config.json")
+    config = json.loads((path / "config.json").read_text())
     assert config["schema"] == 1
     assert set(config["settings"]) == {field.name for field in dataclasses.fields(Settings)}
 
@@ -133,13 +135,19 @@ def test_resuming_with_other_data_is_refused(finished, digits):
 def test_a_damaged_directory_gives_one_line_and_a_remedy(finished, tmp_path):
     with pytest.raises(UsageError, match="not a run directory"):
         load_run(tmp_path)
-    good = read_json(finished[0] / "config.json")
+    good = json.loads((finished[0] / "config.json").read_text())
+    dataset = good["dataset"]
     bad = [
         "{",
         "[]",
         json.dumps({**good, "schema": 99}),
         json.dumps({**good, "settings": {**good["settings"], "latent_dim": 0}}),
         json.dumps({**good, "settings": {"latent_dim": [2]}}),
+        json.dumps({**good, "settings": {**good["settings"], "likelihood": "squared_error"}}),
+        json.dumps({**good, "settings": {k: v for k, v in good["settings"].items() if k != "seed"}}),
+        json.dumps({**good, "dataset": None}),
+        json.dumps({**good, "dataset": {k: v for k, v in dataset.items() if k != "sha256"}}),
+        *(json.dumps({**good, "dataset": {**dataset, "image_shape": s}}) for s in (None, "8x8", [8, 8], [-8, 8, 1])),
         json.dumps({**good, "settings": None}),
     ]
     for content in bad:
@@ -147,6 +155,105 @@ def test_a_damaged_directory_gives_one_line_and_a_remedy(finished, tmp_path):
         with pytest.raises(UsageError, match=r"config\.json") as error:
             load_run(tmp_path)
         assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", b"1\n"),
+        ("metrics.jsonl", b"\xff\xfe"),
+        ("summary.json", b"[1]"),
+        ("summary.json", b'{"test": {}}'),
+        ("summary.json", b"{"),
+    ],
+)
+def test_a_damaged_record_is_named(finished, tmp_path, name, content):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(UsageError, match=name) as error:
+        load_run(tmp_path / "run")
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_flipped_byte_is_found_and_the_other_checkpoint_is_used(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=2, ema_decay=0.0)
+    state = train(tmp_path, digits, settings).state
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {"step": 40, "validation": {"loss": 1e9}})
+    good = load_run(tmp_path, "best")
+    assert load_run(tmp_path, "latest").step == 40
+    folder = tmp_path / "checkpoints" / "40" / "params"
+    largest = max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    damaged = bytearray(largest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    largest.write_bytes(damaged)
+    with pytest.warns(UserWarning, match="checkpoint 40 of .* is damaged.*: using checkpoint 22 instead"):
+        run = load_run(tmp_path, "latest")
+    assert run.step == 22
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(good.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.warns(UserWarning, match="damaged"):
+        resumed = train(tmp_path, digits, dataclasses.replace(settings, epochs=4), resume=True)
+    assert [row["step"] for row in resumed.history] == [11, 22, 33, 44]
+
+
+def test_arrays_of_another_shape_than_the_config_are_named(finished, tmp_path, capfd):
+    shutil.copytree(finished[0], tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["settings"]["latent_dim"] = 3
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="other names or shapes"):
+        load_run(tmp_path / "run")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_row_is_never_lost_when_the_end_comes_between_row_and_checkpoint(finished, digits, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def stop_after(self, state, row):
+        save(self, state, row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, digits)
+    monkeypatch.undo()
+    train(tmp_path, digits, resume=True)
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_trained_over(finished, digits, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(UsageError, match="no finished checkpoint"):
+        train(tmp_path / "run", digits, dataclasses.replace(SETTINGS, epochs=5), resume=True)
+    assert read_metrics(tmp_path / "run") == finished[1].history
+
+
+def test_a_run_that_early_stopping_ended_is_finished(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, patience=1, learning_rate=1e-12, epochs=9, warmup_fraction=0.0)
+    train(tmp_path, digits, settings)
+    test = {"loss": 1, "reconstruction": 1, "kl": 0}
+    (tmp_path / "summary.json").write_text(json.dumps({"test": test}))
+    with pytest.raises(UsageError, match=r"finished run.*\n.*--patience"):
+        train(tmp_path, digits, settings, resume=True)
+
+
+def test_a_full_disk_while_saving_is_a_run_error(digits, tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def refuse(*_, **__):
+        raise ValueError("No space left on device\nand a long story")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", refuse)
+    with pytest.raises(RunError, match=r"No space left on device\n.*--resume"):
+        train(tmp_path, digits)
+
+
+def test_an_unknown_checkpoint_is_refused(finished):
+    with pytest.raises(UsageError, match="got 'Best'"):
+        load_run(finished[0], "Best")
 
 
 def test_a_damaged_checkpoint_is_refused_in_two_lines(digits, tmp_path):
@@ -177,12 +284,12 @@ def test_a_nan_keeps_the_last_good_checkpoint(digits, tmp_path, monkeypatch):
 
 def test_a_directory_that_cannot_be_written_is_a_run_error(digits, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Can't write"):
+    with pytest.raises(RunError, match="can't be written"):
         train(tmp_path / "file" / "run", digits)
 
 
-def test_fresh_path_never_exists(tmp_path):
-    first = fresh_path(SETTINGS, "digits", tmp_path)
-    first.mkdir()
-    second = fresh_path(SETTINGS, "digits", tmp_path)
+def test_fresh_path_is_new_each_time(tmp_path):
+    first = fresh_path(SETTINGS, "digits", tmp_path / "runs")
+    second = fresh_path(SETTINGS, "digits", tmp_path / "runs")
+    check_available(second)
     assert (first.name, second.name) == ("digits-vae-z2", "digits-vae-z2-2")

@@ -14,10 +14,10 @@ from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
     Keys,
     fit,
+    has_stopped,
     init_state,
     make_epoch,
     make_optimizer,
-    should_stop,
     steps_per_epoch,
     train_step,
 )
@@ -192,7 +192,7 @@ def test_moving_average_follows_its_formula():
         state = step(state)
         decay = min(0.95, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * np.asarray(state.params["encoder"]["Dense_0"]["kernel"])
-    np.testing.assert_allclose(state.best_params["encoder"]["Dense_0"]["kernel"], average, rtol=1e-5)
+    np.testing.assert_allclose(state.evaluation_params["encoder"]["Dense_0"]["kernel"], average, rtol=1e-5)
 
 
 def test_kl_warm_up_starts_without_kl_and_ends_at_beta():
@@ -218,7 +218,9 @@ def test_kl_warm_up_starts_without_kl_and_ends_at_beta():
 )
 def test_early_stopping_counts_from_the_end_of_warm_up(losses, patience, expected):
     history = [{"step": 10 * (i + 1), "validation": {"loss": loss}} for i, loss in enumerate(losses)]
-    assert should_stop(history, patience, warmup=15 if len(losses) == 4 else 0) == expected
+    kl_warmup_steps = 15 if len(losses) == 4 else 0
+    settings = Settings(patience=patience, kl_warmup_steps=kl_warmup_steps, warmup_fraction=0.0)
+    assert has_stopped(history, settings, 100) == expected
 
 
 def test_early_stopping_ends_a_run():

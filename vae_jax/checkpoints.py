@@ -1,29 +1,36 @@
 """Orbax checkpoints of a run: the one module that knows orbax."""
 
+import hashlib
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vae_jax.errors import UsageError
+from vae_jax.errors import RunError, UsageError
 from vae_jax.models import Parameters
 from vae_jax.training import Row, TrainState
 
 
 class Checkpoints:
-    """Orbax checkpoints of a run: the latest and the best on validation are kept.
+    """The latest checkpoint of a run and the best on validation.
 
-    Two items a step: "params", what is evaluated, and "training", what resuming needs beside it.
+    Three items a step: "params", what is evaluated; "training", what resuming needs beside it; and "digests", type,
+    shape and SHA-256 of every array, because orbax restores a flipped byte without a word.
     """
 
     def __init__(self, run: Path):
-        """Open RUN/checkpoints, which is created when the first one is saved."""
+        """Open RUN/checkpoints, which is made where it is missing."""
         import absl.logging
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-        absl.logging.set_verbosity(absl.logging.ERROR)
+        # What goes wrong is raised; orbax logs the whole stack of it as well.
+        absl.logging.set_verbosity(absl.logging.FATAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._ocp = ocp
         self._run = run
         policy = keep.AnyPreservationPolicy(
@@ -31,26 +38,33 @@ class Checkpoints:
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            best_fn=lambda metrics: metrics["loss"],
+            best_fn=lambda metrics: metrics["loss"],  # orbax stores metrics only with it
             best_mode="min",
             create=False,
         )
-        (run / "checkpoints").mkdir(exist_ok=True)
+        try:
+            (run / "checkpoints").mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{run / 'checkpoints'} can't be made: {error.strerror}. Give another --run-dir.") from error
         self._manager = ocp.CheckpointManager(
-            (run / "checkpoints").absolute(), item_names=("params", "training"), options=options
+            (run / "checkpoints").absolute(), item_names=("params", "training", "digests"), options=options
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Saving is asynchronous: leaving without this loses the last checkpoint.
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:
+                raise self._not_saved(error) from error
 
     @property
-    def saved(self) -> bool:
-        """Whether there is a finished checkpoint."""
-        return self._manager.latest_step() is not None
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, the latest last."""
+        return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int:
@@ -68,38 +82,102 @@ class Checkpoints:
         return step
 
     def save(self, state: TrainState, row: Row) -> None:
-        """Save a state; the copy lets the next epoch reuse the state's memory while it is written."""
-        state = jax.tree.map(jnp.copy, state)
-        save = self._ocp.args.StandardSave
-        items = self._ocp.args.Composite(params=save(state.best_params), training=save(_training_item(state)))
-        self._manager.save(row["step"], args=items, metrics={"loss": row["validation"]["loss"]})
+        """Save a state; the copy lets the next epoch reuse the state's memory while it is written.
 
-    def restore_params(self, step: int, shapes: Parameters) -> Parameters:
-        """The evaluated parameters at a step."""
-        return self._restore(step, params=shapes)["params"]
+        Raises:
+            RunError: the disk refuses.
+        """
+        state = jax.tree.map(jnp.copy, state)
+        params, training = state.evaluation_params, _training_item(state)
+        arguments = self._ocp.args
+        items = arguments.Composite(
+            params=arguments.StandardSave(params),
+            training=arguments.StandardSave(training),
+            digests=arguments.JsonSave({"params": _digests(params), "training": _digests(training)}),
+        )
+        try:
+            self._manager.save(row["step"], args=items, metrics={"loss": row["validation"]["loss"]})
+        except Exception as error:  # orbax raises ValueError where the disk is full
+            raise self._not_saved(error) from error
+
+    def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
+        """The evaluated parameters at a step, or at the newest other one that is not damaged, and that step."""
+        items, found = self._restore(step, params=shapes)
+        return items["params"], found
 
     def restore_state(self, step: int, shapes: TrainState) -> TrainState:
-        """The whole training state at a step."""
-        items = self._restore(step, params=shapes.best_params, training=_training_item(shapes))
+        """The whole training state at a step, or at the newest other one that is not damaged."""
+        items, found = self._restore(step, params=shapes.evaluation_params, training=_training_item(shapes))
+        for later in (other for other in self.steps if other > found):
+            self._manager.delete(later)  # damaged, and about to be trained again
         training = items["training"]
         if shapes.ema_params is None:
             return TrainState(items["params"], training["opt_state"], training["step"])
         return TrainState(training["params"], training["opt_state"], training["step"], items["params"])
 
-    def _restore(self, step: int, **shapes: Any) -> Any:
+    def _restore(self, step: int, **shapes: Any) -> tuple[Any, int]:
+        problems = []
+        for candidate in [step, *(other for other in reversed(self.steps) if other != step)]:
+            try:
+                items = self._restore_step(candidate, shapes)
+            except _DamagedError as error:
+                problems.append(f"checkpoint {candidate} of {self._run} {error}")
+                continue
+            if problems:
+                warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
+            return items, candidate
+        problem = "; ".join(problems)
+        raise UsageError(
+            f"{problem[0].upper()}{problem[1:]}: nothing to restore.\nTrain it again in another --run-dir."
+        )
+
+    def _restore_step(self, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
+        arguments = self._ocp.args
+        try:
+            digests = self._manager.restore(step, args=arguments.Composite(digests=arguments.JsonRestore()))["digests"]
+        except Exception as error:  # anything from ValueError to JSONDecodeError where a file is damaged
+            raise _DamagedError("is damaged (no list of its arrays)") from error
+        for name, wanted in shapes.items():
+            saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
+            if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
+                raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
-        arguments = {name: self._ocp.args.StandardRestore(target) for name, target in targets.items()}
+        wanted = {name: arguments.StandardRestore(target) for name, target in targets.items()}
         try:
-            return self._manager.restore(step, args=self._ocp.args.Composite(**arguments))
-        except Exception as error:  # orbax raises anything from ValueError to JSONDecodeError on damage
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise UsageError(
-                f"Checkpoint {step} of {self._run} can't be restored: {reason}\n"
-                "It is damaged, or belongs to another config.json; train the run again."
-            ) from error
+            items = dict(self._manager.restore(step, args=arguments.Composite(**wanted)))
+        except Exception as error:
+            raise _DamagedError("is damaged (its files can't be read)") from error
+        for name in shapes:
+            for leaf, entry in _digests(items[name]).items():
+                if entry != digests[name][leaf]:
+                    raise _DamagedError(f"is damaged ({name}{leaf} is not what was saved)")
+        return {name: items[name] for name in shapes}
+
+    def _not_saved(self, error: Exception) -> RunError:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return RunError(
+            f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason[:200]}\n"
+            "Make room, then go on from the last finished one with --resume."
+        )
+
+
+class _DamagedError(Exception):
+    """A checkpoint that can't be used, with the reason."""
 
 
 def _training_item(state: TrainState) -> dict[str, Any]:
     item = {"opt_state": state.opt_state, "step": state.step}
     return item if state.ema_params is None else {**item, "params": state.params}
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _digests(tree: Any) -> dict[str, list[Any]]:
+    # Type, shape and SHA-256 by the name of the leaf.
+    return {
+        name: [str(leaf.dtype), list(leaf.shape), hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()]
+        for name, leaf in _leaves(tree)
+    }

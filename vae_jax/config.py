@@ -76,7 +76,8 @@ class Settings:
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images."""
+    """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
+    --resume stretch the cosine of the learning rate from there on."""
     batch_size: int = at_least(1, 256)
     """Images a step."""
     learning_rate: float = positive(3e-3)
@@ -146,4 +147,4 @@ def _has_type(value: Any, hint: Any) -> bool:
 def _in_words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
-    return getattr(hint, "__name__", str(hint))
+    return "a path" if Path in get_args(hint) else "a text" if str in get_args(hint) else f"a {hint.__name__}"

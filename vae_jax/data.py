@@ -152,7 +152,8 @@ def _checked(name: str, raw: sources.Raw) -> Dataset:
             f"{raw.source} must hold at least {_FEWEST_IMAGES} images to split, got {len(images)}. Add some."
         )
     if raw.test_images is None:
-        train, test = _hold_out_test(Split(images, labels))
+        whole = _permuted(Split(images, labels))
+        train, test = _cut(whole, max(1, len(whole) // 5))
     else:
         train = Split(images, labels)
         test_images = _checked_images(raw.test_images, f"test_images of {raw.source}")
@@ -163,15 +164,16 @@ def _checked(name: str, raw: sources.Raw) -> Dataset:
             )
         test_labels = _checked_labels(raw.test_labels, len(test_images), f"test_labels of {raw.source}")
         test = Split(test_images, test_labels)
+    if name not in sources.MNIST_FAMILY:
+        train = _permuted(train)
     train, validation = _cut(train, 5000 if len(train) >= 50_000 else max(1, len(train) // 10))
     return Dataset(name, train, validation, test, raw.source, _sha256(train, validation, test))
 
 
-def _hold_out_test(split: Split) -> tuple[Split, Split]:
-    # Permuted first: own images often come sorted by class.
+def _permuted(split: Split) -> Split:
+    # Own images often come sorted by class, and a validation split of one class says nothing.
     order = np.random.default_rng(0).permutation(len(split))
-    labels = None if split.labels is None else split.labels[order]
-    return _cut(Split(split.images[order], labels), max(1, len(split) // 5))
+    return Split(split.images[order], None if split.labels is None else split.labels[order])
 
 
 def _cut(split: Split, last: int) -> tuple[Split, Split]:
@@ -188,6 +190,11 @@ def _checked_images(images: np.ndarray, what: str) -> np.ndarray:
         raise UsageError(
             f"{what} must be [n, height, width] or [n, height, width, 1 or 3], got {images.shape}.\n"
             "Reshape them, with the channels last; no size may be 0."
+        )
+    if images.dtype.kind in "iu" and images.max() == 1 and images.min() == 0:
+        raise UsageError(
+            f"{what} must use the range 0 to 255 where they are integers, got only 0 and 1.\n"
+            "Multiply them by 255, or give booleans."
         )
     if images.dtype == np.uint8:
         return images

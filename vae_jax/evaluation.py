@@ -9,20 +9,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vae_jax.data import preprocess
 from vae_jax.distributions import DiagonalGaussian
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
 from vae_jax.objectives import importance_weighted_bound
 
+ByteImages = UInt8[Array | np.ndarray, "n height width channels"]
+"""Pixels 0..255."""
 BATCH_SIZE = 500
 
 
 def evaluate(
     model: AnyModel,
     params: Parameters,
-    images: np.ndarray,
+    images: ByteImages,
     key: Key[Array, ""],
     *,
     samples: int = 16,
@@ -50,7 +52,7 @@ def evaluate(
 def importance_weighted_nll(
     model: VariationalAutoencoder,
     params: Parameters,
-    images: np.ndarray,
+    images: ByteImages,
     key: Key[Array, ""],
     *,
     samples: int = 5000,
@@ -63,7 +65,7 @@ def importance_weighted_nll(
 def encode_images(
     model: AnyModel,
     params: Parameters,
-    images: np.ndarray,
+    images: ByteImages,
     key: Key[Array, ""],
     *,
     binarize: str = "none",
@@ -71,6 +73,14 @@ def encode_images(
     """Posterior means and log variances of images, float32 [n, latent] each; codes and None for an autoencoder."""
     mean, logvar = _in_batches(_encode, model, params, images, key, 1, binarize)
     return mean, logvar if isinstance(model, VariationalAutoencoder) else None
+
+
+def as_evaluated(
+    images: UInt8[Array, "batch height width channels"], indices: Array, key: Key[Array, ""], binarize: str
+) -> tuple[Float[Array, "batch height width channels"], Key[Array, " batch"]]:
+    """What evaluation feeds the model for images at these positions: pixels in [0, 1], and a key for each latent."""
+    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(indices)
+    return preprocess(images, binarize, keys[:, 0]), keys[:, 1]
 
 
 def active_units(means: Float[np.ndarray, "n latent"], threshold: float = 0.01) -> Bool[np.ndarray, " latent"]:
@@ -107,7 +117,7 @@ def _in_batches(
     function: Any,
     model: AnyModel,
     params: Parameters,
-    images: np.ndarray,
+    images: ByteImages,
     key: Array,
     samples: int,
     binarize: str,
@@ -132,8 +142,7 @@ def _scan_batches(
     key: Array,
 ) -> Any:
     def body(_: None, batch: Array) -> tuple[None, Any]:
-        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(batch)
-        x = preprocess(images[batch], binarize, keys[:, 0])
-        return None, function(model, params, x, keys[:, 1], samples)
+        x, keys = as_evaluated(images[batch], batch, key, binarize)
+        return None, function(model, params, x, keys, samples)
 
     return jax.lax.scan(body, None, indices)[1]

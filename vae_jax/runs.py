@@ -1,38 +1,31 @@
-"""The run directory: settings, metrics and orbax checkpoints of one training run, and the way back from them.
+"""Runs: training into a run directory, going on with one, and the way back from it to the model."""
 
-Reading a directory runs no code from it: JSON, and arrays that are restored into a structure known beforehand.
-"""
-
+import contextlib
 import dataclasses
 import json
 import os
-import platform
-import subprocess
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array, Key
 
 from vae_jax.checkpoints import Checkpoints
-from vae_jax.config import Settings, check_settings, epochs
+from vae_jax.config import Settings, epochs
 from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
-from vae_jax.files import replacing
 from vae_jax.models import AnyModel, Parameters, build_model
-from vae_jax.training import (
-    FitResult,
-    Keys,
-    Row,
-    TrainState,
-    fit,
-    init_state,
-    make_optimizer,
+from vae_jax.records import (
+    read_dataset_record,
+    read_metrics,
+    read_settings,
+    read_summary,
+    write_config,
+    write_environment,
+    write_metrics,
 )
-
-SCHEMA_VERSION = 1
+from vae_jax.training import FitResult, Keys, Row, TrainState, fit, has_stopped, init_state, make_optimizer
 
 
 class Run(NamedTuple):
@@ -56,36 +49,63 @@ class Run(NamedTuple):
         return Keys.from_seed(self.config.seed).evaluation
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically: whoever reads sees the old file or the new one."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
+    """Read a run back: the model, its parameters and what was recorded, on whatever device is there.
 
+    Where the checkpoint is damaged, the other one that is kept is used, with a warning.
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run directory.
+    Args:
+        path: the run directory.
+        checkpoint: "best" on validation, or "latest".
 
     Raises:
-        UsageError: there is no such file, or it is no JSON.
+        UsageError: no run directory, a damaged one, or one without a checkpoint.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent} holds no readable {path.name} ({error.strerror}): not a run directory.\n"
-            "Give the directory that a training command printed, such as runs/mnist-vae-z2."
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: no JSON ({error}).\nTrain the run again.") from error
+    if checkpoint not in ("best", "latest"):
+        raise UsageError(f"checkpoint must be 'best' or 'latest', got {checkpoint!r}.")
+    directory = Path(path)
+    settings, dataset = read_settings(directory, Settings), read_dataset_record(directory)
+    metrics, summary = read_metrics(directory), read_summary(directory)
+    model = build_model(settings, tuple(dataset["image_shape"]))
+    with Checkpoints(directory) as checkpoints:
+        step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
+        params, step = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))
+    return Run(directory, model, params, settings, metrics, dataset, summary, step)
+
+
+def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
+    """The data set that a run was trained on, checked to be the same.
+
+    Args:
+        run: from `load_run`.
+        data_dir: where the data lies, if it no longer lies where the run found it.
+
+    Raises:
+        UsageError: the data can't be found, or is other data.
+    """
+    found_then = run.config.data_dir if run.config.data_dir and run.config.data_dir.is_dir() else None
+    dataset = load_dataset(run.config.dataset, data_dir or found_then)
+    _check_same_data(dataset, run.dataset, run.path)
+    return dataset
 
 
 def fresh_path(settings: Settings, dataset_name: str, root: Path = Path("runs")) -> Path:
-    """A run directory that does not exist yet: runs/DATASET-MODEL-zDIM, with a number where that is taken."""
-    name = f"{dataset_name}-{settings.model}-z{settings.latent_dim}"
-    path, number = root / name, 2
-    while path.exists():
-        path, number = root / f"{name}-{number}", number + 1
-    return path
+    """Make a new run directory: runs/DATASET-MODEL-zDIM, with a number where that is taken.
+
+    Raises:
+        RunError: it can't be made.
+    """
+    name, number = f"{dataset_name}-{settings.model}-z{settings.latent_dim}", 1
+    while True:
+        path = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)  # fails where it exists: two commands at once get two directories
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(f"{path} can't be made: {error.strerror}. Give another --run-dir.") from error
+        else:
+            return path
 
 
 def check_available(path: Path) -> None:
@@ -107,130 +127,6 @@ def check_available(path: Path) -> None:
     raise UsageError(f"--run-dir {path} holds {found}; nothing was changed.\n{remedy}.")
 
 
-def read_settings(path: Path, kind: type[Settings] = Settings) -> Settings:
-    """The settings saved in a run directory, as `kind`.
-
-    Raises:
-        UsageError: no run directory, another schema version, or settings outside their domains.
-    """
-    content = read_json(path / "config.json")
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA_VERSION:
-        raise UsageError(
-            f"{path / 'config.json'} has schema version {schema!r}, this vae_jax reads {SCHEMA_VERSION}.\n"
-            "Use the vae_jax that wrote it, or train the run again."
-        )
-    try:
-        hints = get_type_hints(kind)
-        saved = content["settings"]
-        settings = kind(**{name: _from_json(value, hints[name]) for name, value in saved.items() if name in hints})
-        check_settings(settings)
-    except (UsageError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path / 'config.json'} is damaged: {type(error).__name__} {error}\nTrain the run again."
-        ) from error
-    return settings
-
-
-def _from_json(value: Any, hint: Any) -> Any:
-    # JSON knows neither tuples nor paths.
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and Path in get_args(hint) else value
-
-
-def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
-    """Read a run back: the model, its parameters and what was recorded, on whatever device is there.
-
-    Args:
-        path: the run directory.
-        checkpoint: "best" on validation, or "latest".
-
-    Raises:
-        UsageError: no run directory, a damaged one, or one without a checkpoint.
-    """
-    directory = Path(path)
-    settings = read_settings(directory)
-    dataset = read_json(directory / "config.json")["dataset"]
-    model = build_model(settings, tuple(dataset["image_shape"]))
-    with Checkpoints(directory) as checkpoints:
-        step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
-        params = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))
-    summary = directory / "summary.json"
-    return Run(
-        directory,
-        model,
-        params,
-        settings,
-        read_metrics(directory),
-        dataset,
-        read_json(summary) if summary.exists() else None,
-        step,
-    )
-
-
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of metrics.jsonl; a last line cut short by a crash is left out."""
-    rows = []
-    file = path / "metrics.jsonl"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
-    """The data set that a run was trained on, checked to be the same.
-
-    Args:
-        run: from `load_run`.
-        data_dir: where the data lies, if not where the run found it.
-
-    Raises:
-        UsageError: the data can't be found, or is other data.
-    """
-    dataset = load_dataset(run.config.dataset, data_dir or run.config.data_dir)
-    _check_same_data(dataset, run.dataset, run.path)
-    return dataset
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers of a run depend on beside its settings."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "device": device_name(),
-        "cores": os.cpu_count(),
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        "git_commit": commit or None,
-    }
-
-
-def device_name() -> str:
-    """The devices in use, such as "2 x NVIDIA H200" or "cpu"."""
-    devices = jax.devices()
-    return devices[0].device_kind if len(devices) == 1 else f"{len(devices)} x {devices[0].device_kind}"
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """What config.json records of a data set."""
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "sha256": dataset.sha256,
-        "image_shape": list(dataset.image_shape),
-        "train": len(dataset.train),
-        "validation": len(dataset.validation),
-        "test": len(dataset.test),
-    }
-
-
 # What --resume may change; everything else decides the parameters that were trained so far.
 _FREE_ON_RESUME = ("epochs", "patience", "data_dir")
 
@@ -250,11 +146,14 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
                 f"{flag} is {new!r}, but {path} was trained with {old!r}.\n"
                 f"Leave {flag} out to go on with it, or train a new run in another --run-dir."
             )
-    _check_same_data(dataset, read_json(path / "config.json")["dataset"], path)
-    if (path / "summary.json").exists() and len(read_metrics(path)) >= epochs(settings, len(dataset.train)):
+    _check_same_data(dataset, read_dataset_record(path), path)
+    rows = read_metrics(path)
+    stopped = has_stopped(rows, settings, len(dataset.train))
+    if read_summary(path) and (stopped or len(rows) >= epochs(settings, len(dataset.train))):
+        remedy = "no --patience or a larger one" if stopped else "more --epochs"
         raise UsageError(
-            f"--run-dir {path} holds a finished run of {len(read_metrics(path))} epochs; nothing was changed.\n"
-            "Give more --epochs to go on with it, or another --run-dir."
+            f"--run-dir {path} holds a finished run of {len(rows)} epochs; nothing was changed.\n"
+            f"Give {remedy} to go on with it, or another --run-dir."
         )
 
 
@@ -291,39 +190,32 @@ def train_run(
         UsageError: the directory is not available, or does not fit the settings.
         RunError: the loss is not finite, or the disk refuses.
     """
-    try:
-        state, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
-        with Checkpoints(path) as checkpoints, open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
+    state, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
+    with Checkpoints(path) as checkpoints:
 
-            def record(state: TrainState, row: Row) -> None:
-                checkpoints.save(state, row)
+        def start() -> None:
+            (path / "summary.json").unlink(missing_ok=True)
+            if on_start:
+                on_start()
+
+        def record(state: TrainState, row: Row) -> None:
+            # First the row: one too many is dropped when the run goes on, one too few would be lost.
+            with _writing(path), open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
-                log.flush()
-                if on_epoch:
-                    on_epoch(state, row)
+            checkpoints.save(state, row)
+            if on_epoch:
+                on_epoch(state, row)
 
-            return fit(
-                model,
-                dataset.train,
-                dataset.validation,
-                settings,
-                state=state,
-                history=history,
-                on_start=on_start,
-                on_epoch=record,
-            )
-    except OSError as error:
-        raise RunError(
-            f"Can't write to the run directory {path}: {error.strerror or error}.\n"
-            "Make room or give another --run-dir; finished checkpoints go on with --resume."
-        ) from error
+        splits = (dataset.train, dataset.validation)
+        return fit(model, *splits, settings, state=state, history=history, on_start=start, on_epoch=record)
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
     check_available(path)
-    path.mkdir(parents=True, exist_ok=True)
-    _write_config(path, settings, dataset)
-    write_json(path / "environment.json", environment())
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        write_config(path, settings, dataset)
+        write_environment(path)
     return None, []
 
 
@@ -331,19 +223,25 @@ def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -
     check_resumable(path, settings, dataset)
     optimizer = make_optimizer(settings, len(dataset.train))
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, settings))
+    rows, state = read_metrics(path), None
     with Checkpoints(path) as checkpoints:
-        started = checkpoints.saved  # else it ended before the first checkpoint: go on from the beginning
-        state = checkpoints.restore_state(checkpoints.latest_step, shapes) if started else None
+        # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
+        if checkpoints.steps or len(rows) > 1 or read_summary(path):
+            state = checkpoints.restore_state(checkpoints.latest_step, shapes)
     done = int(state.step) if state else 0
-    history = [row for row in read_metrics(path) if row["step"] <= done]
-    with replacing(path / "metrics.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
-    (path / "summary.json").unlink(missing_ok=True)
-    _write_config(path, settings, dataset)
+    history = [row for row in rows if row["step"] <= done]
+    with _writing(path):
+        write_metrics(path, history)
+        write_config(path, settings, dataset)
     return state, history
 
 
-def _write_config(path: Path, settings: Settings, dataset: Dataset) -> None:
-    settings_dict = dataclasses.asdict(settings)
-    content = {"schema": SCHEMA_VERSION, "settings": settings_dict, "dataset": describe(dataset)}
-    write_json(path / "config.json", content)
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"The run directory {path} can't be written: {error.strerror or error}.\n"
+            "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
+        ) from error

@@ -54,7 +54,7 @@ class TrainState:
     ema_params: Parameters | None = None
 
     @property
-    def best_params(self) -> Parameters:
+    def evaluation_params(self) -> Parameters:
         """The parameters to evaluate and save: the moving average where there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
@@ -228,16 +228,15 @@ def fit(
     optimizer = make_optimizer(settings, len(train))
     keys = Keys.from_seed(settings.seed)
     state = init_state(model, optimizer, settings) if state is None else state
-    images = jax.device_put(train.images)
+    images, validation_images = jax.device_put((train.images, validation.images))
     history = list(history or [])
     epoch_function = make_epoch(model, optimizer, settings, len(train))
     epoch_function = epoch_function.lower(state, images, keys, jnp.int32(0)).compile()  # type: ignore[attr-defined]
     if on_start:
         on_start()
 
-    warm = max(warmup_steps(settings, len(train)), settings.kl_warmup_steps)
     for epoch in range(int(state.step) // steps, epochs(settings, len(train))):
-        if should_stop(history, settings.patience, warm):
+        if has_stopped(history, settings, len(train)):
             break
         start = time.perf_counter()
         state, metrics = epoch_function(state, images, keys, jnp.int32(epoch))
@@ -246,8 +245,8 @@ def fit(
         _check_finite(metrics, first_step=epoch * steps)
         scores = evaluate(
             model,
-            state.best_params,
-            validation.images,
+            state.evaluation_params,
+            validation_images,
             keys.evaluation,
             samples=1,
             binarize=settings.binarize,
@@ -256,12 +255,14 @@ def fit(
         history.append(row)
         if on_epoch:
             on_epoch(state, row)
-    return FitResult(state.best_params, state, history)
+    return FitResult(state.evaluation_params, state, history)
 
 
-def should_stop(history: list[Row], patience: int, warmup: int) -> bool:
-    """Whether the last `patience` epochs brought no lower validation loss, counted from the end of warm-up."""
-    losses = [row["validation"]["loss"] for row in history if row["step"] >= warmup]
+def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
+    """Whether early stopping ended the run: `patience` epochs without a lower validation loss since warm-up ended."""
+    warm = max(warmup_steps(settings, images), settings.kl_warmup_steps)
+    losses = [row["validation"]["loss"] for row in history if row["step"] >= warm]
+    patience = settings.patience
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
@@ -301,6 +302,6 @@ def _check_finite(metrics: StepMetrics, first_step: int) -> None:
 
 def _not_finite(term: str, step: int) -> str:
     return (
-        f"The {term} is not finite at step {step}: training stopped, earlier checkpoints are kept.\n"
-        "Use a smaller --learning-rate, or a smaller --gradient-clip."
+        f"The {term} is not finite at step {step}: training stopped; the checkpoint of the epoch before it, "
+        "if there was one, is kept.\nUse a smaller --learning-rate."
     )
