@@ -6,17 +6,23 @@ Finished runs under runs/results are kept, so only what is missing is trained. N
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from experiments import mnist
-from experiments._cli import main, parse
-from vae_jax.errors import UsageError
+from experiments._cli import main
+from vae_jax.errors import RunError, UsageError
+from vae_jax.files import replacing
 
 # Name of the run directory, what the table calls it, the flags beside --dataset.
 RUNS = [
     ("vae-z2", "VAE, 2-D: the default", "--latent-dim 2"),
-    ("vae-z2-conv", "VAE, 2-D, conv (Keras tutorial's)", "--latent-dim 2 --arch conv --activation relu --epochs 10"),
+    (
+        "vae-z2-conv",
+        "VAE, 2-D, conv (Keras tutorial's)",
+        "--latent-dim 2 --arch conv --activation relu --batch-size 128 --learning-rate 1e-3 --epochs 10",
+    ),
     ("vae-z20", "VAE, 20-D", "--latent-dim 20"),
     ("vae-z20-dynamic", "VAE, 20-D, binarised", "--latent-dim 20 --binarize dynamic --iwae-samples 500"),
     ("ae-z2", "AE, 2-D", "--latent-dim 2 --model ae"),
@@ -42,9 +48,7 @@ class Config:
 
 def run(config: Config) -> str:
     """Train, and give back the table."""
-    text = config.readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UsageError(f"{config.readme} must hold the lines {BEGIN!r} and {END!r} once each.")
+    _parts(config.readme)  # fails now rather than after the training
     rows = []
     for name, title, flags in RUNS:
         path = config.root / name
@@ -52,17 +56,34 @@ def run(config: Config) -> str:
             data = [] if config.data_dir is None else ["--data-dir", str(config.data_dir)]
             going_on = ["--resume"] if (path / "config.json").exists() else []
             arguments = [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on, *data]
-            mnist.run(parse(mnist.Config, arguments))
+            # A process for each, as a user would run it: its time and memory are its own.
+            if subprocess.run([sys.executable, "-m", "experiments.mnist", *arguments]).returncode:
+                raise RunError(f"The run {path} failed, for the reason above. Run the same command again to go on.")
         rows.append((title, flags, json.loads((path / "summary.json").read_text(encoding="utf-8"))))
     first = config.root / RUNS[0][0]
     table = make_table(rows, json.loads((first / "environment.json").read_text(encoding="utf-8")))
-    before, rest = text.split(BEGIN)
-    config.readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    before, after = _parts(config.readme)
+    with replacing(config.readme) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
     config.figures.mkdir(parents=True, exist_ok=True)
     for figure in FIGURES:
         shutil.copyfile(first / "figures" / figure, config.figures / figure)
     print(table)
     return table
+
+
+def _parts(readme: Path) -> tuple[str, str]:
+    # What stands before and after the table.
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"--readme must be a file that can be read, got {str(readme)!r} ({error.strerror})."
+        ) from error
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UsageError(f"--readme {readme} must hold the lines {BEGIN!r} and {END!r} once each.")
+    before, rest = text.split(BEGIN)
+    return before, rest.split(END)[1]
 
 
 def make_table(rows: list[tuple[str, str, dict[str, Any]]], environment: dict[str, Any]) -> str:

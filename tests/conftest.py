@@ -28,3 +28,17 @@ def strict_promotion(request):
 @pytest.fixture(scope="session")
 def digits():
     return vae_jax.load_dataset("digits")
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows by one with each program that XLA compiles."""
+    events = []
+
+    def listen(event, *_, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.clear_event_listeners()

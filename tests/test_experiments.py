@@ -166,6 +166,19 @@ def test_an_interrupted_run_names_the_command_that_goes_on_and_keeps_its_frames(
     assert list(read_progress_grids(path / "figures" / "training_progress.gif")) == [1, 2, 3]
 
 
+def test_nothing_is_compiled_after_the_first_epoch(tmp_path, monkeypatch, compilations):
+    after, add = [], Progress.add
+
+    def count(self, params, epoch):
+        add(self, params, epoch)
+        after.append(len(compilations))
+
+    monkeypatch.setattr(Progress, "add", count)
+    mnist.run(parse(mnist.Config, [*SMALL, "--epochs", "4", "--run-dir", str(tmp_path / "run")]))
+    assert after[0] > 0
+    assert after[1:] == [after[0]] * 3
+
+
 def test_a_refused_resume_changes_nothing(vae_run):
     path, _ = vae_run
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}

@@ -215,8 +215,9 @@ def fit(
         settings: how.
         state: where to go on from, at the end of an epoch; by default the initial state of the seed.
         history: rows of the epochs that led to `state`.
-        on_epoch: called with the state and the row after each epoch.
-        on_start: called once, when everything is compiled and the first epoch is about to start.
+        on_epoch: called with the state and the row after each epoch; the next epoch takes the state's memory over,
+            so what is kept of it has to be copied.
+        on_start: called once, when the epoch is compiled and the first epoch is about to start.
 
     Raises:
         UsageError: a setting outside its domain, or fewer images than a batch.
@@ -227,7 +228,8 @@ def fit(
     steps = steps_per_epoch(len(train), settings.batch_size)
     optimizer = make_optimizer(settings, len(train))
     keys = Keys.from_seed(settings.seed)
-    state = init_state(model, optimizer, settings) if state is None else state
+    # The epoch takes its state's memory over, so the caller's own state is copied.
+    state = init_state(model, optimizer, settings) if state is None else jax.tree.map(jnp.copy, state)
     images, validation_images = jax.device_put((train.images, validation.images))
     history = list(history or [])
     epoch_function = make_epoch(model, optimizer, settings, len(train))
