@@ -205,12 +205,16 @@ class Progress:
         self._every = -(-number // 50)
         self._last = number
         self.grids: dict[int, np.ndarray] = {}
+        self._axes: dict[int, str] = {}
 
     def add(self, params: Parameters, epoch: int) -> None:
         """Decode the grid of an epoch, if it is one that the GIF shows."""
         if epoch % self._every == 0 or epoch == self._last:
             codes = Codes(*encode_images(self._model, params, self._images, self._key, binarize=self._binarize))
             grid = decode_grid(self._model, params, codes, 15)
+            if self._model.latent_dim > 2:  # the two most informative ones may be others in each epoch
+                across, up = (name.translate(str.maketrans("", "", "${}_")) for name in grid.axis_names)
+                self._axes[epoch] = f"; {across} to the right, {up} upward"
             self.grids[epoch] = np.rint(plots.tile(grid.images[::-1]) * 255).astype(np.uint8)
 
     def recover(self, path: Path) -> None:
@@ -222,7 +226,9 @@ class Progress:
     def write(self, path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
         """Write the GIF with the validation loss of each epoch."""
         captions = {
-            row["epoch"]: f"epoch {row['epoch']}: validation loss {row['validation']['loss']:.2f}" for row in rows
+            row["epoch"]: f"epoch {row['epoch']}: validation loss {row['validation']['loss']:.2f}"
+            + self._axes.get(row["epoch"], "")
+            for row in rows
         }
         grids = {epoch: grid for epoch, grid in self.grids.items() if epoch in captions}
         if grids:
