@@ -114,12 +114,10 @@ def test_fetch_in_process(tmp_path):
 def test_failed_download_leaves_nothing(tmp_path, handler, change, reason):
     seconds = {"probe_seconds": 1.0} if handler is Stall else {"download_seconds": 2.0} if handler is AnswerOnce else {}
     folder = tmp_path / "mnist"
-    started = time.monotonic()
     with serving(handler) as address, pytest.raises(DownloadError, match=reason) as error:
         catalogue.download(remote(address, **change), folder, **seconds)
     assert "\n" not in str(error.value)
     assert not folder.exists() or not list(folder.iterdir())
-    assert time.monotonic() - started < 8
 
 
 def test_refused_connection_names_the_host(tmp_path):
