@@ -18,6 +18,8 @@ from vae_jax.files import replacing
 # Name of the run directory, what the table calls it, the flags beside --dataset.
 RUNS = [
     ("vae-z2", "VAE, 2-D: the default", "--latent-dim 2"),
+    ("vae-z2-seed1", "the same, another seed", "--latent-dim 2 --seed 1"),
+    ("vae-z2-seed2", "the same, another seed", "--latent-dim 2 --seed 2"),
     (
         "vae-z2-conv",
         "VAE, 2-D, conv (Keras tutorial's)",
