@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
@@ -34,11 +34,31 @@ class TrainingConfig(Settings):
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
 
-def main(kind: type[T], run: Callable[[T], object], arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line into `kind`, run, and turn errors into messages and exit codes 1 and 2."""
+Command = tuple[type[Any], Callable[[Any], object]]
+
+
+def main(
+    kind: type[T],
+    run: Callable[[T], object],
+    arguments: Sequence[str] | None = None,
+    commands: Mapping[str, Command] | None = None,
+) -> None:
+    """Parse the command line into `kind`, run, and turn errors into messages and exit codes 1 and 2.
+
+    Args:
+        kind: the dataclass of the flags.
+        run: what to do with them.
+        arguments: the command line without the program's name, by default the process's own.
+        commands: words that, as the first argument, choose other flags and another function.
+    """
     warnings.showwarning = _show_warning
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen: Command = (kind, run)
+    if commands and arguments and arguments[0] in commands:
+        chosen, arguments = commands[arguments[0]], arguments[1:]
+    kind, run = chosen
     try:
-        config = parse(kind, sys.argv[1:] if arguments is None else arguments)
+        config = parse(kind, arguments)
         if getattr(config, "compilation_cache", True):
             enable_compilation_cache()
         run(config)

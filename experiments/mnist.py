@@ -48,7 +48,7 @@ def run(config: Config) -> "Run":
     dataset = load_dataset(config.dataset, config.data_dir)
     check_batch_size(dataset.train, config.batch_size)
     config = _with_data_found(config, dataset)
-    path = config.run_dir or fresh_path(config, dataset.name)
+    path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
     model = build_model(config, dataset.image_shape)
     watch = _Watch(config, model, dataset, path)
     print(

@@ -289,7 +289,7 @@ def test_a_directory_that_cannot_be_written_is_a_run_error(digits, tmp_path):
 
 
 def test_fresh_path_is_new_each_time(tmp_path):
-    first = fresh_path(SETTINGS, "digits", tmp_path / "runs")
-    second = fresh_path(SETTINGS, "digits", tmp_path / "runs")
+    first = fresh_path("digits-vae-z2", tmp_path / "runs")
+    second = fresh_path("digits-vae-z2", tmp_path / "runs")
     check_available(second)
     assert (first.name, second.name) == ("digits-vae-z2", "digits-vae-z2-2")

@@ -76,6 +76,27 @@ def load_dataset(name: str | None = None, data_dir: str | Path | None = None) ->
     return _checked(*_find("digits", data_dir))
 
 
+def read_images(path: str | Path, image_shape: tuple[int, int, int]) -> Split:
+    """Read images for a model that takes images of this shape, with their labels where there are any; no split.
+
+    Args:
+        path: an .npz file with `images` (and `labels`), or a folder of images.
+        image_shape: height, width and channels that the model was trained on.
+
+    Raises:
+        UsageError: they can't be read, or have another shape.
+    """
+    path = Path(path).expanduser()
+    raw = sources.read_image_folder(path) if path.is_dir() else sources.read_npz(path)
+    images = _checked_images(raw.images, f"images of {raw.source}")
+    if images.shape[1:] != image_shape:
+        raise UsageError(
+            f"images of {raw.source} must have the shape {image_shape} that the model was trained on, "
+            f"got {images.shape[1:]}.\nScale or convert them first."
+        )
+    return Split(images, _checked_labels(raw.labels, len(images), f"labels of {raw.source}"))
+
+
 def check_batch_size(train: Split, batch_size: int) -> None:
     """Check that the training images fill a batch.
 

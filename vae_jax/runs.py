@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,13 +89,13 @@ def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
     return dataset
 
 
-def fresh_path(settings: Settings, dataset_name: str, root: Path = Path("runs")) -> Path:
-    """Make a new run directory: runs/DATASET-MODEL-zDIM, with a number where that is taken.
+def fresh_path(name: str, root: Path = Path("runs")) -> Path:
+    """Make a new directory runs/NAME, with a number where that is taken.
 
     Raises:
         RunError: it can't be made.
     """
-    name, number = f"{dataset_name}-{settings.model}-z{settings.latent_dim}", 1
+    number = 1
     while True:
         path = root / (name if number == 1 else f"{name}-{number}")
         try:
@@ -137,15 +137,9 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
     Raises:
         UsageError: naming the first difference, or that the run is finished.
     """
-    saved = read_settings(path, type(settings))
-    for field in dataclasses.fields(Settings):
-        old, new = getattr(saved, field.name), getattr(settings, field.name)
-        if field.name not in _FREE_ON_RESUME and old != new:
-            flag = "--" + field.name.replace("_", "-")
-            raise UsageError(
-                f"{flag} is {new!r}, but {path} was trained with {old!r}.\n"
-                f"Leave {flag} out to go on with it, or train a new run in another --run-dir."
-            )
+    _check_same_settings(
+        path, settings, _FREE_ON_RESUME, "Leave {flag} out to go on with it, or use another --run-dir."
+    )
     _check_same_data(dataset, read_dataset_record(path), path)
     rows = read_metrics(path)
     stopped = has_stopped(rows, settings, len(dataset.train))
@@ -155,6 +149,25 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
             f"--run-dir {path} holds a finished run of {len(rows)} epochs; nothing was changed.\n"
             f"Give {remedy} to go on with it, or another --run-dir."
         )
+
+
+def check_same_settings(path: Path, settings: Settings, dataset: Dataset) -> None:
+    """Refuse to take a run for one of these settings and this data.
+
+    Raises:
+        UsageError: naming the first difference.
+    """
+    _check_same_settings(path, settings, ("data_dir", "dataset"), "Give {flag} as it was, or another --output.")
+    _check_same_data(dataset, read_dataset_record(path), path)
+
+
+def _check_same_settings(path: Path, settings: Settings, free: Sequence[str], remedy: str) -> None:
+    saved = read_settings(path, type(settings))
+    for field in dataclasses.fields(Settings):
+        old, new = getattr(saved, field.name), getattr(settings, field.name)
+        if field.name not in free and old != new:
+            flag = "--" + field.name.replace("_", "-")
+            raise UsageError(f"{flag} is {new!r}, but {path} was trained with {old!r}.\n{remedy.format(flag=flag)}")
 
 
 def _check_same_data(dataset: Dataset, recorded: dict[str, Any], path: Path) -> None:

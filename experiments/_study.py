@@ -1,0 +1,182 @@
+"""What the studies share: where they write, the runs that they train or restore, tables and reports."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments._cli import START
+from vae_jax.config import Settings
+from vae_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from vae_jax.data import Dataset
+    from vae_jax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """The flags of every study."""
+
+    dataset: str | None = None
+    """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
+    file or a folder of images. Default: mnist, and digits where mnist can't be had."""
+    data_dir: Path | None = None
+    """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
+    output: Path | None = None
+    """Folder for the report, the figures and the runs. Default: a new one under runs/. Of a folder that holds
+    this study already, the finished runs are taken over."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+
+def open_output(config: StudyConfig, name: str) -> Path:
+    """The study's folder, made where it is missing.
+
+    Raises:
+        UsageError: --output is a file, can't be made, or holds something else.
+    """
+    from vae_jax.runs import fresh_path
+
+    if config.output is None:
+        return fresh_path(name)
+    path = config.output
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--output {path} is a file. Give a folder that does not exist yet.")
+    if path.exists() and any(path.iterdir()) and not (path / "study.json").exists():
+        raise UsageError(f"--output {path} holds files of something else. Give a folder that does not exist yet.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output must be a folder that can be made, got {str(path)!r} ({error.strerror})."
+        ) from error
+    return path
+
+
+def begin(config: StudyConfig, study: str, dataset: "Dataset") -> Path:
+    """Open the study's folder and write study.json: which study, which flags, which data.
+
+    Raises:
+        UsageError: --output can't be used, or holds another study or one of other data.
+    """
+    from vae_jax.records import write_environment, write_json
+
+    path = open_output(config, f"{dataset.name}-{study}")
+    file = path / "study.json"
+    if file.exists():
+        saved = read_study(path)
+        if (saved["study"], saved["sha256"]) != (study, dataset.sha256):
+            raise UsageError(
+                f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
+            )
+    flags = {name: value for name, value in dataclasses.asdict(config).items() if name != "output"}
+    write_json(file, {"study": study, "dataset": dataset.name, "sha256": dataset.sha256, "flags": flags})
+    write_environment(path)
+    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
+    return path
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """What study.json says.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    try:
+        content = json.loads((path / "study.json").read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("study", "dataset", "sha256", "flags")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path / 'study.json'} is damaged ({error}). Give another --output.") from error
+
+
+def trained(path: Path, settings: Settings, dataset: "Dataset") -> "Run":
+    """The run at `path`: restored where it is finished with these settings, else trained, line by line.
+
+    Raises:
+        UsageError: it was trained with other settings or data, naming the difference.
+    """
+    return trained_together([path], [settings], dataset)[0]
+
+
+def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> list["Run"]:
+    """The runs at `paths`, one for each of the settings: restored where all are finished, else trained.
+
+    Raises:
+        UsageError: one was trained with other settings or data, naming the difference.
+    """
+    from vae_jax.models import build_model
+    from vae_jax.runs import check_same_settings, load_run, train_run
+
+    if all((path / "summary.json").exists() for path in paths):
+        for path, settings in zip(paths, members, strict=True):
+            check_same_settings(path, settings, dataset)
+        print(f"restored {', '.join(map(str, paths))}", flush=True)
+        return [load_run(path, "latest") for path in paths]
+    for path, settings in zip(paths, members, strict=True):
+        if path.exists():
+            shutil.rmtree(path)  # an unfinished run of this study, which holds nothing of the user's
+        model = build_model(settings, dataset.image_shape)
+        train_run(path, model, settings, dataset, on_epoch=partial(_print_epoch, path.name, settings))
+        _summarise(path, dataset)
+    return [load_run(path, "latest") for path in paths]
+
+
+def _print_epoch(name: str, settings: Settings, _: Any, row: dict[str, Any]) -> None:
+    print(
+        f"{name}: epoch {row['epoch']}, validation loss {row['validation']['loss']:.2f}, "
+        f"{row['images_per_second']:,.0f} images/s",
+        flush=True,
+    )
+
+
+def _summarise(path: Path, dataset: "Dataset") -> None:
+    # What makes a run a finished one: its numbers on the test split.
+    from vae_jax.evaluation import evaluate
+    from vae_jax.models import count_parameters
+    from vae_jax.records import device_name, write_json
+    from vae_jax.runs import load_run
+
+    run = load_run(path, "latest")
+    test = evaluate(run.model, run.params, dataset.test.images, run.evaluation_key, binarize=run.config.binarize)
+    summary = {
+        "test": test,
+        "epochs": len(run.metrics),
+        "steps": run.step,
+        "training_seconds": sum(row["seconds"] for row in run.metrics),
+        "parameters": count_parameters(run.params),
+        "dataset": dataset.name,
+        "device": device_name(),
+    }
+    write_json(path / "summary.json", summary)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned, so that it is readable on a screen too; numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    right = [i > 0 for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
+    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
+
+
+def finish(path: Path, study: str, text: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Print the report, write it as report.md, and the numbers as summary.json; gives the summary back."""
+    from vae_jax.files import replacing
+    from vae_jax.records import device_name, write_json
+
+    seconds = time.perf_counter() - START
+    summary = {"study": study, **numbers, "seconds": seconds, "device": device_name()}
+    write_json(path / "summary.json", summary)
+    with replacing(path / "report.md") as temporary:
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
+    print(f"\n{text.rstrip()}\n\n{seconds:.0f} seconds in all; report, numbers and figures in {path}")
+    return summary
