@@ -109,27 +109,34 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
     Raises:
         UsageError: one was trained with other settings or data, naming the difference.
     """
+    from vae_jax.config import epochs
     from vae_jax.models import build_model
-    from vae_jax.runs import check_same_settings, load_run, train_run
+    from vae_jax.runs import check_same_settings, load_run, train_runs
 
     if all((path / "summary.json").exists() for path in paths):
         for path, settings in zip(paths, members, strict=True):
             check_same_settings(path, settings, dataset)
         print(f"restored {', '.join(map(str, paths))}", flush=True)
         return [load_run(path, "latest") for path in paths]
-    for path, settings in zip(paths, members, strict=True):
+    for path in paths:
         if path.exists():
             shutil.rmtree(path)  # an unfinished run of this study, which holds nothing of the user's
-        model = build_model(settings, dataset.image_shape)
-        train_run(path, model, settings, dataset, on_epoch=partial(_print_epoch, path.name, settings))
+    model = build_model(members[0], dataset.image_shape)
+    name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
+    number = epochs(members[0], len(dataset.train))
+    train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number))
+    for path in paths:
         _summarise(path, dataset)
     return [load_run(path, "latest") for path in paths]
 
 
-def _print_epoch(name: str, settings: Settings, _: Any, row: dict[str, Any]) -> None:
+def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
+    losses = [row["validation"]["loss"] for row in rows]
+    found = f"{losses[0]:.2f}" if len(rows) == 1 else f"from {min(losses):.2f} to {max(losses):.2f}"
+    rate = sum(row["images_per_second"] for row in rows)
+    left = (number - rows[0]["epoch"]) * rows[0]["seconds"]
     print(
-        f"{name}: epoch {row['epoch']}, validation loss {row['validation']['loss']:.2f}, "
-        f"{row['images_per_second']:,.0f} images/s",
+        f"{name}: epoch {rows[0]['epoch']}/{number}, validation loss {found}, {rate:,.0f} images/s, {left:.0f} s left",
         flush=True,
     )
 

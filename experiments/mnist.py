@@ -45,7 +45,7 @@ def run(config: Config) -> "Run":
         )
     if config.run_dir and not config.resume:
         check_available(config.run_dir)
-    dataset = load_dataset(config.dataset, config.data_dir)
+    dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
     check_batch_size(dataset.train, config.batch_size)
     config = _with_data_found(config, dataset)
     path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")

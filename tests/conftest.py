@@ -4,7 +4,7 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation checkpoints convolutions data distributions evaluation models networks objectives plots records runs "
+    "animation checkpoints convolutions corruption data distributions evaluation many models networks objectives plots records runs "
     "training"
 )
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
@@ -20,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
     """No implicit promotion of types, but where optax runs: its Adam multiplies integers and floats."""
-    uses_optax = request.module.__name__ in ("test_training", "test_runs", "test_experiments", "test_readme")
+    uses_optax = request.module.__name__ in ("test_training", "test_many", "test_runs", "test_experiments", "test_readme")
     with jax.numpy_dtype_promotion("standard" if uses_optax else "strict"):
         yield
 

@@ -64,6 +64,23 @@ class Settings:
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
     binarize: Literal["none", "threshold", "dynamic"] = "none"
     """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
+    code_activation: Literal["linear", "relu", "sigmoid"] = "linear"
+    """What an AE's code passes through."""
+    sparsity: Literal["none", "l1", "kl", "topk"] = "none"
+    """What keeps an AE's code sparse: the sum of |code|; the KL divergence between the wanted and the mean
+    activation of each unit, for --code-activation sigmoid; or only the largest units kept."""
+    sparsity_weight: float = non_negative(0.1)
+    """Weight of the penalty of --sparsity l1 or kl."""
+    sparsity_target: float = setting(0.05, "a number between 0 and 1", lambda v: 0 < v < 1)
+    """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
+    corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = "none"
+    """Noise on the encoder's input, while the loss compares with the clean image: a denoising autoencoder."""
+    corruption_level: float = non_negative(0.25)
+    """Standard deviation of the Gaussian noise, or share of the pixels that are replaced."""
+    classes: tuple[int, ...] | None = setting(
+        None, "different labels", lambda v: v is None or (len(v) > 0 and len(set(v)) == len(v))
+    )
+    """Train and validate on the images of these labels only. Default: all."""
     beta: float = non_negative(1.0)
     """Weight of the KL term; 1 is the evidence lower bound."""
     kl_warmup_steps: int = at_least(0, 0, " (0: off)")
@@ -116,6 +133,23 @@ def check_settings(settings: Any) -> None:
         raise UsageError(
             "--likelihood squared_error needs --model ae, got --model vae.\n"
             "Use --likelihood gaussian --sigma 0.70710678: the same loss up to a constant, and a bound."
+        )
+    if settings.model == "vae":
+        for flag, value, neutral in (
+            ("--sparsity", settings.sparsity, "none"),
+            ("--code-activation", settings.code_activation, "linear"),
+        ):
+            if value != neutral:
+                raise UsageError(f"{flag} {value} needs --model ae, got --model vae, whose latent is a Gaussian.")
+    if settings.sparsity == "kl" and settings.code_activation != "sigmoid":
+        raise UsageError(
+            f"--sparsity kl needs a code in (0, 1), got --code-activation {settings.code_activation}.\n"
+            "Add --code-activation sigmoid, or use --sparsity l1 or topk."
+        )
+    if settings.corruption in ("salt_and_pepper", "masking") and settings.corruption_level > 1:
+        raise UsageError(
+            f"--corruption-level must be a share of at most 1 for --corruption {settings.corruption}, "
+            f"got {settings.corruption_level}."
         )
 
 

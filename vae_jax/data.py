@@ -3,13 +3,13 @@
 import hashlib
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Key, UInt8
+from jaxtyping import Array, Float, Int32, Int64, Key, UInt8
 
 from vae_jax import catalogue, sources
 from vae_jax.errors import UsageError
@@ -31,6 +31,30 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def positions(self, classes: tuple[int, ...] | None) -> Int64[np.ndarray, " chosen"]:
+        """Where the images of these labels stand; None is all.
+
+        Raises:
+            UsageError: there are no labels, or no image of one of them.
+        """
+        if classes is None:
+            return np.arange(len(self))
+        if self.labels is None:
+            raise UsageError(f"--classes {' '.join(map(str, classes))} needs labels, which the data set has not.")
+        for label in classes:
+            if label not in self.labels:
+                known = ", ".join(map(str, np.unique(self.labels)[:20]))
+                raise UsageError(f"--classes must be labels that occur, got {label}; they are {known}.")
+        return np.flatnonzero(np.isin(self.labels, classes))
+
+    def of_classes(self, classes: tuple[int, ...] | None) -> "Split":
+        """The images of these labels only; None is all."""
+        if classes is None:
+            return self
+        chosen = self.positions(classes)
+        assert self.labels is not None
+        return Split(self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -49,6 +73,13 @@ class Dataset:
         """Height, width and channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+    def of_classes(self, classes: tuple[int, ...] | None) -> "Dataset":
+        """The images of these labels only, in every split; None is all."""
+        if classes is None:
+            return self
+        splits = {name: getattr(self, name).of_classes(classes) for name in ("train", "validation", "test")}
+        return replace(self, **splits)
 
 
 def load_dataset(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:

@@ -3,14 +3,16 @@
 An example's noise depends on the key and its position only, not on the batch size.
 """
 
+import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
+from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.data import preprocess
 from vae_jax.distributions import DiagonalGaussian
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
@@ -21,6 +23,44 @@ ByteImages = UInt8[Array | np.ndarray, "n height width channels"]
 BATCH_SIZE = 500
 
 
+class ImageLosses(NamedTuple):
+    """What evaluation measures of each image, in nats; for squared error in squared intensity."""
+
+    reconstruction: Float[np.ndarray, " n"]
+    """Mean over the latent samples."""
+    kl: Float[np.ndarray, " n"]
+    bound: Float[np.ndarray, " n"]
+    """Importance-weighted lower bound of log p(x) from all the samples (Burda et al. 2015)."""
+
+
+def image_losses(
+    model: AnyModel,
+    params: Parameters,
+    images: ByteImages,
+    key: Key[Array, ""],
+    *,
+    samples: int = 16,
+    binarize: str = "none",
+    corruption: str = "none",
+    corruption_level: float = 0.0,
+) -> ImageLosses:
+    """Losses of each image of a set.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        images: uint8 [n, height, width, channels].
+        key: decides the latent samples, dynamic binarisation and noise.
+        samples: latent samples an image; an autoencoder needs one.
+        binarize: none, threshold or dynamic.
+        corruption: noise on what the encoder sees, as in `vae_jax.corruption`.
+        corruption_level: how much of it.
+    """
+    samples = samples if isinstance(model, VariationalAutoencoder) else 1
+    seen = _Seen(binarize, corruption)
+    return ImageLosses(*_in_batches(_bound, model, params, images, key, samples, seen, corruption_level))
+
+
 def evaluate(
     model: AnyModel,
     params: Parameters,
@@ -29,23 +69,29 @@ def evaluate(
     *,
     samples: int = 16,
     binarize: str = "none",
+    corruption: str = "none",
+    corruption_level: float = 0.0,
 ) -> dict[str, float]:
     """Mean loss of a set of images: reconstruction + KL, the negative evidence lower bound of a VAE.
 
-    Args:
-        model: the model.
-        params: its parameters.
-        images: uint8 [n, height, width, channels].
-        key: decides the latent samples (and dynamic binarisation).
-        samples: latent samples an image; an autoencoder needs one.
-        binarize: none, threshold or dynamic.
+    Arguments are those of `image_losses`.
 
     Returns:
         Means over the images: "loss", "reconstruction", "kl"; in nats, for squared error in squared intensity.
     """
-    samples = samples if isinstance(model, VariationalAutoencoder) else 1
-    reconstruction, kl, _ = _in_batches(_bound, model, params, images, key, samples, binarize)
-    means = {"reconstruction": float(np.mean(reconstruction)), "kl": float(np.mean(kl))}
+    losses = image_losses(
+        *(model, params, images, key),
+        samples=samples,
+        binarize=binarize,
+        corruption=corruption,
+        corruption_level=corruption_level,
+    )
+    return mean_loss(losses)
+
+
+def mean_loss(losses: ImageLosses) -> dict[str, float]:
+    """Means over the images: "loss", "reconstruction", "kl"."""
+    means = {"reconstruction": float(np.mean(losses.reconstruction)), "kl": float(np.mean(losses.kl))}
     return {"loss": means["reconstruction"] + means["kl"], **means}
 
 
@@ -59,7 +105,7 @@ def importance_weighted_nll(
     binarize: str = "none",
 ) -> float:
     """Mean upper bound of -log p(x) in nats from `samples` importance samples an image (Burda et al. 2015)."""
-    return -float(np.mean(_in_batches(_bound, model, params, images, key, samples, binarize)[2]))
+    return -float(np.mean(image_losses(model, params, images, key, samples=samples, binarize=binarize).bound))
 
 
 def encode_images(
@@ -71,7 +117,7 @@ def encode_images(
     binarize: str = "none",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Posterior means and log variances of images, float32 [n, latent] each; codes and None for an autoencoder."""
-    mean, logvar = _in_batches(_encode, model, params, images, key, 1, binarize)
+    mean, logvar = _in_batches(_encode, model, params, images, key, 1, _Seen(binarize, "none"), 0.0)
     return mean, logvar if isinstance(model, VariationalAutoencoder) else None
 
 
@@ -88,12 +134,21 @@ def active_units(means: Float[np.ndarray, "n latent"], threshold: float = 0.01) 
     return np.var(means.astype(np.float64), axis=0) > threshold
 
 
-def _bound(model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int) -> tuple[Array, Array, Array]:
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    # What the model sees of an image.
+    binarize: str
+    corruption: str
+
+
+def _bound(
+    model: AnyModel, params: Parameters, x: Array, inputs: Array, keys: Array, samples: int
+) -> tuple[Array, Array, Array]:
     # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
     if not isinstance(model, VariationalAutoencoder):
-        terms = model.loss_terms(params, x)
+        terms = model.loss_terms(params, x, inputs=inputs)
         return terms.reconstruction, terms.kl, -terms.reconstruction
-    posterior = model.encode(params, x)
+    posterior = model.encode(params, inputs)
     zeros = jnp.zeros_like(posterior.mean)
     prior = DiagonalGaussian(zeros, zeros)
 
@@ -106,8 +161,10 @@ def _bound(model: AnyModel, params: Parameters, x: Array, keys: Array, samples: 
     return jnp.mean(losses, axis=0), posterior.kl(), importance_weighted_bound(log_weights)
 
 
-def _encode(model: AnyModel, params: Parameters, x: Array, keys: Array, samples: int) -> tuple[Array, Array]:
-    posterior = model.encode(params, x)
+def _encode(
+    model: AnyModel, params: Parameters, x: Array, inputs: Array, keys: Array, samples: int
+) -> tuple[Array, Array]:
+    posterior = model.encode(params, inputs)
     if isinstance(posterior, DiagonalGaussian):
         return posterior.mean, posterior.logvar
     return posterior, jnp.zeros_like(posterior)
@@ -120,13 +177,16 @@ def _in_batches(
     images: ByteImages,
     key: Array,
     samples: int,
-    binarize: str,
+    seen: _Seen,
+    level: float,
 ) -> tuple[np.ndarray, ...]:
     # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host.
     number = len(images)
     size = min(BATCH_SIZE, number)
     indices = np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
-    results = _scan_batches(function, model, samples, binarize, params, images, jnp.asarray(indices), key)
+    results = _scan_batches(
+        function, model, samples, seen, params, images, jnp.asarray(indices), key, jnp.float32(level)
+    )
     return tuple(np.asarray(r).reshape(-1, *r.shape[2:])[:number] for r in results)
 
 
@@ -135,14 +195,16 @@ def _scan_batches(
     function: Any,
     model: AnyModel,
     samples: int,
-    binarize: str,
+    seen: _Seen,
     params: Parameters,
     images: Array,
     indices: Array,
     key: Array,
+    level: Array,
 ) -> Any:
     def body(_: None, batch: Array) -> tuple[None, Any]:
-        x, keys = as_evaluated(images[batch], batch, key, binarize)
-        return None, function(model, params, x, keys, samples)
+        x, keys = as_evaluated(images[batch], batch, key, seen.binarize)
+        inputs = corrupt(x, seen.corruption, level, noise_keys(keys))
+        return None, function(model, params, x, inputs, keys, samples)
 
     return jax.lax.scan(body, None, indices)[1]

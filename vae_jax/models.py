@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, Key
 from vae_jax.config import Settings, check_settings, hidden_sizes
 from vae_jax.distributions import DiagonalGaussian, Likelihood, make_likelihood
 from vae_jax.networks import make_networks
-from vae_jax.objectives import Terms, free_bits_kl
+from vae_jax.objectives import Terms, free_bits_kl, keep_largest, kl_penalty, l1_penalty
 
 Parameters = dict[str, Any]
 Images = Float[Array | np.ndarray, "batch height width channels"]
 """Pixels in [0, 1]."""
 Latents = Float[Array | np.ndarray, "batch latent"]
+CODE_ACTIVATIONS = {"linear": lambda code: code, "relu": nn.relu, "sigmoid": nn.sigmoid}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,32 +78,43 @@ class VariationalAutoencoder(_EncoderDecoder):
         params: Parameters,
         x: Images,
         keys: Key[Array, " batch"],
-        kl_weight: Float[Array, ""] | float = 1.0,
+        penalty_weight: Float[Array, ""] | float = 1.0,
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
+        inputs: Images | None = None,
     ) -> Terms:
-        """Reconstruction + kl_weight * KL with one latent sample an example, drawn by its own key."""
-        posterior = self.encode(params, x)
+        """Reconstruction + penalty_weight * KL with one latent sample an example, drawn by its own key.
+
+        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        """
+        posterior = self.encode(params, x if inputs is None else inputs)
         z = posterior.sample(keys)
         reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), jnp.asarray(x))
         weights = jnp.ones_like(reconstruction) if weights is None else weights
         penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights)
-        return Terms(reconstruction + kl_weight * penalty, reconstruction, posterior.kl())
+        return Terms(reconstruction + penalty_weight * penalty, reconstruction, posterior.kl())
 
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder(_EncoderDecoder):
-    """The classic autoencoder: a code instead of a posterior, no KL term, no prior."""
+    """The classic autoencoder: a code instead of a posterior, no KL term, no prior; its code may be sparse."""
 
+    code_activation: str = "linear"
+    """linear, relu or sigmoid."""
+    sparsity: str = "none"
+    """none, l1, kl or topk."""
+    sparsity_target: float = 0.05
+    """Wanted mean activation (kl), or share of the units kept (topk)."""
     name: ClassVar[str] = "AE"
 
     def encode(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
         """Codes of images with pixels in [0, 1]."""
-        return self.features(params, x)
+        code = CODE_ACTIVATIONS[self.code_activation](self.features(params, x))
+        return keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code
 
     def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
         """The codes."""
-        return self.features(params, x)
+        return self.encode(params, x)
 
     def generate(
         self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array | np.ndarray, "codes latent"]
@@ -119,15 +131,24 @@ class Autoencoder(_EncoderDecoder):
         params: Parameters,
         x: Images,
         keys: Key[Array, " batch"] | None = None,
-        kl_weight: Float[Array, ""] | float = 0.0,
+        penalty_weight: Float[Array, ""] | float = 0.0,
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
+        inputs: Images | None = None,
     ) -> Terms:
-        """Reconstruction loss; what concerns the KL term is ignored."""
-        reconstruction = self.likelihood.reconstruction_loss(
-            self.decode(params, self.encode(params, x)), jnp.asarray(x)
-        )
-        return Terms(reconstruction, reconstruction, jnp.zeros_like(reconstruction))
+        """Reconstruction loss + penalty_weight * sparsity penalty; what concerns the KL term is ignored.
+
+        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        """
+        code = self.encode(params, x if inputs is None else inputs)
+        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, code), jnp.asarray(x))
+        weights = jnp.ones_like(reconstruction) if weights is None else weights
+        penalty = jnp.zeros_like(reconstruction)
+        if self.sparsity == "l1":
+            penalty = l1_penalty(code)
+        elif self.sparsity == "kl":
+            penalty = kl_penalty(code, self.sparsity_target, weights)
+        return Terms(reconstruction + penalty_weight * penalty, reconstruction, jnp.zeros_like(reconstruction))
 
 
 AnyModel = VariationalAutoencoder | Autoencoder
@@ -141,7 +162,6 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyMod
     """
     check_settings(settings)
     likelihood = make_likelihood(settings.likelihood, settings.sigma)
-    kind = VariationalAutoencoder if settings.model == "vae" else Autoencoder
     encoder, decoder = make_networks(
         settings.arch,
         image_shape,
@@ -151,7 +171,10 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyMod
         features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
         learned_sigma=likelihood.learned_sigma,
     )
-    return kind(encoder, decoder, likelihood, image_shape, settings.latent_dim)
+    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim)
+    if settings.model == "vae":
+        return VariationalAutoencoder(*common)
+    return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)
 
 
 def count_parameters(params: Parameters) -> int:

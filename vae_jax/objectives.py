@@ -3,6 +3,7 @@
 beta = 1 without free bits is the negative evidence lower bound (Kingma & Welling 2014, equation 3).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -14,13 +15,13 @@ class Terms(NamedTuple):
     """The parts of a loss, one value an example."""
 
     objective: Float[Array, " batch"]
-    """What the gradient is taken of: with warm-up and free bits, more than the two terms below say."""
+    """What the gradient is taken of: with warm-up, free bits or a sparsity penalty, not what the two terms say."""
     reconstruction: Float[Array, " batch"]
     kl: Float[Array, " batch"]
     """The full KL divergence, without beta and without free bits; 0 for an autoencoder."""
 
 
-def kl_weight(step: Float[Array, ""], beta: float, warmup_steps: int) -> Float[Array, ""]:
+def kl_weight(step: Float[Array, ""], beta: float | Float[Array, ""], warmup_steps: int) -> Float[Array, ""]:
     """Weight of the KL term at a step: from 0 to beta in a straight line over the warm-up steps."""
     if warmup_steps == 0:
         return jnp.full_like(step, beta)
@@ -45,6 +46,42 @@ def free_bits_kl(
     mean = jnp.sum(kl_per_dimension * weights[:, None], axis=0) / jnp.sum(weights)
     free = (mean < free_bits)[None, :]
     return jnp.sum(jnp.where(free, free_bits, kl_per_dimension), axis=-1)
+
+
+def l1_penalty(code: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+    """Sum of the absolute values of each code."""
+    return jnp.sum(jnp.abs(code), axis=-1)
+
+
+def kl_penalty(
+    code: Float[Array, "batch latent"], target: float, weights: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """Sum over units of KL[Bernoulli(target), Bernoulli(mean activation)] in nats (Ng 2011, section 3).
+
+    The mean is taken over the batch, so that every example has the same value.
+
+    Args:
+        code: activations in (0, 1).
+        target: the wanted mean activation.
+        weights: weight of each example in the batch mean, 0 for padding.
+    """
+    mean = jnp.sum(code * weights[:, None], axis=0) / jnp.sum(weights)
+    mean = jnp.clip(mean, 1e-6, 1 - 1e-6)  # a sigmoid far out rounds to 0 or 1
+    cross_entropy = -target * jnp.log(mean) - (1 - target) * jnp.log1p(-mean)
+    entropy = -target * math.log(target) - (1 - target) * math.log1p(-target)
+    return jnp.broadcast_to(jnp.sum(cross_entropy - entropy), weights.shape)
+
+
+def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Array, "batch latent"]:
+    """Set all units to 0 but the largest by magnitude (k-sparse autoencoder: Makhzani & Frey 2014, section 2).
+
+    Args:
+        code: codes.
+        share: of the units that are kept, rounded to at least one unit.
+    """
+    kept = max(1, round(share * code.shape[-1]))
+    size = jnp.abs(code)
+    return jnp.where(size >= jax.lax.top_k(size, kept)[0][:, -1:], code, 0.0)
 
 
 def importance_weighted_bound(

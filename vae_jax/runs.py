@@ -15,6 +15,7 @@ from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings, epochs
 from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
+from vae_jax.many import fit_many
 from vae_jax.models import AnyModel, Parameters, build_model
 from vae_jax.records import (
     read_dataset_record,
@@ -203,6 +204,7 @@ def train_run(
         UsageError: the directory is not available, or does not fit the settings.
         RunError: the loss is not finite, or the disk refuses.
     """
+    dataset = dataset.of_classes(settings.classes)
     state, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
     with Checkpoints(path) as checkpoints:
 
@@ -213,14 +215,55 @@ def train_run(
 
         def record(state: TrainState, row: Row) -> None:
             # First the row: one too many is dropped when the run goes on, one too few would be lost.
-            with _writing(path), open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
-                log.write(json.dumps(row) + "\n")
+            _append(path, row)
             checkpoints.save(state, row)
             if on_epoch:
                 on_epoch(state, row)
 
         splits = (dataset.train, dataset.validation)
         return fit(model, *splits, settings, state=state, history=history, on_start=start, on_epoch=record)
+
+
+def train_runs(
+    paths: Sequence[Path],
+    model: AnyModel,
+    members: Sequence[Settings],
+    dataset: Dataset,
+    *,
+    on_epoch: Callable[[list[Row]], None] | None = None,
+) -> list[FitResult]:
+    """Train models together, each into a run directory of its own; a checkpoint is written at the end only.
+
+    Args:
+        paths: directories that do not exist yet, one a model.
+        model: from `build_model`.
+        members: as in `vae_jax.many.fit_many`.
+        dataset: train and validation split are used.
+        on_epoch: called after each epoch with a row for each model.
+
+    Raises:
+        UsageError: a directory is not available, or the settings can't be trained together.
+        RunError: a loss is not finite, or the disk refuses.
+    """
+    for path, settings in zip(paths, members, strict=True):
+        _begin(path, settings, dataset)
+
+    def record(_: TrainState, rows: list[Row]) -> None:
+        for path, row in zip(paths, rows, strict=True):
+            _append(path, row)
+        if on_epoch:
+            on_epoch(rows)
+
+    results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
+    for path, result in zip(paths, results, strict=True):
+        with Checkpoints(path) as checkpoints:
+            checkpoints.save(result.state, result.history[-1])
+    return results
+
+
+def _append(path: Path, row: Row) -> None:
+    with _writing(path), open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:

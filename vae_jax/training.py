@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax.config import Settings, check_settings, epochs
+from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.data import Split, check_batch_size, preprocess
 from vae_jax.errors import RunError
 from vae_jax.evaluation import evaluate
@@ -96,16 +97,17 @@ def warmup_steps(settings: Settings, images: int) -> int:
 
 def make_optimizer(settings: Settings, images: int) -> optax.GradientTransformation:
     """Adam with clipping by global norm, linear warm-up and cosine decay, for so many training images."""
-    rate, warm = settings.learning_rate, warmup_steps(settings, images)
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.01 * rate,
-        peak_value=rate,
+    warm = warmup_steps(settings, images)
+    share = optax.warmup_cosine_decay_schedule(
+        init_value=0.01,
+        peak_value=1.0,
         warmup_steps=warm,
         decay_steps=max(total_steps(settings, images), warm + 1),
-        end_value=0.01 * rate,
+        end_value=0.01,
     )
     clip = optax.clip_by_global_norm(settings.gradient_clip) if settings.gradient_clip else optax.identity()
-    return optax.chain(clip, optax.adam(schedule))
+    # A product, as the rate may be traced: one for each of many models trained together.
+    return optax.chain(clip, optax.adam(lambda step: settings.learning_rate * share(step)))
 
 
 def init_state(model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings) -> TrainState:
@@ -135,7 +137,7 @@ def train_step(
     Args:
         model: what to train.
         optimizer: from `make_optimizer`.
-        settings: beta, warm-up, free bits, binarisation and the moving average are used.
+        settings: beta, warm-up, free bits, sparsity, binarisation, corruption and the moving average are used.
         state: state before the step.
         images: pixels 0..255.
         indices: position of each image in the data set, which decides its noise.
@@ -145,10 +147,13 @@ def train_step(
     step_key = jax.random.fold_in(noise_key, state.step)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(indices)
     x = preprocess(images, settings.binarize, keys[:, 0])
-    weight = kl_weight(state.step.astype(jnp.float32), settings.beta, settings.kl_warmup_steps)
+    inputs = corrupt(x, settings.corruption, settings.corruption_level, noise_keys(keys[:, 1]))
+    weight: Any = settings.sparsity_weight
+    if settings.model == "vae":
+        weight = kl_weight(state.step.astype(jnp.float32), settings.beta, settings.kl_warmup_steps)
 
     def objective(params: Parameters) -> tuple[Any, Any]:
-        terms = model.loss_terms(params, x, keys[:, 1], weight, settings.free_bits, weights)
+        terms = model.loss_terms(params, x, keys[:, 1], weight, settings.free_bits, weights, inputs)
         means = [jnp.sum(term * weights) / jnp.sum(weights) for term in terms]
         return means[0], means
 
@@ -166,6 +171,40 @@ def train_step(
     return TrainState(params, opt_state, state.step + 1, ema), metrics
 
 
+class Batches(NamedTuple):
+    """The order of one epoch."""
+
+    indices: Int[Array, "steps batch"]
+    """Which image stands where."""
+    weights: Float[Array, "steps batch"]
+    """1 for an image, 0 for padding."""
+
+
+def shuffled(key: Key[Array, ""], number: int, batch_size: int) -> Batches:
+    """A permutation of `number` images, each seen once; a short last batch is padded with images of weight 0."""
+    steps = steps_per_epoch(number, batch_size)
+    order = jax.random.permutation(key, number)
+    order = jnp.concatenate([order, order[: steps * batch_size - number]]).reshape(steps, batch_size)
+    return Batches(order, (jnp.arange(order.size) < number).astype(jnp.float32).reshape(order.shape))
+
+
+def scan_epoch(
+    model: AnyModel,
+    optimizer: optax.GradientTransformation,
+    settings: Settings,
+    state: TrainState,
+    images: UInt8[Array, "n height width channels"],
+    batches: Batches,
+    noise_key: Key[Array, ""],
+) -> tuple[TrainState, StepMetrics]:
+    """One epoch as one `lax.scan` of the train step; the metrics are those of every step, [steps]."""
+
+    def body(state: TrainState, batch: Batches) -> tuple[TrainState, StepMetrics]:
+        return train_step(model, optimizer, settings, state, images[batch.indices], *batch, noise_key)
+
+    return jax.lax.scan(body, state, batches)
+
+
 EpochFunction = Callable[..., tuple[TrainState, StepMetrics]]
 
 
@@ -174,23 +213,13 @@ def make_epoch(
 ) -> EpochFunction:
     """Compile-ready epoch over `number` images: (state, images, keys, epoch) -> (state, metrics [steps]).
 
-    One permutation, one `lax.scan`; the state is donated. Every image is seen once: a short last batch is padded
-    with images of weight 0.
+    The state is donated.
     """
-    steps = steps_per_epoch(number, settings.batch_size)
-    padding = steps * settings.batch_size - number
 
     @partial(jax.jit, donate_argnums=0)
     def epoch_function(state: TrainState, images: Array, keys: Keys, epoch: Array) -> tuple[TrainState, StepMetrics]:
-        order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), number)
-        order = jnp.concatenate([order, order[:padding]]).reshape(steps, settings.batch_size)
-        weights = (jnp.arange(order.size) < number).astype(jnp.float32).reshape(order.shape)
-
-        def body(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
-            indices, weights = batch
-            return train_step(model, optimizer, settings, state, images[indices], indices, weights, keys.noise)
-
-        return jax.lax.scan(body, state, (order, weights))
+        batches = shuffled(jax.random.fold_in(keys.order, epoch), number, settings.batch_size)
+        return scan_epoch(model, optimizer, settings, state, images, batches, keys.noise)
 
     return epoch_function
 
@@ -224,6 +253,7 @@ def fit(
         RunError: a loss that is not finite, naming the term and the step.
     """
     check_settings(settings)
+    train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
     steps = steps_per_epoch(len(train), settings.batch_size)
     optimizer = make_optimizer(settings, len(train))
@@ -244,7 +274,7 @@ def fit(
         state, metrics = epoch_function(state, images, keys, jnp.int32(epoch))
         metrics = jax.tree.map(np.asarray, metrics)  # waits for the epoch to end
         seconds = time.perf_counter() - start
-        _check_finite(metrics, first_step=epoch * steps)
+        check_finite(metrics, first_step=epoch * steps)
         scores = evaluate(
             model,
             state.evaluation_params,
@@ -252,8 +282,10 @@ def fit(
             keys.evaluation,
             samples=1,
             binarize=settings.binarize,
+            corruption=settings.corruption,
+            corruption_level=settings.corruption_level,
         )
-        row = _make_row(epoch + 1, (epoch + 1) * steps, metrics, scores, settings.beta, seconds)
+        row = make_row(epoch + 1, (epoch + 1) * steps, metrics, scores, settings.beta, seconds)
         history.append(row)
         if on_epoch:
             on_epoch(state, row)
@@ -268,9 +300,12 @@ def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def _make_row(
-    epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float
-) -> Row:
+def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float) -> Row:
+    """The row of metrics.jsonl for an epoch.
+
+    Raises:
+        RunError: a validation loss that is not finite.
+    """
     images = metrics.images.astype(np.float64)
     train = {
         name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
@@ -293,7 +328,12 @@ def _make_row(
     }
 
 
-def _check_finite(metrics: StepMetrics, first_step: int) -> None:
+def check_finite(metrics: StepMetrics, first_step: int) -> None:
+    """Raise where a step's metrics [steps] are not finite.
+
+    Raises:
+        RunError: naming the term and the step.
+    """
     finite = np.stack([np.isfinite(values) for values in metrics])
     if not finite.all():
         step = int(np.argmin(finite.all(axis=0)))
