@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 import time
@@ -91,6 +92,15 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
         config = _tyro(kind, arguments, default=saved)
     check_settings(config)
     return config
+
+
+def where_found(dataset: str | None, data_dir: Path | None, name: str) -> tuple[str, Path | None]:
+    """--dataset and --data-dir as they find the data set of that name again from any other folder."""
+    found = dataset or name
+    if found != name and Path(found).exists():
+        found = str(Path(found).absolute())
+    folder = data_dir or os.environ.get("VAE_JAX_DATA_DIR")
+    return found, Path(folder).expanduser().absolute() if folder else None
 
 
 def _tyro(kind: type[T], arguments: Sequence[str], default: Any = None) -> T:

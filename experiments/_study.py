@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments._cli import START
+from experiments._cli import START, where_found
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 
@@ -32,6 +32,11 @@ class StudyConfig:
     this study already, the finished runs are taken over."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+    def settings(self, dataset: "Dataset", **changes: Any) -> Settings:
+        """The settings of a run on this data, which it finds again from any other folder."""
+        name, folder = where_found(self.dataset, self.data_dir, dataset.name)
+        return Settings(dataset=name, data_dir=folder, **changes)
 
 
 def open_output(config: StudyConfig, name: str) -> Path:
@@ -104,30 +109,38 @@ def trained(path: Path, settings: Settings, dataset: "Dataset") -> "Run":
 
 
 def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> list["Run"]:
-    """The runs at `paths`, one for each of the settings: restored where all are finished, else trained.
+    """The runs at `paths`, one for each of the settings: the finished ones restored, the others trained together.
 
     Raises:
         UsageError: one was trained with other settings or data, naming the difference.
     """
+    from vae_jax.runs import check_same_settings, load_run
+
+    finished = [(path / "summary.json").exists() for path in paths]
+    for path, settings, there in zip(paths, members, finished, strict=True):
+        if there:
+            check_same_settings(path, settings, dataset)
+            print(f"restored {path}", flush=True)
+    missing = [i for i, there in enumerate(finished) if not there]
+    if missing:
+        _train([paths[i] for i in missing], [members[i] for i in missing], dataset)
+    return [load_run(path, "latest") for path in paths]
+
+
+def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> None:
     from vae_jax.config import epochs
     from vae_jax.models import build_model
-    from vae_jax.runs import check_same_settings, load_run, train_runs
+    from vae_jax.runs import train_runs
 
-    if all((path / "summary.json").exists() for path in paths):
-        for path, settings in zip(paths, members, strict=True):
-            check_same_settings(path, settings, dataset)
-        print(f"restored {', '.join(map(str, paths))}", flush=True)
-        return [load_run(path, "latest") for path in paths]
     for path in paths:
         if path.exists():
             shutil.rmtree(path)  # an unfinished run of this study, which holds nothing of the user's
     model = build_model(members[0], dataset.image_shape)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
-    number = epochs(members[0], len(dataset.train))
+    number = epochs(members[0], max(len(dataset.train.positions(member.classes)) for member in members))
     train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number))
     for path in paths:
         _summarise(path, dataset)
-    return [load_run(path, "latest") for path in paths]
 
 
 def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:

@@ -6,12 +6,11 @@ minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Berno
 
 import contextlib
 import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments._cli import START, TrainingConfig, main
+from experiments._cli import START, TrainingConfig, main, where_found
 from vae_jax.config import at_least
 from vae_jax.errors import UsageError
 
@@ -47,7 +46,8 @@ def run(config: Config) -> "Run":
         check_available(config.run_dir)
     dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
     check_batch_size(dataset.train, config.batch_size)
-    config = _with_data_found(config, dataset)
+    name, folder = where_found(config.dataset, config.data_dir, dataset.name)
+    config = dataclasses.replace(config, dataset=name, data_dir=folder)
     path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
     model = build_model(config, dataset.image_shape)
     watch = _Watch(config, model, dataset, path)
@@ -64,15 +64,6 @@ def run(config: Config) -> "Run":
         go_on = f"python -m experiments.mnist --resume --run-dir {path}"
         raise KeyboardInterrupt(f"Interrupted. The finished epochs are saved; go on with\n{go_on}") from None
     return _finish(config, dataset, path, watch)
-
-
-def _with_data_found(config: Config, dataset: Any) -> Config:
-    # What was really used, as --resume and plot_latent will find it from any other folder.
-    name = config.dataset or dataset.name
-    if name != dataset.name and Path(name).exists():
-        name = str(Path(name).absolute())
-    folder = config.data_dir or os.environ.get("VAE_JAX_DATA_DIR")
-    return dataclasses.replace(config, dataset=name, data_dir=Path(folder).expanduser().absolute() if folder else None)
 
 
 class _Watch:
