@@ -4,9 +4,10 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation checkpoints convolutions corruption data distributions evaluation many models networks objectives plots records runs "
-    "training"
+    "animation checkpoints convolutions corruption data distributions evaluation frozen_features "
+    "latent_space many models networks objectives plots records runs training"
 )
+TRAINING = [f"test_{name}" for name in ["training", "many", "runs", "experiments", "studies", "readme"]]
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 
 import jax  # noqa: E402
@@ -20,7 +21,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
     """No implicit promotion of types, but where optax runs: its Adam multiplies integers and floats."""
-    uses_optax = request.module.__name__ in ("test_training", "test_many", "test_runs", "test_experiments", "test_readme")
+    uses_optax = request.module.__name__ in TRAINING
     with jax.numpy_dtype_promotion("standard" if uses_optax else "strict"):
         yield
 
