@@ -101,7 +101,7 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) ->
     mesh = np.meshgrid(*values)
     z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
     z[:, dims] = np.stack([axis.ravel() for axis in mesh], axis=1)
-    images = np.asarray(_decode_mean(model, params, z))
+    images = decode_mean(model, params, z)
     rows = size if shown == 2 else 1
     names = [f"$z_{{{dim + 1}}}$" for dim in dims]
     return Grid(
@@ -111,6 +111,11 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) ->
         (names[0], names[1] if shown == 2 else ""),
         note,
     )
+
+
+def decode_mean(model: AnyModel, params: Parameters, z: np.ndarray) -> np.ndarray:
+    """Expected images of latents [n, latent], compiled once for all runs of a model."""
+    return np.asarray(_decode_mean(model, params, jnp.float32(z)))
 
 
 @partial(jax.jit, static_argnums=0)

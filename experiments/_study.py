@@ -175,6 +175,17 @@ def _summarise(path: Path, dataset: "Dataset") -> None:
     write_json(path / "summary.json", summary)
 
 
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and half the width of its 95% interval by Student's t; None for a single value."""
+    from scipy import stats
+
+    mean, number = sum(values) / len(values), len(values)
+    if number == 1:
+        return mean, None
+    variance = sum((value - mean) ** 2 for value in values) / (number - 1)
+    return mean, float(stats.t.ppf(0.975, number - 1)) * (variance / number) ** 0.5
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned, so that it is readable on a screen too; numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -1,7 +1,7 @@
 """Features to compare images in: what a small classifier of the data set, trained once and frozen, sees in them."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
@@ -25,7 +25,7 @@ class FrozenFeatures(NamedTuple):
         return np.maximum(h, 0) if self.rectified else h
 
 
-def as_rows(images: Images) -> Float[np.ndarray, "n pixels"]:
+def as_rows(images: Any) -> Float[np.ndarray, "n pixels"]:
     """Images as rows of float32 in [0, 1]."""
     rows = images.reshape(len(images), -1)
     return rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows.astype(np.float32)

@@ -3,6 +3,7 @@
 Continuous: near latents decode to near images. Complete: what the prior draws decodes to images like the data's.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,6 @@ from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
 from vae_jax.models import AnyModel, Parameters
-
-Rows = Float[np.ndarray, "_ features"]
 
 
 class Flips(NamedTuple):
@@ -46,12 +45,16 @@ def decoder_gain(model: AnyModel, params: Parameters, z: Float[np.ndarray, "n la
         params: its parameters.
         z: latents.
     """
+    return np.asarray(_gain(model, params, jnp.asarray(z)))
 
+
+@partial(jax.jit, static_argnums=0)
+def _gain(model: AnyModel, params: Parameters, z: Array) -> Array:
     def one(z: Array) -> Array:
         jacobian = jax.jacfwd(lambda z: model.decode_mean(params, z[None]).ravel())(z)
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1], 0.0))
 
-    return np.asarray(jax.jit(lambda z: jax.lax.map(one, z, batch_size=100))(z))
+    return jax.lax.map(one, z, batch_size=100)
 
 
 def straight_lines(
@@ -80,12 +83,18 @@ def excess_flips(labels: Integer[np.ndarray, "pairs points"]) -> Flips:
     return Flips(float(excess.mean()), float(excess.sum() / max(flips.sum(), 1)))
 
 
-def nearest_distance(queries: Rows, references: Rows) -> Float[np.ndarray, " queries"]:
+def nearest_distance(
+    queries: Float[np.ndarray, "queries features"], references: Float[np.ndarray, "references features"]
+) -> Float[np.ndarray, " queries"]:
     """Euclidean distance of each query to the nearest reference."""
     return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(references).kneighbors(queries)[0][:, 0]
 
 
-def sample_quality(generated: Rows, train: Rows, test: Rows) -> Quality:
+def sample_quality(
+    generated: Float[np.ndarray, "generated features"],
+    train: Float[np.ndarray, "train features"],
+    test: Float[np.ndarray, "test features"],
+) -> Quality:
     """Precision, recall and Fréchet distance of generated images; see `Quality`.
 
     Args:
@@ -103,7 +112,7 @@ def sample_quality(generated: Rows, train: Rows, test: Rows) -> Quality:
     )
 
 
-def frechet_distance(a: Rows, b: Rows) -> float:
+def frechet_distance(a: Float[np.ndarray, "a features"], b: Float[np.ndarray, "b features"]) -> float:
     """Squared Wasserstein-2 distance between Gaussians fitted to two sets (Dowson & Landau 1982)."""
     first, second = np.cov(a.T.astype(np.float64)), np.cov(b.T.astype(np.float64))
     first, second = np.atleast_2d(first), np.atleast_2d(second)

@@ -118,7 +118,8 @@ def _class_handles(names: list[str]) -> list[Line2D]:
 
 def _write_names(axes: Axes, means: np.ndarray, index: np.ndarray, names: list[str]) -> None:
     # At the medians, pushed apart vertically where two would overlap. A letter is about 4 % of the axis high.
-    spots = np.array([np.median(means[index == i], axis=0) for i in range(len(names))])
+    medians = np.array([np.median(means[index == i], axis=0) for i in range(len(names))])
+    spots = medians.copy()
     height = 0.05 * (np.ptp(means, axis=0).max() or 0.1)  # the axis is 0.1 long where all points coincide
     width = 0.5 * height * np.array([len(name) for name in names])
     rank = np.sign(np.subtract.outer(np.arange(len(names)), np.arange(len(names))))
@@ -126,6 +127,8 @@ def _write_names(axes: Axes, means: np.ndarray, index: np.ndarray, names: list[s
         across, up = np.moveaxis(spots[:, None] - spots[None], -1, 0)
         overlap = (np.abs(across) < np.add.outer(width, width) / 2) * np.maximum(height - np.abs(up), 0)
         spots[:, 1] += 0.3 * np.sum(overlap * np.where(up == 0, rank, np.sign(up)), axis=1)
+    # Where many classes crowd into one spot, a name stays near its class and the legend decides.
+    spots[:, 1] = np.clip(spots[:, 1], medians[:, 1] - 2 * height, medians[:, 1] + 2 * height)
     style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "clip_on": True, "zorder": 10}
     outline = [withStroke(linewidth=3, foreground="white")]
     for spot, name in zip(spots, names, strict=True):

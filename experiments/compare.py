@@ -1,0 +1,185 @@
+"""AE against VAE, fairly: `python -m experiments.compare --latent-dim 2`.
+
+The same networks, data order, batches and epochs; several seeds of each model trained together in one compiled program;
+means and 95% intervals over the seeds. What the KL term buys is measured: reconstruction, 5-NN accuracy, continuity
+and completeness of the latent space, and the quality of samples, also from a mixture fitted to the codes afterwards
+(Ghosh et al. 2020), without which an autoencoder's samples would be a straw man.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from experiments._cli import main
+from experiments._study import StudyConfig, begin, finish, interval, markdown_table, trained_together
+from vae_jax.config import at_least, positive, setting
+from vae_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from vae_jax.data import Dataset
+    from vae_jax.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(StudyConfig):
+    """Train AEs and VAEs of several seeds, measure both, draw them side by side."""
+
+    latent_dim: int = at_least(1, 2)
+    """Dimensions of both latent spaces."""
+    seeds: int = at_least(1, 5)
+    """Models of each kind."""
+    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    """Passes over the training images. Default: 15, and 60 for fewer than 10,000 images."""
+    arch: Literal["mlp", "conv"] = "mlp"
+    """Networks of both."""
+    batch_size: int = at_least(1, 256)
+    """Images a step."""
+    ae_learning_rate: float = positive(3e-3)
+    """Peak learning rate of the AE; of 1e-3, 2e-3 and 3e-3 this is the best on MNIST's validation split."""
+    vae_learning_rate: float = positive(3e-3)
+    """Peak learning rate of the VAE; of 1e-3, 2e-3 and 3e-3 this is the best on MNIST's validation split."""
+    ae: tuple[Path, ...] = ()
+    """Finished runs of AEs to measure in place of training some."""
+    vae: tuple[Path, ...] = ()
+    """Finished runs of VAEs to measure in place of training some."""
+    samples: int = at_least(10, 2000)
+    """Images to generate for precision, recall and Fréchet distance."""
+
+
+# Name in summary.json, what the table calls it, digits after the point; higher or lower is better, or neither.
+ROWS = [
+    ("reconstruction", "reconstruction, nats", 2, "lower"),
+    ("reconstruction_at_mean", "reconstruction at the latent mean, nats", 2, "lower"),
+    ("squared_error", "squared error at the latent mean", 2, "lower"),
+    ("kl", "KL, nats", 2, ""),
+    ("knn_accuracy", "5-NN accuracy on latent means", 3, "higher"),
+    ("gain_median", "decoder gain a standard deviation, median", 2, "lower"),
+    ("gain_95", "decoder gain a standard deviation, 95%", 2, "lower"),
+    ("path_stretch", "path length / distance of its ends", 2, "lower"),
+    ("excess_flips", "label changes a path beyond the needed", 2, "lower"),
+    ("excess_flip_share", "share of label changes not needed", 2, "lower"),
+    ("prior_precision", "precision of samples from N(0, I)", 3, "higher"),
+    ("prior_recall", "recall of samples from N(0, I)", 3, "higher"),
+    ("prior_frechet", "Fréchet distance of samples from N(0, I)", 1, "lower"),
+    ("mixture_precision", "precision of samples from a mixture", 3, "higher"),
+    ("mixture_recall", "recall of samples from a mixture", 3, "higher"),
+    ("mixture_frechet", "Fréchet distance of samples from a mixture", 1, "lower"),
+    ("distance_from_prior", "distance of the latents from N(0, I)", 2, "lower"),
+]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train what is missing, measure, draw, report; gives back the summary."""
+    from experiments._compare_figure import draw
+    from experiments._space import Yardstick, measure, measure_pca
+    from vae_jax.data import load_dataset
+
+    given = _given(config)
+    dataset = load_dataset(config.dataset, config.data_dir)
+    path = begin(config, "compare", dataset)
+    runs = {name: given[name] or _train(config, name, dataset, path) for name in ("ae", "vae")}
+    yardstick = Yardstick.of(dataset, config.samples)
+    measured: dict[str, Any] = {}
+    for name, members in runs.items():
+        measured[name] = []
+        for i, member in enumerate(members):
+            print(f"measuring {name} {i + 1} of {len(members)}", flush=True)
+            measured[name].append(measure(member, dataset, yardstick))
+    measured["pca"] = [measure_pca(runs["ae"][0].model.latent_dim, dataset, yardstick)]
+    means = {name: {key: interval([one[key] for one in each]) for key in each[0]} for name, each in measured.items()}
+    figure = path / "figures" / "ae_and_vae.png"
+    draw(runs["ae"][0], runs["vae"][0], dataset, yardstick, figure)
+    seconds = {name: sum(row["seconds"] for row in members[0].metrics) for name, members in runs.items()}
+    numbers = {
+        "dataset": dataset.name,
+        "seeds": {name: len(members) for name, members in runs.items()},
+        "epochs": {name: len(members[0].metrics) for name, members in runs.items()},
+        "training_seconds": seconds,
+        "measured": means,
+        "each": measured,
+        "figures": [str(figure)],
+    }
+    return finish(path, "compare", _report(numbers, runs), numbers)
+
+
+def _given(config: Config) -> "dict[str, list[Run]]":
+    # The runs that the user points at, checked before anything is written.
+    from vae_jax.models import VariationalAutoencoder
+    from vae_jax.runs import load_run
+
+    found = {name: [load_run(path, "latest") for path in getattr(config, name)] for name in ("ae", "vae")}
+    for name, members in found.items():
+        for member in members:
+            if isinstance(member.model, VariationalAutoencoder) != (name == "vae"):
+                raise UsageError(f"--{name} {member.path} is a run of another model: {member.model.name}.")
+    every = [member for members in found.values() for member in members]
+    for member in every[1:]:
+        for what, own, first in (
+            ("latent dimension", member.model.latent_dim, every[0].model.latent_dim),
+            ("data", member.dataset["sha256"], every[0].dataset["sha256"]),
+        ):
+            if own != first:
+                raise UsageError(f"{member.path} has another {what} than {every[0].path}: {own} and {first}.")
+    if every and config.latent_dim != every[0].model.latent_dim and not (found["ae"] and found["vae"]):
+        raise UsageError(
+            f"--latent-dim must be {every[0].model.latent_dim} as in {every[0].path}, got {config.latent_dim}."
+        )
+    return found
+
+
+def _train(config: Config, name: str, dataset: "Dataset", path: Path) -> "list[Run]":
+    from vae_jax.data import check_batch_size
+
+    check_batch_size(dataset.train, config.batch_size)
+    members = [
+        config.settings(
+            dataset,
+            model=name,
+            arch=config.arch,
+            latent_dim=config.latent_dim,
+            epochs=config.epochs or (15 if len(dataset.train) >= 10_000 else 60),
+            batch_size=config.batch_size,
+            learning_rate=config.ae_learning_rate if name == "ae" else config.vae_learning_rate,
+            seed=seed,
+        )
+        for seed in range(config.seeds)
+    ]
+    return trained_together([path / f"{name}-seed{seed}" for seed in range(config.seeds)], members, dataset)
+
+
+def _report(numbers: dict[str, Any], runs: "dict[str, list[Run]]") -> str:
+    measured, latent = numbers["measured"], runs["ae"][0].model.latent_dim
+    rows = [
+        [title, *(_cell(measured[name].get(key), digits) for name in ("ae", "vae", "pca")), better]
+        for key, title, digits, better in ROWS
+    ]
+    header = [f"{numbers['dataset']}, {latent}-D", "AE", "VAE", "PCA", "better"]
+    seeds, epochs = numbers["seeds"], numbers["epochs"]
+    trained = ", ".join(f"{seeds[name]} {name.upper()}s in {numbers['training_seconds'][name]:.0f} s" for name in seeds)
+    return "\n".join(
+        [
+            f"# AE against VAE: {numbers['dataset']}, latent dimension {latent}",
+            "",
+            markdown_table(header, rows),
+            "",
+            f"Means over seeds with 95% intervals (Student's t); {epochs['ae']} and {epochs['vae']} epochs; "
+            f"trained together: {trained}.",
+            "On the test images. Decoder gain: largest singular value of the decoder's Jacobian, times the root mean "
+            "square deviation of the latents. Paths: decoded straight lines between test latents; label changes by 5-NN "
+            "in the features of a frozen classifier. Precision and recall: in the same features, where real test images have "
+            "0.95. Mixture: ten Gaussians fitted to the training latents afterwards. Distance: sliced Wasserstein-2.",
+        ]
+    )
+
+
+def _cell(value: tuple[float, float | None] | None, digits: int) -> str:
+    if value is None or not np.isfinite(value[0]):
+        return ""
+    mean, half = value
+    return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+
+
+if __name__ == "__main__":
+    main(Config, run)
