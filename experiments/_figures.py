@@ -46,8 +46,19 @@ class Codes:
         """Dimensions by information: mean KL for a VAE, variance of the code for an AE."""
         if self.logvars is None:
             return np.argsort(-np.var(self.means, axis=0))
+        return np.argsort(-self.kl())
+
+    def kl(self) -> np.ndarray:
+        """Mean KL divergence of each dimension of a VAE to the prior, in nats."""
+        assert self.logvars is not None
         kl = DiagonalGaussian(jnp.asarray(self.means), jnp.asarray(self.logvars)).kl_per_dimension()
-        return np.argsort(-np.mean(np.asarray(kl), axis=0))
+        return np.mean(np.asarray(kl, np.float64), axis=0)
+
+    def relative_sigma(self) -> float:
+        """Median standard deviation of a VAE's posteriors over the standard deviation of their means."""
+        assert self.logvars is not None
+        spread = np.sqrt(self.means.var(axis=0, dtype=np.float64).mean())
+        return float(np.median(np.exp(0.5 * self.logvars)) / max(spread, 1e-12))
 
 
 def plural(number: int, noun: str) -> str:

@@ -161,7 +161,7 @@ def _draw(means: np.ndarray, logvars: np.ndarray | None) -> np.ndarray:
     if logvars is None:
         return means
     noise = np.random.default_rng(0).normal(size=means.shape)
-    return np.float32(means + np.exp(0.5 * logvars) * noise)
+    return (means + np.exp(0.5 * logvars) * noise).astype(np.float32)
 
 
 def _mixture(latents: np.ndarray, number: int) -> np.ndarray:

@@ -156,15 +156,22 @@ def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
 
 def _summarise(path: Path, dataset: "Dataset") -> None:
     # What makes a run a finished one: its numbers on the test split.
-    from vae_jax.evaluation import evaluate
+    from experiments._figures import Codes
+    from vae_jax.evaluation import active_units, diagnose, evaluate
     from vae_jax.models import count_parameters
     from vae_jax.records import device_name, write_json
     from vae_jax.runs import load_run
 
     run = load_run(path, "latest")
     test = evaluate(run.model, run.params, dataset.test.images, run.evaluation_key, binarize=run.config.binarize)
+    codes, diagnosis = Codes.of(run, dataset.test.images), {}
+    if codes.logvars is not None:
+        test["active_units"] = int(active_units(codes.means).sum())
+        diagnosis["diagnosis"] = diagnose(codes.kl(), codes.relative_sigma(), run.config.beta)
+        print(f"{path.name}: {diagnosis['diagnosis']}", flush=True)
     summary = {
         "test": test,
+        **diagnosis,
         "epochs": len(run.metrics),
         "steps": run.step,
         "training_seconds": sum(row["seconds"] for row in run.metrics),

@@ -31,7 +31,7 @@ class Config(StudyConfig):
     seeds: int = at_least(1, 5)
     """Models of each kind."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the training images. Default: 15, and 60 for fewer than 10,000 images."""
+    """Passes over the training images. Default: 15, and 20 for fewer than 10,000 images."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Networks of both."""
     batch_size: int = at_least(1, 256)
@@ -139,7 +139,7 @@ def _train(config: Config, name: str, dataset: "Dataset", path: Path) -> "list[R
             model=name,
             arch=config.arch,
             latent_dim=config.latent_dim,
-            epochs=config.epochs or (15 if len(dataset.train) >= 10_000 else 60),
+            epochs=config.epochs or (15 if len(dataset.train) >= 10_000 else 20),
             batch_size=config.batch_size,
             learning_rate=config.ae_learning_rate if name == "ae" else config.vae_learning_rate,
             seed=seed,

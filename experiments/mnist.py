@@ -6,6 +6,7 @@ minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Berno
 
 import contextlib
 import dataclasses
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ class _Watch:
 
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     from experiments._figures import Codes, draw_run, headline
-    from vae_jax.evaluation import active_units, evaluate, importance_weighted_nll
+    from vae_jax.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
     from vae_jax.models import VariationalAutoencoder, count_parameters
     from vae_jax.records import device_name, write_json
     from vae_jax.runs import load_run
@@ -133,8 +134,10 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
     test = evaluate(run.model, run.params, images, key, samples=config.test_samples, binarize=binarize)
     codes = Codes.of(run, images)
+    diagnosis = None
     if codes.logvars is not None:
         test["active_units"] = int(active_units(codes.means).sum())
+        diagnosis = diagnose(codes.kl(), codes.relative_sigma(), config.beta)
     if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
         test["iwae_samples"] = config.iwae_samples
         test["iwae_nll"] = importance_weighted_nll(
@@ -145,6 +148,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     rows = run.metrics
     summary = {
         "test": test,
+        **({"diagnosis": diagnosis} if diagnosis else {}),
         "epochs": len(rows),
         "steps": rows[-1]["step"],
         "best_step": run.step,
@@ -174,7 +178,10 @@ def _table(title: str, summary: dict[str, Any], path: Path) -> str:
         ("figures", str(path / "figures")),
     ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join([f"\n{title}", *(f"  {name:<{width}}  {value}" for name, value in rows)])
+    lines = [f"\n{title}", *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    if "diagnosis" in summary:
+        lines += textwrap.wrap(summary["diagnosis"], 100, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ from vae_jax.objectives import importance_weighted_bound
 ByteImages = UInt8[Array | np.ndarray, "n height width channels"]
 """Pixels 0..255."""
 BATCH_SIZE = 500
+INACTIVE_NATS = 0.01
+"""A latent dimension with less KL than this, on average over the data, is inactive."""
+POINT_SIGMA = 0.01
+"""Posteriors narrower than this share of their means' spread are taken for points."""
 
 
 class ImageLosses(NamedTuple):
@@ -132,6 +136,36 @@ def as_evaluated(
 def active_units(means: Float[np.ndarray, "n latent"], threshold: float = 0.01) -> Bool[np.ndarray, " latent"]:
     """Which dimensions have a posterior mean whose variance over the data exceeds 0.01 (Burda et al. 2015)."""
     return np.var(means.astype(np.float64), axis=0) > threshold
+
+
+def diagnose(kl_per_dimension: Float[np.ndarray, " latent"], relative_sigma: float, beta: float) -> str:
+    """What the latent dimensions of a VAE are used for, in words, with what to try where they are not.
+
+    Args:
+        kl_per_dimension: mean KL divergence to the prior of each dimension, in nats.
+        relative_sigma: median standard deviation of the posteriors over the standard deviation of their means.
+        beta: weight of the KL term in training.
+    """
+    number = len(kl_per_dimension)
+    inactive = int(np.sum(kl_per_dimension < INACTIVE_NATS))
+    if relative_sigma < POINT_SIGMA and inactive < number:
+        return (
+            f"The posteriors have shrunk to points (sigma {relative_sigma:.1%} of the means' spread), as in an AE: "
+            f"the prior says little of where they lie. Try a --beta above {beta:g}; 1 is the evidence lower bound."
+        )
+    if inactive == 0:
+        return "1 dimension is active." if number == 1 else f"All {number} dimensions are active."
+    smaller = f"a --beta below {beta:g}, " if beta > 0 else ""
+    if inactive == number:
+        return (
+            f"All {number} dimensions are inactive, the posterior has collapsed to the prior: every image decodes to "
+            f"the same one. Try {smaller}--kl-warmup-steps of a few epochs, --free-bits 0.1, or a smaller decoder."
+        )
+    verb = "dimension is" if inactive == 1 else "dimensions are"
+    return (
+        f"{inactive} of {number} {verb} inactive: below {INACTIVE_NATS} nats of KL, so decoded as if absent. "
+        f"That costs nothing; to use more, try {smaller}--kl-warmup-steps of a few epochs or --free-bits 0.1."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
