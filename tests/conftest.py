@@ -4,10 +4,13 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation checkpoints convolutions corruption data distributions evaluation frozen_features "
-    "latent_space many models networks objectives plots records runs training"
+    "animation applications.dimensionality checkpoints convolutions corruption data distributions evaluation frozen_features gradient_estimators "
+    "latent_space many models networks objectives plots plots_dimensionality plots_traversal records runs "
+    "training traversal"
 )
-TRAINING = [f"test_{name}" for name in ["training", "many", "runs", "experiments", "studies", "readme"]]
+TRAINING = [
+    f"test_{name}" for name in ["training", "many", "dimensionality", "runs", "experiments", "studies", "readme"]
+]
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 
 import jax  # noqa: E402

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vae_jax.plots import COLOURS, MARKERS, _class_handles, _classes, _draw_points, _figure
 
+ELLIPSES = 15
 Plane = tuple[Float[np.ndarray, "n two"], Float[np.ndarray, "n two"]]
 
 
@@ -32,6 +33,7 @@ def sweep(
         plane_dim: the latent dimension that the planes belong to.
         title: what stands above.
     """
+    title += f"\nellipses: the posteriors of {ELLIPSES} test images at two standard deviations"
     figure = _figure(title, max(2.6 * len(planes), 11), 7.2)
     halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.25])
     top, bottom = halves
@@ -42,7 +44,7 @@ def sweep(
     panels = bottom.subplots(1, 3)
     for i, (dim, each) in enumerate(points.items()):
         style: dict[str, Any] = {"color": COLOURS[i % 10], "marker": MARKERS[i % len(MARKERS)], "label": f"{dim}-D"}
-        _draw_rate_distortion(panels[0], each, style)
+        _draw_rate_distortion(panels[0], each, style, above=i % 2 == 0)
         _draw_sigma(panels[1], each, style)
         _draw_active(panels[2], each, style, dim)
     if len(points) > 1:
@@ -57,7 +59,7 @@ def _draw_plane(axes: Axes, plane: Plane, labels: np.ndarray | None) -> None:
     means, sigmas = plane
     index = np.zeros(len(means), int) if labels is None else _classes(labels, None)[1]
     _draw_points(axes, means[:3000], index[:3000])
-    for mean, sigma in zip(means[:40], sigmas[:40], strict=True):
+    for mean, sigma in zip(means[:ELLIPSES], sigmas[:ELLIPSES], strict=True):
         axes.add_patch(Ellipse(mean, *(4 * sigma), fill=False, linewidth=0.8, color="black"))
     low, high = np.percentile(means, [0.5, 99.5], axis=0)
     half = max(0.6 * (high - low).max(), 1e-3)
@@ -69,12 +71,15 @@ def _draw_plane(axes: Axes, plane: Plane, labels: np.ndarray | None) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _draw_rate_distortion(axes: Axes, points: Sequence[dict[str, Any]], style: dict[str, Any]) -> None:
+def _draw_rate_distortion(axes: Axes, points: Sequence[dict[str, Any]], style: dict[str, Any], above: bool) -> None:
     ordered = sorted(points, key=lambda point: point["kl"])
     rate = [max(point["kl"], 1e-3) for point in ordered]
     axes.plot(rate, [point["reconstruction"] for point in ordered], **style)
     for x, point in zip(rate, ordered, strict=True):
-        place: dict[str, Any] = {"textcoords": "offset points", "xytext": (5, 5), "fontsize": 8}
+        place: dict[str, Any] = (
+            {"xytext": (4, 5), "ha": "left"} if above else {"xytext": (-4, -5), "ha": "right", "va": "top"}
+        )
+        place |= {"textcoords": "offset points", "fontsize": 8, "color": style["color"]}
         axes.annotate(f"β={point['beta']:g}", (x, point["reconstruction"]), **place)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
