@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import animation, plots
+from vae_jax.applications.sparsity import most_used_atoms
 from vae_jax.data import Split
 from vae_jax.distributions import DiagonalGaussian
 from vae_jax.evaluation import as_evaluated, encode_images
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.plots_sparsity import dictionaries
 from vae_jax.runs import Run
 
 PRIOR_SHARE = 0.955
@@ -197,6 +199,10 @@ def draw_run(
         images = generate(run.params, samples_key, 100, reference.means)
         drawn = "samples: latents drawn from a Gaussian fitted to the validation images' codes"
     plots.save(plots.samples(np.asarray(images), f"{title}\n{drawn}"), folder / "samples.png")
+    if run.config.sparsity != "none" and not run.model.likelihood.learned_sigma:
+        shown = {run.config.sparsity: most_used_atoms(run.model, run.params, codes.means, 100)}
+        atoms_title = f"{title}\ndecoder atoms of the {min(100, run.model.latent_dim)} most used units; grey is 0"
+        plots.save(dictionaries(shown, atoms_title), folder / "dictionary.png")
     unit = f"{run.model.likelihood.unit} per image"
     plots.save(plots.training_curves(run.metrics, title, unit), folder / "training_curves.png")
 

@@ -124,6 +124,7 @@ class _Watch:
 
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     from experiments._figures import Codes, draw_run, headline
+    from vae_jax.applications.sparsity import measure_sparsity
     from vae_jax.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
     from vae_jax.models import VariationalAutoencoder, count_parameters
     from vae_jax.records import device_name, write_json
@@ -138,6 +139,9 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     if codes.logvars is not None:
         test["active_units"] = int(active_units(codes.means).sum())
         diagnosis = diagnose(codes.kl(), codes.relative_sigma(), config.beta)
+    if config.sparsity != "none":
+        sparsity = measure_sparsity(codes.means)
+        test |= {"active_share": sparsity.active_share, "dead_units": sparsity.dead}
     if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
         test["iwae_samples"] = config.iwae_samples
         test["iwae_nll"] = importance_weighted_nll(
@@ -170,6 +174,8 @@ def _table(title: str, summary: dict[str, Any], path: Path) -> str:
     rows = [("test loss", f"{test['loss']:.2f}"), ("reconstruction", f"{test['reconstruction']:.2f}")]
     if "active_units" in test:
         rows += [("KL", f"{test['kl']:.2f}"), ("active units", str(test["active_units"]))]
+    if "dead_units" in test:
+        rows += [("active share of a code", f"{test['active_share']:.1%}"), ("dead units", str(test["dead_units"]))]
     if "iwae_nll" in test:
         rows.append((f"NLL bound, {test['iwae_samples']} samples", f"{test['iwae_nll']:.2f}"))
     rows += [

@@ -4,12 +4,25 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation applications.dimensionality checkpoints convolutions corruption data distributions evaluation frozen_features gradient_estimators "
-    "latent_space many models networks objectives plots plots_dimensionality plots_traversal records runs "
-    "training traversal"
+    "animation applications.compression applications.container applications.entropy_coding applications.image_codecs "
+    "plots_compression applications.dimensionality applications.sparsity checkpoints convolutions corruption data "
+    "distributions evaluation frozen_features gradient_estimators latent_space many models networks "
+    "objectives plots plots_compare plots_dimensionality plots_gradients plots_sparsity plots_sweep "
+    "plots_traversal records runs training traversal"
 )
 TRAINING = [
-    f"test_{name}" for name in ["training", "many", "dimensionality", "runs", "experiments", "studies", "readme"]
+    f"test_{name}"
+    for name in [
+        "training",
+        "compression",
+        "many",
+        "dimensionality",
+        "runs",
+        "experiments",
+        "studies",
+        "readme",
+        "sparsity",
+    ]
 ]
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 
