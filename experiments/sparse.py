@@ -126,8 +126,7 @@ def _report(config: Config, numbers: dict[str, Any]) -> str:
             markdown_table(header, rows),
             "",
             f"On the test images. Wanted: mean activation {config.sparsity_target:g} (KL), that share of the units "
-            "kept (top-k). A unit is active above a tenth of the largest activation, dead where no test image brings it "
-            "there.",
+            "kept (top-k). Active: above a tenth of the largest activation; dead: active for no test image.",
         ]
     )
 
