@@ -32,6 +32,10 @@ class Config(StudyConfig):
     """Models of each kind."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
     """Passes over the training images. Default: 15, and 20 for fewer than 10,000 images."""
+    hidden_sizes: tuple[int, ...] | None = setting(
+        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
+    )
+    """Widths of the encoder's hidden layers, mirrored by the decoder. Default: as in experiments.mnist."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Networks of both."""
     batch_size: int = at_least(1, 256)
@@ -74,10 +78,12 @@ def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
     from experiments._compare_figure import draw
     from experiments._space import Yardstick, measure, measure_pca
-    from vae_jax.data import load_dataset
+    from vae_jax.data import check_batch_size, load_dataset
 
     given = _given(config)
     dataset = load_dataset(config.dataset, config.data_dir)
+    if not (given["ae"] and given["vae"]):
+        check_batch_size(dataset.train, config.batch_size)
     path = begin(config, "compare", dataset)
     runs = {name: given[name] or _train(config, name, dataset, path) for name in ("ae", "vae")}
     yardstick = Yardstick.of(dataset, config.samples)
@@ -130,14 +136,12 @@ def _given(config: Config) -> "dict[str, list[Run]]":
 
 
 def _train(config: Config, name: str, dataset: "Dataset", path: Path) -> "list[Run]":
-    from vae_jax.data import check_batch_size
-
-    check_batch_size(dataset.train, config.batch_size)
     members = [
         config.settings(
             dataset,
             model=name,
             arch=config.arch,
+            hidden_sizes=config.hidden_sizes,
             latent_dim=config.latent_dim,
             epochs=config.epochs or (15 if len(dataset.train) >= 10_000 else 20),
             batch_size=config.batch_size,
@@ -165,11 +169,12 @@ def _report(numbers: dict[str, Any], runs: "dict[str, list[Run]]") -> str:
             markdown_table(header, rows),
             "",
             f"Means over seeds with 95% intervals (Student's t); {epochs['ae']} and {epochs['vae']} epochs; "
-            f"trained together: {trained}.",
+            f"training took: {trained}.",
             "On the test images. Decoder gain: largest singular value of the decoder's Jacobian, times the root mean "
-            "square deviation of the latents. Paths: decoded straight lines between test latents; label changes by 5-NN "
-            "in the features of a frozen classifier. Precision and recall: in the same features, where real test images have "
-            "0.95. Mixture: ten Gaussians fitted to the training latents afterwards. Distance: sliced Wasserstein-2.",
+            "square deviation of the latents. Paths: decoded straight lines between test latents; label changes by "
+            "5-NN in the features of a frozen classifier. Precision and recall: in the same features, where real test "
+            "images have 0.95. Mixture: ten Gaussians fitted to the training latents afterwards. Distance: sliced "
+            "Wasserstein-2.",
         ]
     )
 

@@ -34,7 +34,7 @@ def sweep(
         title: what stands above.
     """
     title += f"\nellipses: the posteriors of {ELLIPSES} test images at two standard deviations"
-    figure = _figure(title, max(2.6 * len(planes), 11), 7.2)
+    figure = _figure(title, max(2.6 * len(planes), 11.0), 7.2)
     halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.25])
     top, bottom = halves
     betas = [point["beta"] for point in points[plane_dim]]
