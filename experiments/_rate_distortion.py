@@ -246,5 +246,7 @@ def draw(results: Results, folder: Path, dataset: str) -> None:
     for label, points in results.curves.items():
         point = min(points, key=lambda p: abs(np.log(p.bits_per_pixel / target)))
         rows.append(Row(f"{label}\n{point.bits_per_pixel:.3f} bits, {point.psnr:.1f} dB", point.images))
-    title = f"{name} · test images at about the same rate; bits per pixel and mean PSNR of the whole test split"
+    title = (
+        f"{name} · each at its rate nearest to the {results.ours[0]}'s; bits per pixel and mean PSNR of all test images"
+    )
     plots.save(compressed(rows, title), folder / "compressed.png")

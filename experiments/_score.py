@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_jax.applications.threshold import Threshold
-    from vae_jax.data import Split
+    from vae_jax.data import Dataset, Split
     from vae_jax.runs import Run
 
-ScoreName = Literal["squared_error", "reconstruction", "kl", "negative_elbo", "negative_iwae_bound", "latent_knn"]
+ScoreName = Literal[
+    "squared_error",
+    "scaled_error",
+    "relative_error",
+    "reconstruction",
+    "kl",
+    "negative_elbo",
+    "negative_iwae_bound",
+    "latent_knn",
+]
 SAMPLES = 16
 NEIGHBOURS = 5
 
@@ -35,10 +44,10 @@ class Calibrate:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run directory, of any VAE or AE."""
-    score: ScoreName = "squared_error"
-    """What makes an image anomalous: squared error of the image that its posterior mean decodes to, reconstruction
-    loss, KL, negative ELBO, negative importance-weighted bound, or the mean distance of its posterior mean to the
-    nearest ones of the training images. An AE has squared_error, reconstruction and latent_knn only."""
+    score: ScoreName = "relative_error"
+    """What makes an image anomalous: squared error of the image that its posterior mean decodes to, over the image's
+    norm (scaled_error) or squared norm (relative_error); reconstruction loss; of a VAE KL, negative ELBO, negative
+    importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images."""
     false_alarm_rate: float = false_alarm_rate()
     """Wanted chance that a normal image is called anomalous."""
     samples: int = at_least(1, SAMPLES)
@@ -73,32 +82,49 @@ class Score:
 def calibrate(config: Calibrate) -> "Threshold":
     """Find the threshold, write it into the run directory and print it."""
     from vae_jax.applications.anomaly import MODEL_SCORES
-    from vae_jax.applications.threshold import RECORD, Threshold
-    from vae_jax.applications.threshold import calibrate as find
+    from vae_jax.applications.threshold import RECORD
     from vae_jax.runs import load_dataset_of, load_run
 
     restored = load_run(config.run)
     known = MODEL_SCORES[restored.config.model]
     if config.score not in known:
         raise UsageError(f"--score must be one of {', '.join(known)} for {restored.model.name}s, got {config.score}.")
-    dataset = load_dataset_of(restored, config.data_dir).of_classes(restored.config.classes)
-    options = {"samples": config.samples, "neighbours": config.neighbours}
-    scores = score_images(restored, dataset.validation.images, config.score, train=dataset.train, **options)
-    found = Threshold(
-        score=config.score,
-        threshold=find(scores, config.false_alarm_rate),
-        false_alarm_rate=config.false_alarm_rate,
-        validation_images=len(scores),
-        step=restored.step,
-        **options,
+    dataset = load_dataset_of(restored, config.data_dir)
+    found = find_threshold(
+        restored,
+        dataset,
+        config.score,
+        config.false_alarm_rate,
+        samples=config.samples,
+        neighbours=config.neighbours,
     )
     found.write(config.run)
     print(
         f"An image is an anomaly if its {found.score} exceeds {found.threshold:.6g}: at most "
-        f"{found.false_alarm_rate:.2%} of new images like the {len(scores):,} validation images do.\n"
+        f"{found.false_alarm_rate:.2%} of new images like the {found.validation_images:,} validation images do.\n"
         f"{config.run / RECORD}"
     )
     return found
+
+
+def find_threshold(
+    run: "Run", dataset: "Dataset", name: str, rate: float, *, samples: int, neighbours: int
+) -> "Threshold":
+    """The threshold of a run's score, from the validation images of the classes that it was trained on."""
+    from vae_jax.applications.threshold import Threshold, calibrate
+
+    options = {"samples": samples, "neighbours": neighbours}
+    # All images, then those of the run's classes: the runs of a study share their compiled programs.
+    every = score_images(run, dataset.validation.images, name, train=dataset.train, **options)
+    scores = every[dataset.validation.positions(run.config.classes)]
+    return Threshold(
+        score=name,
+        threshold=calibrate(scores, rate),
+        false_alarm_rate=rate,
+        validation_images=len(scores),
+        step=run.step,
+        **options,
+    )
 
 
 def score(config: Score) -> Path:
@@ -122,7 +148,7 @@ def score(config: Score) -> Path:
         )
     train = None
     if known.score == LATENT_KNN:
-        train = load_dataset_of(restored, config.data_dir).of_classes(restored.config.classes).train
+        train = load_dataset_of(restored, config.data_dir).train
     options = {"samples": known.samples, "neighbours": known.neighbours}
     scores = score_images(restored, split.images, known.score, train=train, **options)
     _write_csv(output, scores, known, split.labels)
@@ -137,14 +163,16 @@ def score(config: Score) -> Path:
 def score_images(
     run: "Run", images: "np.ndarray", name: str, *, train: "Split | None", samples: int, neighbours: int
 ) -> "np.ndarray":
-    """One score of each image, [n]; `train` are the run's training images, needed for latent_knn only."""
+    """One score of each image, [n]; `train` is the train split of the run's data set, needed for latent_knn only."""
     from vae_jax.applications.anomaly import LATENT_KNN, latent_knn, model_scores
+    from vae_jax.evaluation import encode_images
 
-    what, binarize = (run.model, run.params, images), run.config.binarize
-    if name == LATENT_KNN:
-        assert train is not None
-        return latent_knn(*what, train.images, run.evaluation_key, neighbours=neighbours, binarize=binarize)
-    return model_scores(*what, run.evaluation_key, samples=samples, binarize=binarize)[name]
+    model, params, key, binarize = run.model, run.params, run.evaluation_key, run.config.binarize
+    if name != LATENT_KNN:
+        return model_scores(model, params, images, key, samples=samples, binarize=binarize)[name]
+    assert train is not None
+    codes, normal = (encode_images(model, params, x, key, binarize=binarize)[0] for x in (images, train.images))
+    return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)
 
 
 def _output(config: Score) -> Path:

@@ -1,6 +1,6 @@
-"""Train the runs of the README's results table and write the table: `python -m experiments.results`.
+"""Train the runs of the README's two tables and write the tables: `python -m experiments.results`.
 
-Finished runs under runs/results are kept, so only what is missing is trained. Needs real MNIST.
+Finished runs and studies under runs/results are kept, so only what is missing is trained. Needs real MNIST.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments._cli import main
+from experiments._uses import USES, make_uses_table
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
 
@@ -31,61 +32,94 @@ RUNS = [
     ("ae-z32", "AE, 32-D", "--latent-dim 32 --model ae"),
 ]
 FIGURES = ["latent_means.png", "latent_grid.png"]
-BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
+FIGURE_WIDTH = 1200  # pixels, of the studies' figures in the README
+MARKERS = {
+    name: (f"<!-- {name}: written by make results -->", f"<!-- end of {name} -->") for name in ("results", "uses")
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Train what is missing of the results table, and write it into the README with its figures."""
+    """Train what is missing of the two tables, and write them into the README with their figures."""
 
     data_dir: Path | None = None
     """Where MNIST lies. Default: the environment variable VAE_JAX_DATA_DIR, else it is downloaded."""
     root: Path = Path("runs/results")
     """Where the recorded runs are."""
     readme: Path = Path("README.md")
-    """The file whose table is replaced, between its two markers."""
+    """The file whose tables are replaced, each between its two markers."""
     figures: Path = Path("docs/figures")
-    """Where the first run's figures are copied to."""
+    """Where the figures of the README are written to."""
 
 
 def run(config: Config) -> str:
-    """Train, and give back the table."""
-    _parts(config.readme)  # fails now rather than after the training
+    """Train, and give back the tables."""
+    _replace(config.readme, {})  # fails now rather than after the training
     rows = []
     for name, title, flags in RUNS:
         path = config.root / name
         if not (path / "summary.json").exists():
-            data = [] if config.data_dir is None else ["--data-dir", str(config.data_dir)]
             going_on = ["--resume"] if (path / "config.json").exists() else []
-            arguments = [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on, *data]
-            # A process for each, as a user would run it: its time and memory are its own.
-            if subprocess.run([sys.executable, "-m", "experiments.mnist", *arguments]).returncode:
-                raise RunError(f"The run {path} failed, for the reason above. Run the same command again to go on.")
-        rows.append((title, flags, json.loads((path / "summary.json").read_text(encoding="utf-8"))))
+            _command(config, "mnist", [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on])
+        rows.append((title, flags, _read(path / "summary.json")))
+    for use in USES:
+        if not (config.root / use.name / "summary.json").exists():
+            _command(config, use.name, [*use.flags.split(), "--output", str(config.root / use.name)])
     first = config.root / RUNS[0][0]
-    table = make_table(rows, json.loads((first / "environment.json").read_text(encoding="utf-8")))
-    before, after = _parts(config.readme)
-    with replacing(config.readme) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    tables = {
+        "results": make_table(rows, _read(first / "environment.json")),
+        "uses": make_uses_table({use.name: _read(config.root / use.name / "summary.json") for use in USES}),
+    }
+    _replace(config.readme, tables)
     config.figures.mkdir(parents=True, exist_ok=True)
     for figure in FIGURES:
         shutil.copyfile(first / "figures" / figure, config.figures / figure)
-    print(table)
-    return table
+    for use in USES:
+        _shrink(config.root / use.name / "figures" / use.figure, config.figures / f"{use.name}.png")
+    text = "\n\n".join(tables.values())
+    print(text)
+    return text
 
 
-def _parts(readme: Path) -> tuple[str, str]:
-    # What stands before and after the table.
+def _command(config: Config, module: str, arguments: list[str]) -> None:
+    # A process for each, as a user would run it: its time and memory are its own.
+    data = [] if config.data_dir is None else ["--data-dir", str(config.data_dir)]
+    if subprocess.run([sys.executable, "-m", f"experiments.{module}", *arguments, *data]).returncode:
+        raise RunError(f"experiments.{module} failed, for the reason above. Run the same command again to go on.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _replace(readme: Path, tables: dict[str, str]) -> None:
+    # Write each table between its markers.
     try:
         text = readme.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"--readme must be a file that can be read, got {str(readme)!r} ({error.strerror})."
         ) from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UsageError(f"--readme {readme} must hold the lines {BEGIN!r} and {END!r} once each.")
-    before, rest = text.split(BEGIN)
-    return before, rest.split(END)[1]
+    for name, (begin, end) in MARKERS.items():
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise UsageError(f"--readme {readme} must hold the lines {begin!r} and {end!r} once each.")
+        if name in tables:
+            before, rest = text.split(begin)
+            text = f"{before}{begin}\n{tables[name]}\n{end}{rest.split(end)[1]}"
+    if tables:
+        with replacing(readme) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _shrink(source: Path, target: Path) -> None:
+    # At most FIGURE_WIDTH pixels wide and with 256 colours, so that the repository stays small.
+    from PIL import Image
+
+    with Image.open(source) as image:
+        height = round(image.height * FIGURE_WIDTH / image.width)
+        small = image.convert("RGB").resize((FIGURE_WIDTH, height), Image.Resampling.LANCZOS)
+        with replacing(target) as temporary:
+            small.quantize(256, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
 
 
 def make_table(rows: list[tuple[str, str, dict[str, Any]]], environment: dict[str, Any]) -> str:

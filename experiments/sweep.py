@@ -34,7 +34,7 @@ class Config(StudyConfig):
     )
     """Latent dimensions; one compiled program for each."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the training images. Default: 12, and 25 for fewer than 10,000 images."""
+    """Passes over the training images. Default: 8, and 25 for fewer than 10,000 images."""
     hidden_sizes: tuple[int, ...] | None = setting(
         None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
     )
@@ -85,7 +85,7 @@ def _train(config: Config, dim: int, dataset: "Dataset", path: Path) -> "list[Ru
             latent_dim=dim,
             arch=config.arch,
             hidden_sizes=config.hidden_sizes,
-            epochs=config.epochs or (12 if len(dataset.train) >= 10_000 else 25),
+            epochs=config.epochs or (8 if len(dataset.train) >= 10_000 else 25),
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             seed=config.seed,

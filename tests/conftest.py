@@ -4,18 +4,22 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation applications.compression applications.container applications.entropy_coding applications.image_codecs "
-    "plots_compression applications.dimensionality applications.sparsity checkpoints convolutions corruption data "
-    "distributions evaluation frozen_features gradient_estimators latent_space many models networks "
-    "objectives plots plots_compare plots_dimensionality plots_gradients plots_sparsity plots_sweep "
-    "plots_traversal records runs training traversal"
+    "animation applications.anomaly applications.compression applications.container "
+    "applications.denoising applications.dimensionality applications.entropy_coding "
+    "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
+    "corruption data distributions evaluation frozen_features gradient_estimators latent_space many "
+    "models networks objectives plots plots_anomaly plots_compare plots_compression plots_denoising "
+    "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal records runs "
+    "training traversal"
 )
 TRAINING = [
     f"test_{name}"
     for name in [
         "training",
+        "anomaly",
         "compression",
         "many",
+        "denoising",
         "dimensionality",
         "runs",
         "experiments",

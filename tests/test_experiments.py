@@ -105,6 +105,7 @@ def test_every_latent_dimension_and_model_gives_every_figure(flags, tmp_path):
     config = parse(mnist.Config, [*SMALL, *flags, "--epochs", "1", "--run-dir", str(tmp_path / "run")])
     run = mnist.run(config)
     assert {p.name for p in (run.path / "figures").iterdir()} == FIGURES
+    assert len(plot_latent.run(plot_latent.Config(run.path, output=tmp_path / "out", grid_size=3))) == 4
     assert np.isfinite(run.summary["test"]["loss"])
     assert ("iwae_nll" in run.summary["test"]) == (config.iwae_samples > 0)
 
@@ -124,7 +125,8 @@ def test_own_colour_images_of_odd_size_without_labels(tmp_path):
 def test_plot_latent_needs_the_run_directory_alone(vae_run, tmp_path, split, suffix, capsys):
     arguments = [str(vae_run[0]), "--split", split, "--output", str(tmp_path), "--max-points", "50", "--grid-size", "4"]
     main(plot_latent.Config, plot_latent.run, arguments)
-    assert {p.name for p in tmp_path.iterdir()} == {f"latent_means{suffix}.png", "latent_grid.png"}
+    names = {f"{name}{suffix}.png" for name in ("latent_means", "traversals", "interpolations")}
+    assert {p.name for p in tmp_path.iterdir()} == {*names, "latent_grid.png"}
     assert str(tmp_path / f"latent_means{suffix}.png") in capsys.readouterr().out
 
 
@@ -230,6 +232,14 @@ BAD = [
     ("plot_latent", ["nowhere"], "nowhere", "run directory"),
     ("plot_latent", [], "run", "--help"),
 ]
+
+
+def test_plot_latent_draws_no_more_than_what_is_asked_for(vae_run, tmp_path):
+    one = plot_latent.Config(vae_run[0], output=tmp_path, traversals=0, interpolations=2, interpolation="spherical")
+    assert [path.name for path in plot_latent.run(one)][2:] == ["interpolations.png"]
+    for wrong in ({"base_image": 50}, {"base_image": 0, "max_points": 1}):
+        with pytest.raises(UsageError, match=r"must be below|at least 2"):
+            plot_latent.run(plot_latent.Config(vae_run[0], **{"output": tmp_path, "max_points": 50, **wrong}))
 
 
 @pytest.mark.parametrize(

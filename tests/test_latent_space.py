@@ -106,18 +106,19 @@ def test_distance_from_the_prior_of_gaussians(mean, sigma, latent):
 
 def test_features_separate_the_classes_and_repeat(digits):
     images, labels = digits.train.images, digits.train.labels
-    features = fit_features(images, labels, size=32)
-    again = fit_features(images, labels, size=32)
-    np.testing.assert_array_equal(features.weight, again.weight)
+    features = fit_features(images, labels, sizes=(64, 32))
+    again = fit_features(images, labels, sizes=(64, 32))
+    np.testing.assert_array_equal(features.layers[1][0], again.layers[1][0])
     test = features(digits.test.images)
     nearest = np.linalg.norm(test[:, None] - features(images)[None], axis=-1).argmin(axis=1)
     assert np.mean(labels[nearest] == digits.test.labels) > 0.9
+    np.testing.assert_allclose(np.linalg.norm(test, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(features(digits.test.images / np.float32(255)), test, atol=1e-5)
 
 
 def test_without_labels_features_keep_distances_of_the_principal_plane(digits):
     images = digits.train.images
-    features = fit_features(images, None, size=64)
+    features = fit_features(images, None, sizes=(64,))
     rows = images.reshape(len(images), -1) / 255.0
     a, b = features(images[:20]), features(images[20:40])
     np.testing.assert_allclose(

@@ -1,11 +1,14 @@
 """What the README shows runs as it stands there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from experiments import results
+from experiments._uses import USES
 from vae_jax.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +36,26 @@ def test_every_target_and_module_named_exists():
         assert (ROOT / picture).exists(), picture
 
 
-def test_the_results_table_is_written_between_its_markers_from_recorded_runs(tmp_path):
+SUMMARIES = {
+    "compare": {
+        "measured": {
+            name: {key: [0.5, 0.01] for key in ("reconstruction", "prior_precision", "path_stretch", "knn_accuracy")}
+            for name in ("ae", "vae")
+        }
+    },
+    "sweep": {"points": {"2": [{"beta": 1.0, "reconstruction": 127.0, "kl": 7.0, "sigma": [0.1, 0.2, 0.3]}]}},
+    "reparametrisation": {"samples_for_equal_variance": {"score": 786.0, "baseline": 2.7}},
+    "sparse": {"units": 980, "models": {"l1": {"active_share": 0.1, "dead": 3, "reconstruction": 70.0}}},
+    "dimensionality": {"rows": [{"method": "PCA", "latent_dim": 2, "knn_5": 0.436}]},
+    "denoising": {},
+    "anomaly": {"protocols": {"one_class": {"score": "elbo", "mean": {"elbo": {"auroc": 0.971}}}}},
+    "compression": {"at_equal_psnr": {"AE": [{"psnr": 20.0, "AE": 0.1, "JPEG": 0.2, "WebP": None}]}},
+}
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Recorded runs and studies, a README with the markers of both tables, and the configuration of both."""
     for name, _, _ in results.RUNS:
         folder = tmp_path / "runs" / name / "figures"
         folder.mkdir(parents=True)
@@ -45,16 +67,38 @@ def test_the_results_table_is_written_between_its_markers_from_recorded_runs(tmp
         (folder.parent / "environment.json").write_text(
             '{"cores": 2, "device": "cpu", "python": "3", "jax": "0", "flax": "0"}'
         )
+    for use in USES:
+        folder = tmp_path / "runs" / use.name / "figures"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (2400, 1000), "orange").save(folder / use.figure)
+        (folder.parent / "summary.json").write_text(json.dumps({"seconds": 61.2, **SUMMARIES[use.name]}))
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    config = results.Config(root=tmp_path / "runs", readme=readme, figures=tmp_path / "figures")
-    results.run(config)
-    text = readme.read_text()
-    assert text.startswith(f"before\n{results.BEGIN}\n| model")
-    assert text.endswith(f"{results.END}\nafter\n")
+    markers = "\n".join(f"{begin}\nold\n{end}" for begin, end in results.MARKERS.values())
+    readme.write_text(f"before\n{markers}\nafter\n")
+    return results.Config(root=tmp_path / "runs", readme=readme, figures=tmp_path / "figures")
+
+
+def test_both_tables_are_written_between_their_markers_from_recorded_runs(recorded):
+    results.run(recorded)
+    text = recorded.readme.read_text()
+    assert text.startswith(f"before\n{results.MARKERS['results'][0]}\n| model")
+    assert text.endswith(f"{results.MARKERS['uses'][1]}\nafter\n")
     assert "old" not in text
     assert text.count("| 134.57 (NLL ≤ 91.50) | 127.50 | 7.00 | 35,580 | 58 |") == len(results.RUNS)
-    assert (tmp_path / "figures" / results.FIGURES[0]).exists()
-    readme.write_text("no markers")
+    assert (recorded.figures / results.FIGURES[0]).exists()
+    for use in USES:
+        assert f"| {use.title} | `experiments.{use.name}" in text
+        assert f"](docs/figures/{use.name}.png)" in text
+        with Image.open(recorded.figures / f"{use.name}.png") as figure:
+            assert figure.size == (results.FIGURE_WIDTH, 500)
+    assert "AE 0.50 ± 0.01" in text
+    assert "mean AUROC 0.971 by elbo" in text
+    assert "JPEG 2.0 times the bits" in text
+    assert "WebP" not in text
+
+
+def test_a_readme_without_markers_is_left_alone(recorded):
+    recorded.readme.write_text("no markers")
     with pytest.raises(UsageError, match="once each"):
-        results.run(config)
+        results.run(recorded)
+    assert recorded.readme.read_text() == "no markers"

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vae_jax.errors import UsageError
 
-DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "conv": (32, 64)}
+DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "conv": (32, 64), "patch": (64, 64)}
 
 
 def setting(default: Any, allowed: str, valid: Callable[[Any], bool]) -> Any:
@@ -43,13 +43,13 @@ class Settings:
 
     model: Literal["vae", "ae"] = "vae"
     """Variational autoencoder, or the classic autoencoder with the same networks."""
-    arch: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or convolutional with stride 2."""
+    arch: Literal["mlp", "conv", "patch"] = "mlp"
+    """Fully connected; convolutional with stride 2; or, for a denoising AE, a code at each patch of 4x4 pixels."""
     hidden_sizes: tuple[int, ...] | None = setting(
         None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
     )
-    """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
-    Default: 512 256 128 for mlp, 32 64 for conv."""
+    """Widths of the encoder's hidden layers (channels for conv and patch), mirrored by the
+    decoder. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
     dense_size: int = at_least(0, 16, " (0: none)")
     """Units of the conv encoder's dense layer before the latent one."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
@@ -127,8 +127,10 @@ def check_settings(settings: Any) -> None:
             raise UsageError(f"{flag} must be {allowed}, got {value!r}.")
     if not isinstance(settings, Settings):
         return
-    if settings.arch == "conv" and settings.hidden_sizes == ():
-        raise UsageError("--hidden-sizes must name at least one layer for --arch conv, got none.")
+    if settings.arch != "mlp" and settings.hidden_sizes == ():
+        raise UsageError(f"--hidden-sizes must name at least one layer for --arch {settings.arch}, got none.")
+    if settings.arch == "patch" and settings.model != "ae":
+        raise UsageError("--arch patch needs --model ae, got --model vae: its code is no bottleneck.")
     if settings.likelihood == "squared_error" and settings.model != "ae":
         raise UsageError(
             "--likelihood squared_error needs --model ae, got --model vae.\n"

@@ -13,16 +13,19 @@ Images = UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n hei
 
 
 class FrozenFeatures(NamedTuple):
-    """One linear layer, and a ReLU where it is a classifier's hidden layer."""
+    """Linear layers, with ReLUs and a last scaling to unit length where they are those of a classifier."""
 
-    weight: Float[np.ndarray, "pixels features"]
-    bias: Float[np.ndarray, " features"]
-    rectified: bool
+    layers: tuple[tuple[Float[np.ndarray, "inputs outputs"], Float[np.ndarray, " outputs"]], ...]
+    classifier: bool
 
     def __call__(self, images: Images) -> Float[np.ndarray, "n features"]:
         """Features of images, uint8 or floats in [0, 1]."""
-        h = as_rows(images) @ self.weight + self.bias
-        return np.maximum(h, 0) if self.rectified else h
+        h = as_rows(images)
+        for weight, bias in self.layers:
+            h = h @ weight + bias
+            if self.classifier:
+                h = np.maximum(h, 0)
+        return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-6) if self.classifier else h
 
 
 def as_rows(images: Any) -> Float[np.ndarray, "n pixels"]:
@@ -32,23 +35,29 @@ def as_rows(images: Any) -> Float[np.ndarray, "n pixels"]:
 
 
 def fit_features(
-    images: UInt8[np.ndarray, "n height width channels"], labels: Integer[np.ndarray, " n"] | None, size: int = 128
+    images: UInt8[np.ndarray, "n height width channels"],
+    labels: Integer[np.ndarray, " n"] | None,
+    sizes: tuple[int, ...] = (256, 64),
 ) -> FrozenFeatures:
-    """The hidden layer of a classifier trained on labelled images; principal components where there are no labels.
+    """The last hidden layer of a classifier trained on labelled images; principal components without labels.
 
+    The layer is scaled to unit length: an image that is blurred, or a mean of several, excites it less, and would be
+    near every image if distances were not measured by angle.
     The same images and labels always give the same features.
 
     Args:
         images: to train on.
         labels: their classes, or None.
-        size: units of the hidden layer; at most so many principal components.
+        sizes: units of the hidden layers; at most as many principal components as the last has.
     """
     rows = as_rows(images)
     if labels is None or len(np.unique(labels)) < 2:
-        pca = PCA(min(size, *rows.shape), svd_solver="covariance_eigh").fit(rows)
-        return FrozenFeatures(pca.components_.T.astype(np.float32), -pca.mean_ @ pca.components_.T, False)
-    classifier = MLPClassifier((size,), batch_size=min(200, len(rows)), max_iter=10, random_state=0)
+        pca = PCA(min(sizes[-1], *rows.shape), svd_solver="covariance_eigh").fit(rows)
+        return FrozenFeatures(((pca.components_.T, -pca.mean_ @ pca.components_.T),), False)
+    classifier = MLPClassifier(sizes, batch_size=min(200, len(rows)), max_iter=8, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten epochs are meant
+        warnings.simplefilter("ignore", ConvergenceWarning)  # eight epochs are meant
         classifier.fit(rows, labels)
-    return FrozenFeatures(classifier.coefs_[0].astype(np.float32), classifier.intercepts_[0].astype(np.float32), True)
+    hidden = list(zip(classifier.coefs_, classifier.intercepts_, strict=True))[:-1]
+    layers = tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in hidden)
+    return FrozenFeatures(layers, True)

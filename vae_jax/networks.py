@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax.convolutions import Conv3x3, ConvTranspose3x3
+from vae_jax.errors import UsageError
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "gelu": nn.gelu,
@@ -19,6 +20,8 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+PATCH_SIDE = 4
+"""Pixels a side of a patch of `PatchEncoder` and `PatchDecoder`."""
 
 
 class MLPEncoder(nn.Module):
@@ -105,6 +108,62 @@ class ConvDecoder(nn.Module):
         return _append_log_sigma(self, logits) if self.learned_sigma else logits
 
 
+class PatchEncoder(nn.Module):
+    """A code for each patch of 4x4 pixels, as long as one likes: for denoising, which needs no bottleneck.
+
+    The pixels of a patch are its channels; 3x3 convolutions over the patches, residual where the width stays, then a
+    dense layer at each of them.
+    """
+
+    hidden_sizes: tuple[int, ...]
+    features: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch features"]:
+        """Encode images."""
+        rows, columns = patch_places(*x.shape[1:3])
+        pads = ((0, 0), (0, rows * PATCH_SIDE - x.shape[1]), (0, columns * PATCH_SIDE - x.shape[2]), (0, 0))
+        h = jnp.pad(x, pads).reshape(-1, rows, PATCH_SIDE, columns, PATCH_SIDE, x.shape[3])
+        h = h.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, PATCH_SIDE**2 * x.shape[3])
+        for size in self.hidden_sizes:
+            h = _convolve(h, size, self.activation)
+        return nn.Dense(self.features // (rows * columns))(h).reshape(-1, self.features)
+
+
+class PatchDecoder(nn.Module):
+    """The mirror of `PatchEncoder`, the hidden sizes in the order given: from the code at every place to its patch."""
+
+    hidden_sizes: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    activation: str
+    learned_sigma: bool = False
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
+        """Decode latents."""
+        height, width, channels = self.image_shape
+        rows, columns = patch_places(height, width)
+        h = z.reshape(z.shape[0], rows, columns, -1)
+        for i, size in enumerate(self.hidden_sizes):
+            first = i == 0  # mirrors the encoder's dense layer at each place
+            h = ACTIVATIONS[self.activation](nn.Dense(size)(h)) if first else _convolve(h, size, self.activation)
+        patches = Conv3x3(PATCH_SIDE**2 * channels, stride=1)(h)
+        patches = patches.reshape(-1, rows, columns, PATCH_SIDE, PATCH_SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
+        logits = patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
+        return _append_log_sigma(self, logits) if self.learned_sigma else logits
+
+
+def patch_places(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover an image of so many pixels."""
+    return -(-height // PATCH_SIDE), -(-width // PATCH_SIDE)
+
+
+def _convolve(h: Any, size: int, activation: str) -> Any:
+    change = ACTIVATIONS[activation](Conv3x3(size, stride=1)(h))
+    return h + change if h.shape[-1] == size else change
+
+
 def _append_log_sigma(module: nn.Module, mean: Any) -> Any:
     # One scalar for all pixels: the optimal one is the root mean squared error (Rybkin et al. 2021).
     log_sigma = module.param("log_sigma", nn.initializers.zeros_init(), ())
@@ -123,15 +182,29 @@ def make_networks(
     """Encoder and mirrored decoder of an architecture; a new one is one more row here.
 
     Args:
-        arch: mlp or conv.
+        arch: mlp, conv or patch.
         image_shape: (height, width, channels).
         hidden_sizes: the encoder's, in its order.
         dense_size: units of the conv encoder's dense layer, 0 for none.
         activation: a key of ACTIVATIONS.
         features: length of the encoder's output.
         learned_sigma: whether the decoder appends log sigma.
+
+    Raises:
+        UsageError: the latent of patch can't be shared out among the patches.
     """
     mirrored = hidden_sizes[::-1]
+    if arch == "patch":
+        rows, columns = patch_places(*image_shape[:2])
+        if features % (rows * columns):
+            raise UsageError(
+                f"--latent-dim must be a multiple of {rows * columns} for --arch patch, one code for each of the "
+                f"{rows} x {columns} patches, got {features}."
+            )
+        return (
+            PatchEncoder(hidden_sizes, features, activation),
+            PatchDecoder(mirrored, image_shape, activation, learned_sigma),
+        )
     if arch == "conv":
         return (
             ConvEncoder(hidden_sizes, dense_size, features, activation),

@@ -37,7 +37,7 @@ def traversals(
     first[0, :2] = base
     figure = _tall_figure(title, (rows + 1) * height, steps * width, extra=0.9)
     axes = figure.add_subplot()
-    _draw_tiles(axes, np.concatenate([first, images]), line_width=0.5)
+    _draw_tiles(axes, np.concatenate([first, images]), line_width=1.0)
     axes.axhline(height, color="white", linewidth=6)
     axes.text(2.15 * width, 0.5 * height, "image and its reconstruction", va="center", fontsize=9)
     for row, column in enumerate(nearest):
@@ -82,11 +82,11 @@ def interpolations(
     figure = _tall_figure(title, pairs * (number * height + gap), panel_width, extra=0.7)
     for pair, axes in enumerate(figure.subplots(pairs, 1, squeeze=False)[:, 0]):
         panel = np.ones((number, height, panel_width, channels), decoded.dtype)
-        panel[:, :, width + gap : -width - gap] = decoded[pair].transpose(0, 2, 1, 3, 4).reshape(
-            number, height, steps * width, channels
+        panel[:, :, width + gap : -width - gap] = (
+            decoded[pair].transpose(0, 2, 1, 3, 4).reshape(number, height, steps * width, channels)
         )
         panel[:, :, :width], panel[:, :, -width:] = ends[pair]
-        _draw_tiles(axes, panel[:, None], line_width=0)
+        _draw_tiles(axes, panel[:, None], line_width=0.0)
         axes.set_yticks((np.arange(number) + 0.5) * height, kinds, fontsize=9)
         axes.set_ylabel(names[pair], fontsize=9, parse_math=False)
         axes.tick_params(length=0)

@@ -4,6 +4,7 @@ NumPy arrays in, NumPy arrays out; a model decodes them afterwards.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,10 @@ LEVELS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Quantiles that a traversal shows."""
 _SMALLEST_SINE = 1e-6  # of the angle between two codes; below it the great circle through them is not determined
 
-Means = Float[np.ndarray, "n latent"]
 
-
-def information(means: Means, logvars: Means | None) -> Float[np.ndarray, " latent"]:
+def information(
+    means: Float[np.ndarray, "n latent"], logvars: Float[np.ndarray, "n latent"] | None
+) -> Float[np.ndarray, " latent"]:
     """What each dimension says of an image: its mean KL to the prior in nats, for an AE the variance of its code.
 
     Args:
@@ -34,7 +35,9 @@ def information(means: Means, logvars: Means | None) -> Float[np.ndarray, " late
 
 
 def posterior_quantiles(
-    means: Means, logvars: Means | None, levels: Sequence[float] = LEVELS
+    means: Float[np.ndarray, "n latent"],
+    logvars: Float[np.ndarray, "n latent"] | None,
+    levels: Sequence[float] = LEVELS,
 ) -> Float[np.ndarray, "levels latent"]:
     """Quantiles of each dimension's aggregate posterior, the equal mixture of all images' posteriors.
 
@@ -58,22 +61,20 @@ def posterior_quantiles(
 
 @jax.jit
 def _mixture_quantiles(means: Array, logvars: Array, levels: Array) -> Array:
-    # 40 halvings of an interval that holds all of them leave float32's own resolution.
     sigmas = jnp.exp(0.5 * logvars)
 
-    def one_dimension(mean: Array, sigma: Array) -> Array:
-        def one_level(level: Array) -> Array:
-            def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-                middle = 0.5 * (ends[0] + ends[1])
-                below = jnp.mean(ndtr((middle - mean) / sigma)) < level
-                return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
+    def one_level(level: Array) -> Array:
+        def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            middle = 0.5 * (ends[0] + ends[1])
+            below = jnp.mean(ndtr((middle[None] - means) / sigmas), axis=0) < level
+            return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
 
-            ends = jnp.min(mean - 8 * sigma), jnp.max(mean + 8 * sigma)
-            return 0.5 * sum(jax.lax.fori_loop(0, 40, halve, ends))
+        # 40 halvings of an interval that holds all quantiles reach float32's own resolution.
+        ends = jnp.min(means - 8 * sigmas, axis=0), jnp.max(means + 8 * sigmas, axis=0)
+        low, high = jax.lax.fori_loop(0, 40, halve, ends)
+        return 0.5 * (low + high)
 
-        return jax.lax.map(one_level, levels)
-
-    return jax.lax.map(lambda pair: one_dimension(*pair), (means.T, sigmas.T)).T
+    return jax.lax.map(one_level, levels)
 
 
 def traverse(

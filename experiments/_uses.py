@@ -1,0 +1,115 @@
+"""The studies of the README's second table: how each is run, and its line from the recorded summary."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Use(NamedTuple):
+    """One use of an autoencoder."""
+
+    name: str
+    """Of the folder under the recorded runs, and of the module under experiments."""
+    title: str
+    flags: str
+    """Beside --output."""
+    line: Callable[[dict[str, Any]], str]
+    """The result in words, from summary.json."""
+    figure: str
+    """Which of the study's figures the README shows."""
+
+
+def _compare(summary: dict[str, Any]) -> str:
+    def cell(name: str, key: str, digits: int) -> str:
+        mean, half = summary["measured"][name][key]
+        return f"{mean:.{digits}f} ± {half:.{digits}f}" if half is not None else f"{mean:.{digits}f}"
+
+    def both(key: str, digits: int) -> str:
+        return f"AE {cell('ae', key, digits)}, VAE {cell('vae', key, digits)}"
+
+    return (
+        f"reconstruction {both('reconstruction', 1)} nats; precision of samples from N(0, I) "
+        f"{both('prior_precision', 2)}; path stretch {both('path_stretch', 2)}; 5-NN {both('knn_accuracy', 3)}"
+    )
+
+
+def _sweep(summary: dict[str, Any]) -> str:
+    points = next(iter(summary["points"].values()))
+    each = (f"β {p['beta']:g}: {p['reconstruction']:.1f} + {p['kl']:.1f}, σ {p['sigma'][1]:.2g}" for p in points)
+    return "reconstruction + KL in nats, median σ: " + "; ".join(each)
+
+
+def _reparametrisation(summary: dict[str, Any]) -> str:
+    times = summary["samples_for_equal_variance"]
+    return (
+        f"a score-function gradient needs {times['score']:,.0f} times the samples for the variance of the pathwise "
+        f"one, {times['baseline']:,.1f} times with a baseline; through a plain sample no gradient comes"
+    )
+
+
+def _sparse(summary: dict[str, Any]) -> str:
+    names = {"none": "no penalty", "l1": "L1", "kl": "KL", "topk": "top-k"}
+    each = (
+        f"{names[name]} {one['active_share']:.0%} active, {one['dead']} dead, {one['reconstruction']:.1f} nats"
+        for name, one in summary["models"].items()
+    )
+    return f"{summary['units']} units: " + "; ".join(each)
+
+
+def _dimensionality(summary: dict[str, Any]) -> str:
+    each = (
+        f"{row['latent_dim']}-D {row['method']} {row['knn_5']:.3f}"
+        for row in sorted(summary["rows"], key=lambda row: row["latent_dim"])
+    )
+    return "5-NN accuracy on test images: " + ", ".join(each)
+
+
+def _denoising(summary: dict[str, Any]) -> str:
+    raise NotImplementedError
+
+
+def _anomaly(summary: dict[str, Any]) -> str:
+    protocols = []
+    for name, found in summary["protocols"].items():
+        mean = {score: one["auroc"] for score, one in found["mean"].items()}
+        protocols.append(f"{name.replace('_', ' ')}: mean AUROC {mean[found['score']]:.3f} by {found['score']}")
+    return "; ".join(protocols)
+
+
+def _compression(summary: dict[str, Any]) -> str:
+    parts = []
+    for name, rows in summary["at_equal_psnr"].items():
+        middle = rows[len(rows) // 2]
+        times = ", ".join(
+            f"{other} {middle[other] / middle[name]:.1f} times"
+            for other in ("JPEG", "WebP", "PCA")
+            if middle.get(other)
+        )
+        parts.append(f"{name} {middle[name]:.3f} bits a pixel at {middle['psnr']:.1f} dB; for as much {times} the bits")
+    return "; ".join(parts)
+
+
+USES = [
+    Use("compare", "AE against VAE, five seeds each", "--dataset mnist", _compare, "ae_and_vae.png"),
+    Use("sweep", "what the KL term does", "--dataset mnist", _sweep, "sweep.png"),
+    Use(
+        *("reparametrisation", "what the reparametrisation does", ""),
+        _reparametrisation,
+        "gradient_variance.png",
+    ),
+    Use("dimensionality", "reducing dimensions", "--dataset mnist", _dimensionality, "embeddings.png"),
+    Use("denoising", "denoising", "--dataset mnist", _denoising, "denoising.png"),
+    Use("anomaly", "finding anomalies", "--dataset mnist", _anomaly, "auroc.png"),
+    Use("compression", "compressing", "--dataset mnist", _compression, "rate_distortion.png"),
+    Use("sparse", "sparse codes", "--dataset mnist", _sparse, "dictionaries.png"),
+]
+
+
+def make_uses_table(summaries: dict[str, dict[str, Any]]) -> str:
+    """The Markdown table of the recorded studies, one line and one figure each."""
+    lines = ["| use | command | result | seconds |", "|---|---|---|---|"]
+    for use in USES:
+        command = f"experiments.{use.name} {use.flags}".strip()
+        summary = summaries[use.name]
+        lines.append(f"| {use.title} | `{command}` | {use.line(summary)} | {summary['seconds']:.0f} |")
+    figures = [f"![{use.title}](docs/figures/{use.name}.png)" for use in USES]
+    return "\n".join([*lines, "", *("\n" + figure for figure in figures)]).replace("\n\n\n", "\n\n")

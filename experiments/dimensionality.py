@@ -1,0 +1,248 @@
+"""Dimensionality reduction: do the latents keep neighbours and classes? `python -m experiments.dimensionality`.
+
+Trains an AE and a VAE for each latent dimension and compares the embeddings of the test images with PCA's: 1-NN and
+5-NN accuracy, a linear probe, trustworthiness (Venna & Kaski 2001), squared error of the reconstruction. k-NN, the
+probe and PCA are fitted on train images and scored on test images. `--run RUN ...` takes finished runs instead.
+
+`python -m experiments.dimensionality embed RUN images.npz` embeds your own images with a finished run.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from experiments._cli import main
+from experiments._dimensionality import NEIGHBOURS, PUBLISHED, caption, display_name, has_classes, report
+from experiments._study import StudyConfig, begin, finish, trained
+from vae_jax.config import Settings, at_least, setting
+from vae_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_jax.data import Dataset, Split
+    from vae_jax.runs import Run
+
+STUDY = "dimensionality"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(StudyConfig):
+    """Compare the embeddings of AE, VAE and PCA. The word `embed` as the first argument embeds your own images."""
+
+    latent_dims: tuple[int, ...] = setting(
+        (2, 8, 32),
+        "different integers of at least 1",
+        lambda v: len(v) > 0 and all(d >= 1 for d in v) and len(set(v)) == len(v),
+    )
+    """Dimensions of the latent space to train for; those of --run are its own."""
+    run: tuple[Path, ...] = ()
+    """Evaluate these finished runs, all of one data set, instead of training."""
+    epochs: int = at_least(1, 20)
+    """Passes over the training images."""
+    arch: Literal["mlp", "conv"] = "mlp"
+    """Fully connected, or convolutional with stride 2."""
+    hidden_sizes: tuple[int, ...] | None = setting(
+        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
+    )
+    """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
+    Default: 512 256 128 for mlp, 32 64 for conv."""
+    batch_size: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    """Images a step. Default: 256, and at most 32 for fewer than 10,000 images, so that there are enough steps."""
+    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    """Seed of every training run."""
+    trust_images: int = at_least(2 * NEIGHBOURS + 1, 10_000)
+    """Trustworthiness on at most so many test images, the first ones; its time and memory grow with the square."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Embed your own images with a finished run: writes FILE.npz (means, logvars, labels) and FILE.csv."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    images: Annotated[Path, tyro.conf.Positional]
+    """An .npz file with `images` (and `labels`), or a folder of images, of the shape that the run was trained on."""
+    output: Path | None = None
+    """Where the means (and log variances and labels) go, a name that ends in .npz; a .csv of the means and labels
+    goes beside it. Default: the images' name with -embedding.npz, beside them."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train or restore, measure, draw and report; gives back what summary.json holds."""
+    from vae_jax import plots
+    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.plots_dimensionality import accuracy_by_dimension, embeddings
+    from vae_jax.runs import load_dataset_of, load_run
+
+    if config.run:
+        runs = [load_run(path) for path in config.run]
+        dataset = load_dataset_of(runs[0], config.data_dir)
+        _check_same_data(runs)
+    else:
+        dataset = load_dataset(config.dataset, config.data_dir)
+        check_batch_size(dataset.train, _batch_size(config, dataset))
+    path = begin(config, STUDY, dataset)
+    if not config.run:
+        runs = [
+            trained(path / "runs" / f"{model}-z{dim}", _settings(config, model, dim, dataset), dataset)
+            for dim in config.latent_dims
+            for model in ("ae", "vae")
+        ]
+    rows, drawn = _measure(runs, dataset, config.trust_images)
+    name = display_name(dataset)
+    if drawn:
+        figure = embeddings(drawn, dataset.test.labels, f"{name} · test images embedded in two dimensions")
+        plots.save(figure, path / "embeddings.png")
+    if any("knn_5" in row for row in rows):
+        published = {method: knn_5 for method, (_, knn_5) in PUBLISHED.items()} if dataset.name == "mnist" else {}
+        points = [(row["method"], row["latent_dim"], row["knn_5"]) for row in rows]
+        title = f"{name} · 5-NN accuracy of test images, neighbours among train images"
+        plots.save(accuracy_by_dimension(points, published, title), path / "accuracy.png")
+    numbers = {"dataset": dataset.name, "sha256": dataset.sha256, "rows": rows}
+    return finish(path, STUDY, report(rows, dataset, config.trust_images), numbers)
+
+
+def embed(config: Embed) -> list[Path]:
+    """Embed images, write the files and print their paths."""
+    import numpy as np
+
+    from vae_jax.data import read_images
+    from vae_jax.evaluation import encode_images
+    from vae_jax.files import replacing
+    from vae_jax.runs import load_run
+
+    # resolve: the folder "." has a name, too.
+    source = config.images.expanduser().resolve()
+    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-embedding.npz")
+    if output.suffix != ".npz":
+        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
+    paths = [output, output.with_suffix(".csv")]
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path} exists, and nothing is overwritten. Give another name by --output.")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    restored = load_run(config.run)
+    split = read_images(config.images, restored.model.image_shape)
+    key = restored.evaluation_key
+    means, logvars = encode_images(
+        restored.model, restored.params, split.images, key, binarize=restored.config.binarize
+    )
+    arrays: dict[str, Any] = {"means": means, "logvars": logvars, "labels": split.labels}
+    with replacing(paths[0]) as npz, replacing(paths[1]) as csv:
+        with npz.open("wb") as file:  # given a name, savez would append .npz to it
+            np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+        _write_csv(csv, means, split.labels)
+    print("\n".join(map(str, paths)))
+    return paths
+
+
+def _write_csv(path: Path, means: "np.ndarray", labels: "np.ndarray | None") -> None:
+    import numpy as np
+
+    names = ["index", *(f"z{dim + 1}" for dim in range(means.shape[1]))]
+    formats = ["%d", *["%.9g"] * means.shape[1]]  # nine digits give back every float32
+    columns = [np.arange(len(means)), *means.T]
+    if labels is not None:
+        names, formats, columns = [*names, "label"], [*formats, "%d"], [*columns, labels]
+    table = np.stack([column.astype(np.float64) for column in columns], axis=1)
+    np.savetxt(path, table, fmt=formats, delimiter=",", header=",".join(names), comments="")
+
+
+def _settings(config: Config, model: Any, dim: int, dataset: "Dataset") -> Settings:
+    name = config.dataset or dataset.name
+    if name != dataset.name and Path(name).exists():
+        name = str(Path(name).absolute())  # so that --run finds it from any folder
+    return Settings(
+        model=model,
+        latent_dim=dim,
+        arch=config.arch,
+        hidden_sizes=config.hidden_sizes,
+        dataset=name,
+        data_dir=config.data_dir,
+        epochs=config.epochs,
+        batch_size=_batch_size(config, dataset),
+        seed=config.seed,
+    )
+
+
+def _batch_size(config: Config, dataset: "Dataset") -> int:
+    number = len(dataset.train)
+    return config.batch_size or (256 if number >= 10_000 else min(32, number))
+
+
+def _check_same_data(runs: "list[Run]") -> None:
+    first = runs[0]
+    for other in runs[1:]:
+        if other.dataset["sha256"] != first.dataset["sha256"]:
+            raise UsageError(
+                f"--run {other.path} was trained on {other.dataset['name']}, {first.path} on {first.dataset['name']}.\n"
+                "Give runs of one data set."
+            )
+
+
+def _measure(
+    runs: "list[Run]", dataset: "Dataset", most: int
+) -> "tuple[list[dict[str, Any]], list[tuple[str, np.ndarray]]]":
+    # A row for each run and for PCA in each of their dimensions; the two-dimensional embeddings of the test images.
+    from vae_jax.applications.dimensionality import PrincipalComponents, decode_codes, neighbour_ranks
+    from vae_jax.evaluation import encode_images
+
+    train, test = (_pixels(split) for split in (dataset.train, dataset.test))
+    ranks = neighbour_ranks(test[:most].reshape(min(most, len(test)), -1))
+    rows, drawn = [], []
+
+    def add(method: str, train_codes: "np.ndarray", test_codes: "np.ndarray", rebuilt: "np.ndarray") -> None:
+        row = {"method": method, "latent_dim": test_codes.shape[1]}
+        rows.append(row | _numbers(train_codes, test_codes, test, rebuilt, ranks, dataset))
+        print(f"{method}, dimensions {row['latent_dim']}: measured", flush=True)
+        if test_codes.shape[1] == 2:
+            drawn.append((caption(rows[-1]), test_codes))
+
+    for one in runs:
+        train_codes, test_codes = (
+            encode_images(one.model, one.params, split.images, one.evaluation_key, binarize=one.config.binarize)[0]
+            for split in (dataset.train, dataset.test)
+        )
+        add(one.model.name, train_codes, test_codes, decode_codes(one.model, one.params, test_codes))
+        rows[-1]["run"] = str(one.path)
+    dims = sorted({one.model.latent_dim for one in runs})
+    pca = PrincipalComponents(train, dims[-1])
+    for dim in dims:
+        if dim <= pca.most:
+            test_codes = pca.encode(test, dim)
+            add("PCA", pca.encode(train, dim), test_codes, pca.decode(test_codes))
+    return rows, drawn
+
+
+def _numbers(
+    train_codes: "np.ndarray",
+    test_codes: "np.ndarray",
+    test: "np.ndarray",
+    rebuilt: "np.ndarray",
+    ranks: "np.ndarray",
+    dataset: "Dataset",
+) -> dict[str, float]:
+    from vae_jax.applications.dimensionality import class_numbers, squared_error, trustworthiness
+
+    numbers: dict[str, float] = {}
+    if has_classes(dataset):
+        numbers |= class_numbers(train_codes, dataset.train.labels, test_codes, dataset.test.labels)
+    if len(ranks) > 2 * NEIGHBOURS:
+        numbers["trustworthiness"] = trustworthiness(ranks, test_codes[: len(ranks)], NEIGHBOURS)
+    return {**numbers, "squared_error": squared_error(test, rebuilt)}
+
+
+def _pixels(split: "Split") -> "np.ndarray":
+    import numpy as np
+
+    return split.images.astype(np.float32) / 255
+
+
+if __name__ == "__main__":
+    main(Config, run, commands={"embed": (Embed, embed)})

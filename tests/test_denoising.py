@@ -1,0 +1,246 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from experiments import denoising
+from experiments._cli import main
+from experiments._denoisers import ROWS
+from vae_jax.applications.denoising import (
+    LinearMMSE,
+    Quality,
+    best_width,
+    corrupt_images,
+    denoise,
+    gaussian_filter,
+    median_filter,
+    psnr,
+    ssim,
+)
+from vae_jax.config import Settings
+from vae_jax.models import build_model
+from vae_jax.runs import load_run
+
+COMMANDS = {"denoise": (denoising.Denoise, denoising.denoise)}
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    clean = np.float32(RNG.random((700, 9, 8, 3)))
+    return clean, np.float32(np.clip(clean + 0.2 * RNG.normal(size=clean.shape), 0, 1))
+
+
+def test_psnr_is_scikit_images(pair):
+    expected = [peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(*map(np.float64, pair), strict=True)]
+    np.testing.assert_allclose(psnr(*pair), expected, rtol=1e-12)
+    assert np.isposinf(psnr(pair[0], pair[0])).all()
+
+
+@pytest.mark.parametrize(("shape", "window"), [((9, 8, 3), 7), ((8, 8, 1), 7), ((5, 9, 1), 5), ((4, 3, 1), 3)])
+def test_ssim_is_scikit_images_image_by_image(shape, window):
+    clean, estimate = np.float32(RNG.random((2, 600, *shape)))  # more than are measured in one call
+    chosen = [0, 1, 499, 500, 599]
+    expected = [
+        structural_similarity(*np.float64([clean[i], estimate[i]]), win_size=window, data_range=1.0, channel_axis=-1)
+        for i in chosen
+    ]
+    np.testing.assert_allclose(ssim(clean, estimate)[chosen], expected, rtol=1e-9)
+    np.testing.assert_allclose(ssim(clean, clean), 1)
+
+
+def test_images_too_small_for_a_window_have_no_ssim():
+    tiny = np.float32(RNG.random((4, 2, 5, 1)))
+    with pytest.raises(ValueError, match="2 x 5"):
+        ssim(tiny, tiny)
+    assert set(Quality.of(tiny, tiny / 2).means()) == {"psnr"}
+
+
+def test_quality_is_the_mean_over_the_images(pair):
+    means = Quality.of(*pair).means()
+    assert means["psnr"] == pytest.approx(np.mean(psnr(*pair)))
+    assert means["ssim"] == pytest.approx(np.mean(ssim(*pair)))
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5])
+def test_gaussian_noise_has_the_psnr_of_its_level(level):
+    images = RNG.integers(0, 256, (600, 7, 5, 1), dtype=np.uint8)
+    noisy = corrupt_images(images, "gaussian", level, jax.random.key(0))
+    squares = ((noisy - np.float32(images) / 255) / level) ** 2
+    assert abs(squares.mean() - 1) < 5 * np.sqrt(2 / squares.size)
+
+
+def test_noise_depends_on_the_key_and_the_position_alone():
+    images = RNG.integers(0, 256, (600, 3, 3, 1), dtype=np.uint8)
+    noisy = corrupt_images(images, "masking", 0.5, jax.random.key(0))
+    np.testing.assert_array_equal(noisy[:7], corrupt_images(images[:7], "masking", 0.5, jax.random.key(0)))
+    assert (noisy != corrupt_images(images, "masking", 0.5, jax.random.key(1))).any()
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae"])
+def test_denoise_decodes_the_latents_whatever_the_batch(kind):
+    model = build_model(Settings(model=kind, hidden_sizes=(6,), latent_dim=3), (3, 4, 1))
+    params = model.init(jax.random.key(0))
+    noisy = np.float32(2 * RNG.normal(size=(503, 3, 4, 1)))
+    estimate = denoise(model, params, noisy)
+    expected = model.decode_mean(params, model.latents(params, jnp.asarray(noisy)))
+    np.testing.assert_allclose(estimate, expected, atol=1e-6)
+    np.testing.assert_allclose(denoise(model, params, noisy[:2]), estimate[:2], atol=1e-6)
+
+
+def test_estimates_are_clipped_as_clean_pixels_are():
+    model = build_model(Settings(model="ae", likelihood="squared_error", hidden_sizes=(6,), latent_dim=3), (3, 4, 1))
+    noisy = np.float32(9 * RNG.normal(size=(20, 3, 4, 1)))
+    clean = np.float32(RNG.random(noisy.shape))
+    linear = LinearMMSE.fit(clean, noisy)
+    for estimate in (
+        denoise(model, model.init(jax.random.key(0)), noisy),
+        gaussian_filter(noisy, 0.5),
+        median_filter(noisy),
+        linear(9 * noisy),
+    ):
+        assert estimate.min() >= 0
+        assert estimate.max() <= 1
+
+
+def test_filters_see_the_neighbours_in_the_image_only():
+    impulse = np.zeros((3, 7, 7, 2), np.float32)
+    impulse[1, 3, 3, 0] = 1
+    blurred = gaussian_filter(impulse, 1.0)
+    assert blurred[1, ..., 0].sum() == pytest.approx(1)
+    np.testing.assert_allclose(blurred[1, 3, 4, 0] / blurred[1, 3, 3, 0], np.exp(-0.5), rtol=1e-6)
+    assert not blurred[[0, 2]].any()
+    assert not blurred[..., 1].any()
+    assert not median_filter(impulse).any()
+    flat = np.float32(RNG.random((1, 6, 5, 1)))
+    assert median_filter(flat)[0, 2, 3, 0] == np.median(flat[0, 1:4, 2:5])
+
+
+def test_the_best_width_is_the_one_of_the_largest_psnr():
+    clean = np.zeros((50, 8, 8, 1), np.float32) + 0.5
+    noisy = np.float32(clean + 0.2 * RNG.normal(size=clean.shape))
+    assert best_width(clean, noisy, (0.3, 1.0, 3.0)) == 3.0  # flat images: the wider the better
+    assert best_width(noisy, noisy + 1e-3, (0.3, 1.0, 3.0)) == 0.3
+
+
+def test_linear_mmse_is_the_wiener_filter_of_a_gaussian_model():
+    # x ~ N(mean, C), y = x + sigma noise: E[x | y] = mean + C (C + sigma^2 I)^-1 (y - mean), which is linear.
+    pixels, sigma, number = 6, 0.3, 200_000
+    factor = 0.1 * RNG.normal(size=(pixels, pixels))
+    covariance, mean = factor @ factor.T, np.full(pixels, 0.5)
+    x = mean + RNG.normal(size=(number, pixels)) @ factor.T
+    y = x + sigma * RNG.normal(size=x.shape)
+    estimator = LinearMMSE.fit(x.reshape(-1, 2, 3, 1), y.reshape(-1, 2, 3, 1))
+    inverse = np.linalg.inv(covariance + sigma**2 * np.eye(pixels))
+    expected = covariance @ inverse
+    # Least squares: the error of row i of the weight has the variance Var(x_i | y) inverse_jj / n in column j.
+    left = np.diag(covariance - expected @ covariance)
+    error = np.sqrt(np.outer(left, np.diag(inverse)) / number)
+    assert (np.abs(estimator.weight - expected) < 5 * error).all()
+    best = np.clip(mean + (y[:9] - mean) @ expected.T, 0, 1)
+    np.testing.assert_allclose(estimator(y[:9].reshape(-1, 2, 3, 1)).reshape(9, -1), best, atol=0.01)
+
+
+def test_linear_mmse_is_least_squares_and_copes_with_constant_pixels():
+    clean = np.float32(RNG.random((12_000, 2, 2, 1)))
+    noisy = np.float32(clean + 0.1 * RNG.normal(size=clean.shape))
+    clean[:, 0, 0], noisy[:, 0, 0] = 0.25, 0.0
+    estimate = LinearMMSE.fit(clean, noisy)(noisy).reshape(len(noisy), -1)
+    design = np.c_[np.ones(len(noisy)), noisy.reshape(len(noisy), -1)[:, 1:]].astype(np.float64)
+    solution = np.linalg.lstsq(design, clean.reshape(len(clean), -1).astype(np.float64))[0]
+    np.testing.assert_allclose(estimate, np.clip(design @ solution, 0, 1), atol=1e-6)
+
+
+SMALL = [
+    *("--dataset", "digits", "--no-compilation-cache", "--epochs", "1", "--plain-epochs", "1"),
+    *("--hidden-sizes", "4", "--batch-size", "256", "--corruptions", "masking:0.5"),
+]
+
+
+def command(*arguments):
+    main(denoising.Config, denoising.run, list(map(str, arguments)), COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    path = tmp_path_factory.mktemp("denoising") / "study"
+    command(*SMALL, "--output", path)
+    return path
+
+
+def test_the_study_leaves_tables_numbers_and_figures(study, digits):
+    (row,) = json.loads((study / "summary.json").read_text())["rows"]
+    assert (row["corruption"], row["level"]) == ("masking", 0.5)
+    assert tuple(row["psnr"]) == tuple(row["ssim"]) == ROWS
+    assert {path.name for path in (study / "figures").iterdir()} == {"denoising.png", "psnr.png"}
+    report = (study / "report.md").read_text()
+    for word in (*ROWS, "masking, 50%", "scikit-learn digits", f"{row['psnr']['linear MMSE']:.2f}"):
+        assert word in report
+    run = load_run(study / "runs" / "masking-0.5")
+    assert (run.config.corruption, run.config.arch, run.model.latent_dim) == ("masking", "patch", 4 * 64)
+    key = jax.random.split(jax.random.key(0), 3)[2]
+    noisy = corrupt_images(digits.test.images, "masking", 0.5, key)
+    clean = np.float32(digits.test.images) / 255
+    assert row["psnr"]["noisy"] == pytest.approx(np.mean(psnr(clean, noisy)))
+    estimate = denoise(run.model, run.params, noisy)
+    assert row["psnr"]["denoising AE"] == pytest.approx(np.mean(psnr(clean, estimate)), abs=1e-4)
+
+
+def test_a_finished_run_is_measured_on_every_corruption_without_training(study, capsys):
+    run = study / "runs" / "masking-0.5"
+    command(*SMALL[:-2], "--output", study, "--run", run, "--corruptions", "masking:0.5", "gaussian:0.5")
+    assert "epoch" not in capsys.readouterr().out
+    rows = json.loads((study / "summary.json").read_text())["rows"]
+    assert [row["corruption"] for row in rows] == ["masking", "gaussian"]
+
+
+def test_own_images_are_denoised_to_bytes_and_nothing_is_overwritten(study, tmp_path, digits, capsys):
+    run, mine = study / "runs" / "masking-0.5", tmp_path / "mine.npz"
+    images, labels = digits.test.images[:5], digits.test.labels[:5]
+    np.savez(mine, images=images, labels=labels)
+    command("denoise", run, mine)
+    assert "mine-denoised.npz" in capsys.readouterr().out
+    with np.load(tmp_path / "mine-denoised.npz") as file:
+        restored = load_run(run)
+        expected = denoise(restored.model, restored.params, np.float32(images) / 255)
+        np.testing.assert_array_equal(file["images"], np.uint8(np.rint(255 * expected)))
+        np.testing.assert_array_equal(file["labels"], labels)
+    before = (tmp_path / "mine-denoised.npz").read_bytes()
+    for flags, word in (
+        ([], "overwritten"),
+        (["--output", tmp_path / "a.png"], ".npz"),
+        (["--output", "x/a.npz"], "folder"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            command("denoise", run, mine, *flags)
+        assert stop.value.code == 2
+        assert word in capsys.readouterr().err
+    assert (tmp_path / "mine-denoised.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--corruptions", "blur:0.5"], ("--corruptions", "blur:0.5", "salt_and_pepper")),
+        (["--corruptions", "gaussian"], ("--corruptions", "KIND:LEVEL")),
+        (["--corruptions", "gaussian:inf"], ("--corruptions", "gaussian:inf")),
+        (["--corruptions", "masking:1.5"], ("--corruptions", "masking:1.5")),
+        (["--corruptions", "gaussian:0.5", "gaussian:.5"], ("--corruptions", "different")),
+        (["--batch-size", "100000"], ("--batch-size", "100000")),
+        (["--run", "nowhere"], ("nowhere", "run directory")),
+        (["denoise", "nowhere", "mine.npz"], ("nowhere", "run directory")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_flags_end_in_two_lines_and_exit_code_2_and_write_nothing(flags, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command(*flags, *([] if flags[0] == "denoise" else ["--dataset", "digits"]))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(error.strip().splitlines()) <= 2
+    assert all(word in error for word in words)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from vae_jax import plots_traversal
+from vae_jax.traversal import (
+    LEVELS,
+    choose_pairs,
+    information,
+    linear_interpolation,
+    posterior_quantiles,
+    spherical_interpolation,
+    traverse,
+)
+
+RNG = np.random.default_rng(0)
+MEANS = RNG.normal(size=(30, 4)).astype(np.float32)
+LOGVARS = RNG.uniform(-6, 0.5, (30, 4)).astype(np.float32)
+A, B = RNG.normal(size=(2, 6, 5)).astype(np.float32)
+
+
+def angle(u, v):
+    u, v = np.float64(u), np.float64(v)
+    cosine = np.sum(u * v, -1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
+    return np.arccos(np.clip(cosine, -1, 1))
+
+
+def slerp(a, b, t):
+    """White's formula (2016) in float64, for a and b of the same norm."""
+    omega = angle(a, b)
+    return (np.sin((1 - t) * omega) * np.float64(a) + np.sin(t * omega) * np.float64(b)) / np.sin(omega)
+
+
+def test_quantiles_are_those_of_the_mixture_of_all_posteriors():
+    found = posterior_quantiles(MEANS, LOGVARS)
+    sigmas = np.exp(LOGVARS.astype(np.float64) / 2)
+    for dim in range(4):
+
+        def below(z, dim=dim):
+            return stats.norm.cdf(z, MEANS[:, dim], sigmas[:, dim]).mean()
+
+        wanted = [optimize.brentq(lambda z, p=p: below(z) - p, -20, 20) for p in LEVELS]
+        np.testing.assert_allclose(found[:, dim], wanted, atol=2e-5)
+
+
+def test_a_dimension_at_the_prior_has_the_priors_quantiles():
+    zeros = np.zeros((10, 1), np.float32)
+    np.testing.assert_allclose(posterior_quantiles(zeros, zeros)[:, 0], stats.norm.ppf(LEVELS), atol=1e-5)
+
+
+def test_an_autoencoders_quantiles_are_those_of_its_codes():
+    np.testing.assert_allclose(posterior_quantiles(MEANS, None, [0.5]), np.median(MEANS, axis=0)[None], rtol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.1])
+def test_levels_lie_between_0_and_1(level):
+    with pytest.raises(ValueError, match="levels"):
+        posterior_quantiles(MEANS, LOGVARS, [level])
+
+
+def test_information_is_the_kl_in_nats_or_the_variance():
+    wanted = 0.5 * (np.float64(MEANS) ** 2 + np.exp(np.float64(LOGVARS)) - LOGVARS - 1)
+    np.testing.assert_allclose(information(MEANS, LOGVARS), wanted.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(information(MEANS, None), MEANS.var(axis=0), rtol=1e-6)
+
+
+def test_a_traversal_moves_one_dimension_a_row():
+    quantiles = RNG.normal(size=(7, 4)).astype(np.float32)
+    dims = np.array([2, 0, 3])
+    z = traverse(MEANS[0], dims, quantiles)
+    assert z.shape == (3, 7, 4)
+    for row, moved in zip(z, dims, strict=True):
+        for dim in range(4):
+            np.testing.assert_array_equal(row[:, dim], quantiles[:, dim] if dim == moved else MEANS[0, dim])
+
+
+@pytest.mark.parametrize("function", [linear_interpolation, spherical_interpolation])
+@pytest.mark.parametrize("dim", [1, 2, 20])
+def test_paths_have_exact_ends_and_run_backwards_the_same(function, dim):
+    a, b = RNG.normal(size=(2, 3, dim)).astype(np.float32)
+    path = function(a, b, 6)
+    assert path.shape == (3, 6, dim)
+    assert path.dtype == np.float32
+    np.testing.assert_array_equal(path[:, 0], a)
+    np.testing.assert_array_equal(path[:, -1], b)
+    np.testing.assert_allclose(path[:, ::-1], function(b, a, 6), atol=1e-6)
+    with pytest.raises(ValueError, match="steps"):
+        function(a, b, 1)
+
+
+def test_straight_steps_are_equal():
+    wanted = [[a + t * (b - a) for t in (0, 0.25, 0.5, 0.75, 1)] for a, b in zip(A, B, strict=True)]
+    np.testing.assert_allclose(linear_interpolation(A, B, 5), wanted, atol=1e-6)
+
+
+def test_slerp_is_whites_formula_where_the_norms_are_equal():
+    b = B * (np.linalg.norm(A, axis=-1) / np.linalg.norm(B, axis=-1))[:, None]
+    wanted = [[slerp(u, v, t) for t in np.linspace(0, 1, 7)] for u, v in zip(A, b, strict=True)]
+    np.testing.assert_allclose(spherical_interpolation(A, b, 7), wanted, atol=2e-6)
+
+
+def test_slerp_goes_by_equal_angles_with_a_linear_norm_in_the_plane_of_its_ends():
+    path = spherical_interpolation(A, 3 * B, 9)
+    angles = angle(path[:, :-1], path[:, 1:])
+    np.testing.assert_allclose(angles, np.tile(angle(A, B)[:, None] / 8, 8), atol=1e-5)
+    wanted = np.linspace(np.linalg.norm(A, axis=-1), 3 * np.linalg.norm(B, axis=-1), 9, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(path, axis=-1), wanted, rtol=1e-5)
+    for one in path:
+        assert np.linalg.matrix_rank(one, tol=1e-4) == 2
+
+
+def test_slerp_is_straight_where_no_great_circle_is_determined():
+    a = A[:1]
+    for b in (2 * a, a, -a, -3 * a, 0 * a, a * np.float32(1 + 1e-6)):
+        for start, end in ((a, b), (b, a)):
+            np.testing.assert_allclose(
+                spherical_interpolation(start, end, 5), linear_interpolation(start, end, 5), atol=1e-6
+            )
+    assert np.all(spherical_interpolation(0 * a, 0 * a, 3) == 0)
+
+
+@pytest.mark.parametrize("tilt", [1e-5, 1e-3, np.pi - 1e-3])
+def test_slerp_keeps_its_angles_close_to_where_it_is_not_determined(tilt):
+    a, b = np.array([[1.0, 0.0]]), np.array([[np.cos(tilt), np.sin(tilt)]])
+    path = spherical_interpolation(a, b, 5)
+    np.testing.assert_allclose(np.arctan2(path[0, :, 1], path[0, :, 0]), np.linspace(0, tilt, 5), rtol=1e-9)
+
+
+def test_pairs_are_of_different_classes_and_every_class_has_its_turn():
+    labels = np.arange(40) % 7
+    pairs = choose_pairs(labels, 40, 7)
+    assert np.all(labels[pairs[:, 0]] != labels[pairs[:, 1]])
+    assert np.all(np.bincount(labels[pairs].ravel()) == 2)
+    np.testing.assert_array_equal(pairs, choose_pairs(labels, 40, 7))
+    assert not np.array_equal(pairs, choose_pairs(labels, 40, 7, seed=1))
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(3, int)], ids=["no labels", "one class"])
+def test_pairs_without_classes_are_of_different_images(labels):
+    pairs = choose_pairs(labels, 3, 5)
+    assert pairs.shape == (5, 2)
+    assert np.all(pairs[:, 0] != pairs[:, 1])
+    assert set(pairs.ravel()) == {0, 1, 2}
+
+
+def test_one_image_makes_no_pair():
+    with pytest.raises(ValueError, match="at least 2"):
+        choose_pairs(None, 1, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_the_figures_are_drawn_without_a_warning(rows, channels, tmp_path):
+    images = RNG.uniform(0, 1, (rows, 3, 5, 7, channels)).astype(np.float32)
+    texts = ["$z_1$"] * rows
+    one = plots_traversal.traversals(
+        images, images[0, :2], np.zeros(rows, int), (0.01, 0.5, 0.99), texts, texts, "a_title$", "a note$_"
+    )
+    two = plots_traversal.interpolations(
+        images[:, :2], images[:, None], ["3 to $8_"] * rows, ["straight"], "a_title$", "a note$_"
+    )
+    for figure in (one, two):
+        figure.savefig(tmp_path / "figure.png")
+    assert [text.get_text() for text in two.axes[0].get_yticklabels()] == ["straight"]
+    assert two.axes[0].get_ylabel() == "3 to $8_"
