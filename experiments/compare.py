@@ -173,8 +173,8 @@ def _report(numbers: dict[str, Any], runs: "dict[str, list[Run]]") -> str:
             "On the test images. Decoder gain: largest singular value of the decoder's Jacobian, times the root mean "
             "square deviation of the latents. Paths: decoded straight lines between test latents; label changes by "
             "5-NN in the last hidden layer of a frozen classifier, scaled to unit length. Precision and recall: in "
-            "the same features, where real test images have 0.95. Mixture: ten Gaussians fitted to the training latents afterwards. Distance: sliced "
-            "Wasserstein-2.",
+            "the same features, where real test images have 0.95. Mixture: ten Gaussians fitted to the training "
+            "latents afterwards. Distance: sliced Wasserstein-2.",
         ]
     )
 

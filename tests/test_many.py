@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from vae_jax.config import Settings
-from vae_jax.data import Split
+from vae_jax.data import Dataset, Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.many import fit_many, spread
 from vae_jax.models import build_model
+from vae_jax.runs import load_run, train_runs
 from vae_jax.training import fit
 
 RNG = np.random.default_rng(0)
@@ -126,3 +127,18 @@ def test_a_member_that_diverges_is_named():
     members = variants(dataclasses.replace(SETTINGS, gradient_clip=0.0), learning_rate=[0.01, 1e30])
     with pytest.raises(RunError, match="number 2"):
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
+
+
+def test_runs_trained_together_are_runs_like_any_other(tmp_path):
+    dataset = Dataset("mine", TRAIN, VALIDATION, Split(IMAGES[:8], LABELS[:8]), "a test", "0" * 64)
+    members = variants(SETTINGS, seed=[0, 1])
+    model, paths = build_model(SETTINGS, (6, 5, 1)), [tmp_path / "a", tmp_path / "b"]
+    results = train_runs(paths, model, members, dataset)
+    for path, member, result in zip(paths, members, results, strict=True):
+        run = load_run(path)
+        assert run.config == member
+        assert [row["epoch"] for row in run.metrics] == [1, 2]
+        for x, y in zip(jax.tree.leaves(run.params), jax.tree.leaves(result.params), strict=True):
+            np.testing.assert_array_equal(x, y)
+    with pytest.raises(UsageError, match="unfinished run"):
+        train_runs(paths, model, members, dataset)
