@@ -47,7 +47,9 @@ SUMMARIES = {
     "reparametrisation": {"samples_for_equal_variance": {"score": 786.0, "baseline": 2.7}},
     "sparse": {"units": 980, "models": {"l1": {"active_share": 0.1, "dead": 3, "reconstruction": 70.0}}},
     "dimensionality": {"rows": [{"method": "PCA", "latent_dim": 2, "knn_5": 0.436}]},
-    "denoising": {},
+    "denoising": {
+        "rows": [{"corruption": "masking", "level": 0.5, "psnr": {"denoising AE": 22.0, "linear MMSE": 18.0}}]
+    },
     "anomaly": {"protocols": {"one_class": {"score": "elbo", "mean": {"elbo": {"auroc": 0.971}}}}},
     "compression": {"at_equal_psnr": {"AE": [{"psnr": 20.0, "AE": 0.1, "JPEG": 0.2, "WebP": None}]}},
 }
