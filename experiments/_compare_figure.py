@@ -22,7 +22,7 @@ def draw(ae: Run, vae: Run, dataset: Dataset, yardstick: Yardstick, path: Path) 
     pairs = _pairs(dataset)
     spaces = [space_of(run, dataset, yardstick, pairs) for run in (ae, vae)]
     name = DISPLAY_NAMES.get(dataset.name, dataset.name)
-    what = f"{name}: the latent spaces of an AE and of a VAE with the same networks"
+    what = f"{name}: the latent spaces of an AE and of a VAE"
     shown = (
         "" if ae.model.latent_dim == 2 else ", the two most informative of " + plural(ae.model.latent_dim, "dimension")
     )

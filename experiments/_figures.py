@@ -200,7 +200,7 @@ def draw_run(
         drawn = "samples: latents drawn from a Gaussian fitted to the validation images' codes"
     plots.save(plots.samples(np.asarray(images), f"{title}\n{drawn}"), folder / "samples.png")
     if run.config.sparsity != "none" and not run.model.likelihood.learned_sigma:
-        shown = {run.config.sparsity: most_used_atoms(run.model, run.params, codes.means, 100)}
+        shown = {str(run.config.sparsity): most_used_atoms(run.model, run.params, codes.means, 100)}
         atoms_title = f"{title}\ndecoder atoms of the {min(100, run.model.latent_dim)} most used units; grey is 0"
         plots.save(dictionaries(shown, atoms_title), folder / "dictionary.png")
     unit = f"{run.model.likelihood.unit} per image"

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from experiments._figures import decode_mean
 from vae_jax.data import Dataset
-from vae_jax.evaluation import encode_images, evaluate
+from vae_jax.evaluation import as_evaluated, encode_images, evaluate
 from vae_jax.frozen_features import FrozenFeatures, as_rows, fit_features
 from vae_jax.latent_space import (
     decoder_gain,
@@ -21,6 +21,7 @@ from vae_jax.latent_space import (
     excess_flips,
     nearest_distance,
     path_stretch,
+    robust_spread,
     sample_quality,
     straight_lines,
 )
@@ -55,7 +56,7 @@ class Yardstick:
         train, test = features(dataset.train.images), features(dataset.test.images)
         # No more samples than there are train images to compare their coverage with.
         samples = min(samples, len(train), len(test))
-        test = test[:samples]
+        test = test[np.random.default_rng(1).permutation(len(test))[:samples]]
         pairs = np.random.default_rng(0).integers(0, len(dataset.test), (2, PAIRS))
         labeller = None
         if dataset.train.labels is not None:
@@ -98,10 +99,9 @@ def measure(run: "Run", dataset: Dataset, yardstick: Yardstick) -> dict[str, flo
 
     test = evaluate(model, params, dataset.test.images, key, binarize=binarize)
     decoded = images_of(means["test"])
-    x = as_rows(dataset.test.images).reshape(decoded.shape)
+    x = np.asarray(as_evaluated(jnp.asarray(dataset.test.images), jnp.arange(len(decoded)), key, binarize)[0])
     at_mean = _loss_at(model, params, jnp.asarray(means["test"]), jnp.asarray(x))
-    gain = decoder_gain(model, params, means["test"][:1000])
-    spread = np.sqrt(means["test"].var(axis=0).mean())
+    gain = decoder_gain(model, params, means["test"][:1000], robust_spread(means["train"]))
     a, b = means["test"][yardstick.pairs]
     lines = straight_lines(a, b, POINTS)
     paths = images_of(lines.reshape(-1, model.latent_dim)).reshape(*lines.shape[:2], *decoded.shape[1:])
@@ -113,9 +113,8 @@ def measure(run: "Run", dataset: Dataset, yardstick: Yardstick) -> dict[str, flo
         "squared_error": float(np.sum((decoded - x) ** 2, axis=(1, 2, 3)).mean()),
         **({"kl": test["kl"]} if isinstance(model, VariationalAutoencoder) else {}),
         **_knn_accuracy(means, dataset),
-        "gain_median": float(np.median(gain) * spread),
-        "gain_95": float(np.percentile(gain, 95) * spread),
-        "gain_median_raw": float(np.median(gain)),
+        "gain_median": float(np.median(gain)),
+        "gain_95": float(np.percentile(gain, 95)),
         **yardstick.continuity(paths),
         **yardstick.quality(images_of(prior), "prior"),
         **yardstick.quality(images_of(_mixture(latents["train"], yardstick.samples)), "mixture"),
@@ -126,7 +125,8 @@ def measure(run: "Run", dataset: Dataset, yardstick: Yardstick) -> dict[str, flo
 def measure_pca(latent_dim: int, dataset: Dataset, yardstick: Yardstick) -> dict[str, float]:
     """What of the comparison applies to principal components, whose own prior is the Gaussian of its codes."""
     rows = {name: as_rows(getattr(dataset, name).images) for name in ("train", "test")}
-    dims = min(latent_dim, *rows["train"].shape)
+    pca = PCA(min(latent_dim, *rows["train"].shape), svd_solver="covariance_eigh").fit(rows["train"])
+    dims = max(1, int(np.sum(pca.explained_variance_ > 1e-7)))  # pixels that never change have components of none
     pca = PCA(dims, svd_solver="covariance_eigh").fit(rows["train"])
     codes = {name: pca.transform(values) for name, values in rows.items()}
     shape = dataset.test.images.shape[1:]
@@ -142,8 +142,8 @@ def measure_pca(latent_dim: int, dataset: Dataset, yardstick: Yardstick) -> dict
     return {
         "squared_error": float(error.mean()),
         **_knn_accuracy(codes, dataset),
-        "gain_median": float(np.sqrt(codes["test"].var(axis=0).mean())),
-        "gain_95": float(np.sqrt(codes["test"].var(axis=0).mean())),
+        "gain_median": float(robust_spread(codes["train"]).max()),  # the components are orthonormal
+        "gain_95": float(robust_spread(codes["train"]).max()),
         **yardstick.continuity(images_of(lines.reshape(-1, dims)).reshape(*lines.shape[:2], *shape)),
         **yardstick.quality(images_of(prior), "prior"),
         **yardstick.quality(images_of(_mixture(codes["train"], yardstick.samples)), "mixture"),

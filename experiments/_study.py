@@ -64,7 +64,7 @@ def open_output(config: StudyConfig, name: str) -> Path:
 
 
 def begin(config: StudyConfig, study: str, dataset: "Dataset") -> Path:
-    """Open the study's folder and write study.json: which study, which flags, which data.
+    """Open the study's folder and write study.json: which study of which data.
 
     Raises:
         UsageError: --output can't be used, or holds another study or one of other data.
@@ -79,9 +79,9 @@ def begin(config: StudyConfig, study: str, dataset: "Dataset") -> Path:
             raise UsageError(
                 f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
             )
-    flags = {name: value for name, value in dataclasses.asdict(config).items() if name != "output"}
-    write_json(file, {"study": study, "dataset": dataset.name, "sha256": dataset.sha256, "flags": flags})
-    write_environment(path)
+    else:
+        write_json(file, {"study": study, "dataset": dataset.name, "sha256": dataset.sha256})
+        write_environment(path)
     print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
     return path
 
@@ -94,7 +94,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads((path / "study.json").read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("study", "dataset", "sha256", "flags")}
+        return {name: content[name] for name in ("study", "dataset", "sha256")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path / 'study.json'} is damaged ({error}). Give another --output.") from error
 
@@ -124,7 +124,7 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
     missing = [i for i, there in enumerate(finished) if not there]
     if missing:
         _train([paths[i] for i in missing], [members[i] for i in missing], dataset)
-    return [load_run(path, "latest") for path in paths]
+    return [load_run(path) for path in paths]
 
 
 def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> None:
@@ -132,15 +132,26 @@ def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset
     from vae_jax.models import build_model
     from vae_jax.runs import train_runs
 
-    for path in paths:
-        if path.exists():
-            shutil.rmtree(path)  # an unfinished run of this study, which holds nothing of the user's
+    for path, settings in zip(paths, members, strict=True):
+        _remove_unfinished(path, settings, dataset)
     model = build_model(members[0], dataset.image_shape)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
     number = epochs(members[0], max(len(dataset.train.positions(member.classes)) for member in members))
     train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number))
     for path in paths:
         _summarise(path, dataset)
+
+
+def _remove_unfinished(path: Path, settings: Settings, dataset: "Dataset") -> None:
+    # What a study that was interrupted left: a run with these very settings, and nothing else is ever removed.
+    from vae_jax.runs import check_same_settings
+
+    if not path.exists():
+        return
+    if not (path / "config.json").exists():
+        raise UsageError(f"{path} holds files that are no run; nothing was changed. Give another --output.")
+    check_same_settings(path, settings, dataset)
+    shutil.rmtree(path)
 
 
 def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
@@ -162,9 +173,15 @@ def _summarise(path: Path, dataset: "Dataset") -> None:
     from vae_jax.records import device_name, write_json
     from vae_jax.runs import load_run
 
-    run = load_run(path, "latest")
-    test = evaluate(run.model, run.params, dataset.test.images, run.evaluation_key, binarize=run.config.binarize)
-    codes, diagnosis = Codes.of(run, dataset.test.images), {}
+    run = load_run(path)
+    images = dataset.test.of_classes(run.config.classes).images
+    test = evaluate(
+        *(run.model, run.params, images, run.evaluation_key),
+        binarize=run.config.binarize,
+        corruption=run.config.corruption,
+        corruption_level=run.config.corruption_level,
+    )
+    codes, diagnosis = Codes.of(run, images), {}
     if codes.logvars is not None:
         test["active_units"] = int(active_units(codes.means).sum())
         diagnosis["diagnosis"] = diagnose(codes.kl(), codes.relative_sigma(), run.config.beta)

@@ -112,10 +112,9 @@ USES = [
 
 def make_uses_table(summaries: dict[str, dict[str, Any]]) -> str:
     """The Markdown table of the recorded studies, one line and one figure each."""
-    lines = ["| use | command | result | seconds |", "|---|---|---|---|"]
+    lines = ["| use | command | result |", "|---|---|---|"]
     for use in USES:
         command = f"experiments.{use.name} {use.flags}".strip()
-        summary = summaries[use.name]
-        lines.append(f"| {use.title} | `{command}` | {use.line(summary)} | {summary['seconds']:.0f} |")
+        lines.append(f"| {use.title} | `{command}` | {use.line(summaries[use.name])} |")
     figures = [f"![{use.title}](docs/figures/{use.name}.png)" for use in USES]
     return "\n".join([*lines, "", *("\n" + figure for figure in figures)]).replace("\n\n\n", "\n\n")

@@ -163,10 +163,11 @@ def _train(config: Config, dataset: Any, path: Path) -> dict[str, "Run"]:
         "epochs": config.epochs or (60 if few else 20),
         "batch_size": min(Settings.batch_size, len(dataset.train)),
         "seed": config.seed,
-        "dataset": config.dataset or dataset.name,
-        "data_dir": config.data_dir,
     }
-    members = {"AE": Settings(model="ae", **common), "VAE": Settings(model="vae", beta=config.beta, **common)}
+    members = {
+        "AE": config.settings(dataset, model="ae", **common),
+        "VAE": config.settings(dataset, model="vae", beta=config.beta, **common),
+    }
     return {name: trained(path / name.lower(), settings, dataset) for name, settings in members.items()}
 
 

@@ -95,14 +95,16 @@ def run(config: Config) -> dict[str, Any]:
         ]
     rows, drawn = _measure(runs, dataset, config.trust_images)
     name = display_name(dataset)
+    folder = path / "figures"
+    folder.mkdir(exist_ok=True)
     if drawn:
         figure = embeddings(drawn, dataset.test.labels, f"{name} · test images embedded in two dimensions")
-        plots.save(figure, path / "embeddings.png")
+        plots.save(figure, folder / "embeddings.png")
     if any("knn_5" in row for row in rows):
         published = {method: knn_5 for method, (_, knn_5) in PUBLISHED.items()} if dataset.name == "mnist" else {}
         points = [(row["method"], row["latent_dim"], row["knn_5"]) for row in rows]
         title = f"{name} · 5-NN accuracy of test images, neighbours among train images"
-        plots.save(accuracy_by_dimension(points, published, title), path / "accuracy.png")
+        plots.save(accuracy_by_dimension(points, published, title), folder / "accuracy.png")
     numbers = {"dataset": dataset.name, "sha256": dataset.sha256, "rows": rows}
     return finish(path, STUDY, report(rows, dataset, config.trust_images), numbers)
 
@@ -155,16 +157,12 @@ def _write_csv(path: Path, means: "np.ndarray", labels: "np.ndarray | None") -> 
 
 
 def _settings(config: Config, model: Any, dim: int, dataset: "Dataset") -> Settings:
-    name = config.dataset or dataset.name
-    if name != dataset.name and Path(name).exists():
-        name = str(Path(name).absolute())  # so that --run finds it from any folder
-    return Settings(
+    return config.settings(
+        dataset,
         model=model,
         latent_dim=dim,
         arch=config.arch,
         hidden_sizes=config.hidden_sizes,
-        dataset=name,
-        data_dir=config.data_dir,
         epochs=config.epochs,
         batch_size=_batch_size(config, dataset),
         seed=config.seed,

@@ -133,7 +133,13 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     watch.bar.close()
     run = load_run(path)
     images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
-    test = evaluate(run.model, run.params, images, key, samples=config.test_samples, binarize=binarize)
+    test = evaluate(
+        *(run.model, run.params, images, key),
+        samples=config.test_samples,
+        binarize=binarize,
+        corruption=config.corruption,
+        corruption_level=config.corruption_level,
+    )
     codes = Codes.of(run, images)
     diagnosis = None
     if codes.logvars is not None:

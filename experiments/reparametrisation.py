@@ -49,7 +49,11 @@ def run(config: Config) -> dict[str, Any]:
     dataset = load_dataset(config.dataset, config.data_dir)
     path = begin(config, "reparametrisation", dataset)
     settings = config.settings(
-        dataset, latent_dim=config.latent_dim, hidden_sizes=(128, 64), epochs=config.epochs, batch_size=64
+        dataset,
+        latent_dim=config.latent_dim,
+        hidden_sizes=(128, 64),
+        epochs=config.epochs,
+        batch_size=min(64, len(dataset.train)),
     )
     trained_run = trained(path / "vae", settings, dataset)
     found = _estimate(trained_run, dataset.test.images[: config.images], config.draws)
@@ -85,7 +89,9 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
 
     model, params = run.model, run.params
     keys = jax.random.split(run.evaluation_key, draws)
+    # Samples of their own for the baseline and for the reference, common to both ends of each difference.
     others = jax.random.split(jax.random.fold_in(run.evaluation_key, draws), 1000)
+    reference = jax.random.split(jax.random.fold_in(run.evaluation_key, draws + 1), 10 * draws)
 
     @jax.jit
     def one(x: jax.Array) -> dict[str, Any]:
@@ -96,14 +102,14 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
         q = DiagonalGaussian(encoded.mean[0], encoded.logvar[0])
         baseline = expected_loss(loss, q, others)
         flat = jnp.concatenate([q.mean, q.logvar])
-        step = 0.02
-        steps = step * jnp.eye(flat.size)
+        size = jnp.concatenate([0.05 * jnp.exp(0.5 * q.logvar), jnp.full_like(q.logvar, 0.05)])
 
         def expected(values: jax.Array) -> jax.Array:
             mean, logvar = jnp.split(values, 2)
-            return expected_loss(loss, DiagonalGaussian(mean, logvar), keys)
+            return expected_loss(loss, DiagonalGaussian(mean, logvar), reference)
 
-        true = jax.vmap(lambda d: (expected(flat + d) - expected(flat - d)) / (2 * step))(steps)
+        differences = jax.lax.map(lambda step: expected(flat + step) - expected(flat - step), jnp.diag(size))
+        true = differences / (2 * size)
         estimators = {
             "pathwise": lambda key: pathwise_gradient(loss, q, key),
             "baseline": lambda key: score_function_gradient(loss, q, key, baseline),
@@ -140,7 +146,7 @@ def _report(config: Config, numbers: dict[str, Any]) -> str:
             markdown_table(["gradient for (mean, logvar) of the posterior", "variance", "error of the mean"], rows),
             "",
             f"Variance of one sample's gradient over the squared length of the true one; distance of the mean of "
-            f"{config.draws:,} from finite differences under common random numbers. Over {config.images} images.",
+            f"{config.draws:,} from finite differences under common random numbers of their own.",
             f"For the pathwise variance of one sample the score function needs {times['score']:,.0f} samples, "
             f"{times['baseline']:,.0f} with a baseline. Through a plain sample no gradient comes at all.",
         ]

@@ -1,5 +1,9 @@
 """Shapes and types of public functions are checked at run time in the tests; silent promotions raise."""
 
+import os
+import shutil
+import tempfile
+
 import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
@@ -36,6 +40,10 @@ import pytest  # noqa: E402
 import vae_jax  # noqa: E402  (before JAX's backend starts, so that the XLA guard is set)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Many tests train the same small networks: what one of the run's processes has compiled the others take over.
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"vae_jax-tests-{RUN}"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +71,9 @@ def compilations():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield events
     jax.monitoring.clear_event_listeners()
+
+
+def pytest_unconfigure(config):
+    """Remove the compiled programs, once all processes are done with them."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(jax.config.jax_compilation_cache_dir, ignore_errors=True)

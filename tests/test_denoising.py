@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from experiments import denoising
 from experiments._cli import main
-from experiments._denoisers import ROWS
+from experiments._denoisers import ROWS, Corruption
 from vae_jax.applications.denoising import (
     LinearMMSE,
     Quality,
@@ -156,7 +156,7 @@ def test_linear_mmse_is_least_squares_and_copes_with_constant_pixels():
 
 SMALL = [
     *("--dataset", "digits", "--no-compilation-cache", "--epochs", "1", "--plain-epochs", "1"),
-    *("--hidden-sizes", "4", "--batch-size", "256", "--corruptions", "masking:0.5"),
+    *("--arch", "mlp", "--hidden-sizes", "4", "--batch-size", "256", "--corruptions", "masking:0.5"),
 ]
 
 
@@ -180,13 +180,19 @@ def test_the_study_leaves_tables_numbers_and_figures(study, digits):
     for word in (*ROWS, "masking, 50%", "scikit-learn digits", f"{row['psnr']['linear MMSE']:.2f}"):
         assert word in report
     run = load_run(study / "runs" / "masking-0.5")
-    assert (run.config.corruption, run.config.arch, run.model.latent_dim) == ("masking", "patch", 4 * 64)
+    assert (run.config.corruption, run.config.corruption_level, run.config.arch) == ("masking", 0.5, "mlp")
     key = jax.random.split(jax.random.key(0), 3)[2]
     noisy = corrupt_images(digits.test.images, "masking", 0.5, key)
     clean = np.float32(digits.test.images) / 255
     assert row["psnr"]["noisy"] == pytest.approx(np.mean(psnr(clean, noisy)))
     estimate = denoise(run.model, run.params, noisy)
     assert row["psnr"]["denoising AE"] == pytest.approx(np.mean(psnr(clean, estimate)), abs=1e-4)
+
+
+def test_by_default_the_denoiser_has_a_code_for_each_patch(digits):
+    settings = denoising._settings(denoising.Config(), Corruption("gaussian", 0.25), digits)
+    assert (settings.arch, settings.latent_dim, settings.hidden_sizes) == ("patch", 2 * 2 * 64, (64, 64))
+    build_model(settings, digits.image_shape)
 
 
 def test_a_finished_run_is_measured_on_every_corruption_without_training(study, capsys):

@@ -193,7 +193,7 @@ def study(tmp_path_factory):
 def test_the_study_writes_its_report_numbers_and_figures(study):
     path, summary = study
     assert {p.name for p in path.iterdir()} == {
-        *("study.json", "environment.json", "summary.json", "report.md", "embeddings.png", "accuracy.png", "runs")
+        *("study.json", "environment.json", "summary.json", "report.md", "figures", "runs")
     }
     assert [(row["method"], row["latent_dim"]) for row in summary["rows"]] == [("AE", 2), ("VAE", 2), ("PCA", 2)]
     numbers = {"knn_1", "knn_5", "linear_probe", "trustworthiness", "squared_error"}
@@ -226,7 +226,7 @@ def test_data_without_labels_has_no_accuracies(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "no accuracy" in output
     assert "more than 24 test images" in output
-    assert not (tmp_path / "out" / "accuracy.png").exists()
+    assert not (tmp_path / "out" / "figures" / "accuracy.png").exists()
 
 
 @pytest.mark.parametrize("labels", [True, False])

@@ -13,6 +13,7 @@ from vae_jax.latent_space import (
     frechet_distance,
     nearest_distance,
     path_stretch,
+    robust_spread,
     sample_quality,
     straight_lines,
 )
@@ -44,6 +45,16 @@ def test_decoder_gain_of_a_linear_decoder_is_that_of_its_matrix():
     weight = np.float64(params["decoder"]["Dense_0"]["kernel"])
     z = np.float32(RNG.normal(size=(130, 2)))
     np.testing.assert_allclose(decoder_gain(model, params, z), np.full(130, np.linalg.norm(weight, 2)), rtol=1e-5)
+    unit = np.array([0.1, 3.0])
+    expected = np.linalg.norm(unit[:, None] * weight, 2)
+    np.testing.assert_allclose(decoder_gain(model, params, z, unit), np.full(130, expected), rtol=1e-5)
+
+
+def test_robust_spread_is_the_standard_deviation_of_a_normal_whatever_lies_far_out():
+    z = RNG.normal(size=(20_000, 2)) * [0.5, 3.0]
+    np.testing.assert_allclose(robust_spread(z), [0.5, 3.0], rtol=0.03)
+    z[:100] = 1e6
+    np.testing.assert_allclose(robust_spread(z), [0.5, 3.0], rtol=0.03)
 
 
 def test_straight_lines_have_their_ends_and_even_steps():

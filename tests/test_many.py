@@ -93,12 +93,12 @@ def test_spread_sees_each_position_once_and_fills_the_batches_evenly(size):
 
 def test_the_number_of_programs_does_not_grow_with_the_members(compilations):
     counts = []
-    for number in (2, 4):
+    for number in (3, 2, 4):  # the first one also compiles what is shared
         members = variants(SETTINGS, seed=range(number))
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
         counts.append(len(compilations))
         compilations.clear()
-    assert counts[1] <= counts[0]
+    assert 0 < counts[2] <= counts[1] <= counts[0]
 
 
 @pytest.mark.parametrize(

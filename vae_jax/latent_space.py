@@ -32,26 +32,39 @@ class Quality(NamedTuple):
     """Share of the generated whose nearest train image is as near as that of 95% of the test images."""
     recall: float
     """Share of the test images whose nearest generated one is as near as the nearest of as many train images is to
-    95% of the test images. Test images themselves, had they been generated, would score 0.95 in both."""
+    95% of the test images. Other real images, had they been generated, would score 0.95 in both."""
     frechet: float
     """Fréchet distance of generated and test images (Heusel et al. 2017, there in Inception's features)."""
 
 
-def decoder_gain(model: AnyModel, params: Parameters, z: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " n"]:
-    """Largest singular value of the decoder's Jacobian, the image's change for a unit step of the latent.
+def decoder_gain(
+    model: AnyModel,
+    params: Parameters,
+    z: Float[np.ndarray, "n latent"],
+    unit: Float[np.ndarray, " latent"] | None = None,
+) -> Float[np.ndarray, " n"]:
+    """Largest singular value of the decoder's Jacobian, the image's change for a step of the latent.
 
     Args:
         model: whose expected image is differentiated.
         params: its parameters.
         z: latents.
+        unit: length of a step in each dimension; 1 by default.
     """
-    return np.asarray(_gain(model, params, jnp.asarray(z)))
+    unit = np.ones(z.shape[1]) if unit is None else unit
+    return np.asarray(_gain(model, params, jnp.asarray(z), jnp.float32(unit)))
+
+
+def robust_spread(z: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " latent"]:
+    """Standard deviation of each dimension as the interquartile range tells it: far outliers change nothing."""
+    low, high = np.percentile(z.astype(np.float64), [25, 75], axis=0)
+    return (high - low) / (2 * stats.norm.ppf(0.75))
 
 
 @partial(jax.jit, static_argnums=0)
-def _gain(model: AnyModel, params: Parameters, z: Array) -> Array:
+def _gain(model: AnyModel, params: Parameters, z: Array, unit: Array) -> Array:
     def one(z: Array) -> Array:
-        jacobian = jax.jacfwd(lambda z: model.decode_mean(params, z[None]).ravel())(z)
+        jacobian = jax.jacfwd(lambda step: model.decode_mean(params, (z + step * unit)[None]).ravel())(0.0 * z)
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1], 0.0))
 
     return jax.lax.map(one, z, batch_size=100)

@@ -24,9 +24,9 @@ from vae_jax.training import (
     StepMetrics,
     TrainState,
     check_finite,
-    init_state,
     make_optimizer,
     make_row,
+    new_state,
     scan_epoch,
     shuffled,
     steps_per_epoch,
@@ -44,9 +44,9 @@ def fit_many(
     *,
     on_epoch: Callable[[TrainState, list[Row]], None] | None = None,
 ) -> list[FitResult]:
-    """Train one model for each of the settings, all at once, each as `fit` would, to rounding.
+    """Train one model for each of the settings, all at once; without classes each as `fit` would, to rounding.
 
-    With classes that differ, a member sees each image of its own once an epoch, spread evenly over as many steps as
+    With classes, a member sees each image of its own once an epoch, spread evenly over as many steps as
     the member with the most images needs; so its batches may be smaller than those of `fit`.
 
     Args:
@@ -152,7 +152,9 @@ def spread(
 
 
 def _initial_states(model: AnyModel, members: Sequence[Settings], number: int) -> TrainState:
-    return _stack([init_state(model, make_optimizer(member, number), member) for member in members])
+    keys = jnp.stack([Keys.from_seed(member.seed).init for member in members])
+    optimizer = make_optimizer(members[0], number)  # its initial state does not depend on the rate
+    return jax.jit(jax.vmap(partial(new_state, model, optimizer, members[0])))(keys)
 
 
 def _make_epoch(

@@ -75,7 +75,7 @@ def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
 
 
 def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
-    """The data set that a run was trained on, checked to be the same.
+    """The data set that a run was trained on, checked to be the same, with the images of its classes only.
 
     Args:
         run: from `load_run`.
@@ -87,7 +87,7 @@ def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
     found_then = run.config.data_dir if run.config.data_dir and run.config.data_dir.is_dir() else None
     dataset = load_dataset(run.config.dataset, data_dir or found_then)
     _check_same_data(dataset, run.dataset, run.path)
-    return dataset
+    return dataset.of_classes(run.config.classes)
 
 
 def fresh_path(name: str, root: Path = Path("runs")) -> Path:
@@ -246,7 +246,7 @@ def train_runs(
         RunError: a loss is not finite, or the disk refuses.
     """
     for path, settings in zip(paths, members, strict=True):
-        _begin(path, settings, dataset)
+        _begin(path, settings, dataset.of_classes(settings.classes))
 
     def record(_: TrainState, rows: list[Row]) -> None:
         for path, row in zip(paths, rows, strict=True):

@@ -110,16 +110,18 @@ def make_optimizer(settings: Settings, images: int) -> optax.GradientTransformat
     return optax.chain(clip, optax.adam(lambda step: settings.learning_rate * share(step)))
 
 
+def new_state(
+    model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings, key: Key[Array, ""]
+) -> TrainState:
+    """The state before the first step, with initial parameters drawn by `key`."""
+    params = model.init(key)
+    ema = jax.tree.map(jnp.copy, params) if settings.ema_decay else None
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), ema)
+
+
 def init_state(model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings) -> TrainState:
     """The state before the first step, decided by the seed alone."""
-
-    @jax.jit
-    def init(key: Array) -> TrainState:
-        params = model.init(key)
-        ema = jax.tree.map(jnp.copy, params) if settings.ema_decay else None
-        return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), ema)
-
-    return init(Keys.from_seed(settings.seed).init)
+    return jax.jit(partial(new_state, model, optimizer, settings))(Keys.from_seed(settings.seed).init)
 
 
 def train_step(

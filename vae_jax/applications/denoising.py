@@ -6,7 +6,7 @@ Every estimate is clipped to [0, 1], where clean pixels lie; noisy images are me
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,10 @@ from skimage.metrics import structural_similarity
 from vae_jax.corruption import corrupt
 from vae_jax.models import AnyModel, Parameters
 
-Images = Float[np.ndarray, "n height width channels"]
+if TYPE_CHECKING:
+    Images = np.ndarray
+else:
+    Images = Float[np.ndarray, "n height width channels"]
 """Clean pixels lie in [0, 1]; noisy ones may lie outside."""
 WIDTHS = tuple(round(0.1 * i, 1) for i in range(3, 21))
 """Standard deviations of the Gaussian filter, in pixels, to choose from."""

@@ -52,7 +52,7 @@ def fit_prior(symbols: Symbols, labels: Integer[np.ndarray, " n"], classes: int)
         labels: their class, [n], from 0 up to classes - 1.
         classes: their number K.
     """
-    radius = min(int(np.abs(symbols).max(initial=0)), LARGEST_IN_TABLE)
+    radius = min(max(int(np.abs(symbols).max(initial=0)), 1), LARGEST_IN_TABLE)
     entries = 2 * radius + 2
     sizes = np.bincount(labels, minlength=classes)
     tables = np.empty((classes, symbols.shape[1], entries), np.uint16)

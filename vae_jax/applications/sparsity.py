@@ -25,7 +25,7 @@ class Sparsity(NamedTuple):
 def active(codes: Float[np.ndarray, "n latent"], threshold: float = 0.1) -> Bool[np.ndarray, "n latent"]:
     """Which units are active: above `threshold` times the largest absolute value of all the codes."""
     size = np.abs(codes)
-    return size > threshold * max(float(size.max()), np.finfo(np.float32).tiny)
+    return size > threshold * max(float(size.max()), 1e-30)
 
 
 def measure_sparsity(codes: Float[np.ndarray, "n latent"], threshold: float = 0.1) -> Sparsity:
