@@ -143,6 +143,15 @@ def test_the_payload_has_the_size_of_the_entropy_and_comes_back(classes, scale):
     np.testing.assert_array_equal(decode_symbols(payload, len(symbols), prior), symbols)
 
 
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_collapsed_model_whose_symbols_are_all_the_same_is_coded_too(value):
+    symbols = np.full((20, 3), value)
+    prior = entropy_coding.fit_prior(symbols, np.zeros(20, np.int64), 1)
+    unlike = np.array([[0, 5, -7], [value, value, 10**6]])
+    for each in (symbols, unlike):
+        np.testing.assert_array_equal(decode_symbols(encode_symbols(each, prior), len(each), prior), each)
+
+
 def test_the_prior_costs_what_the_source_is_worth():
     # A quantised Gaussian of standard deviation 4: its entropy by SciPy, with 1% for 4,000 counts a histogram.
     rng = np.random.default_rng(5)

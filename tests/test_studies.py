@@ -51,12 +51,29 @@ def test_the_models_of_a_study_are_runs_like_any_other(compared, digits):
 def test_compare_reuses_the_runs_it_is_pointed_at(compared, tmp_path, capsys):
     path, summary = compared
     flags = ["--ae", str(path / "ae-seed0"), "--vae", str(path / "vae-seed0"), "--samples", "50"]
-    again = compare.run(parse(compare.Config, ["--dataset", "digits", *flags, "--output", str(tmp_path / "again")]))
+    again = compare.run(parse(compare.Config, [*flags, "--output", str(tmp_path / "again")]))
     assert "epoch 1" not in capsys.readouterr().out
     assert again["each"]["vae"][0] == pytest.approx(summary["each"]["vae"][0], rel=1e-5)
     assert {p.name for p in (tmp_path / "again").iterdir()} == {
         *("environment.json", "figures", "report.md", "study.json", "summary.json")
     }
+
+
+def test_given_runs_are_measured_on_their_own_data_only(compared, tmp_path):
+    path, _ = compared
+    with pytest.raises(UsageError, match="was trained on"):
+        compare.run(parse(compare.Config, ["--dataset", "mnist", "--ae", str(path / "ae-seed0")]))
+    with pytest.raises(UsageError, match="another model: VAE"):
+        compare.run(parse(compare.Config, ["--ae", str(path / "vae-seed0")]))
+
+
+def test_only_an_unfinished_run_of_the_same_settings_is_replaced(digits, tmp_path):
+    settings = Settings(hidden_sizes=(4,), epochs=1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no run"):
+        trained_together([tmp_path / "a"], [settings], digits)
+    assert (tmp_path / "a" / "mine.txt").exists()
 
 
 def test_a_study_restores_what_is_finished_and_refuses_what_differs(compared, digits, capsys):

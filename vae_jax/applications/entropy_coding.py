@@ -99,7 +99,7 @@ def decode_symbols(payload: bytes, number: int, prior: Prior) -> Symbols:
     """The symbols of `number` images, int64 [number, latent]: the inverse of `encode_symbols`.
 
     Raises:
-        NotDecodableError: the payload was not written under this prior. What is allocated is bounded by its length.
+        NotDecodableError: the payload was not written under this prior.
     """
     if len(payload) % 4 or number * _fewest_bits(prior) > 8 * len(payload) + 64:
         raise NotDecodableError(f"{len(payload)} bytes of payload are not those of {number} images")
