@@ -25,7 +25,7 @@ check: $(VENV)/.installed-dev  ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-results: $(VENV)/.installed  ## Train the runs of the README's table (what is finished is kept) and write it
+results: $(VENV)/.installed  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
 	@$(BIN)/python -m experiments.results $(ARGS)
 
 clean:  ## Remove .venv and caches; runs/ stays

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments._cli import main
 from experiments._uses import USES, make_uses_table
@@ -48,6 +48,8 @@ class Config:
     """Where the recorded runs are."""
     readme: Path = Path("README.md")
     """The file whose tables are replaced, each between its two markers."""
+    tables: Literal["both", "results", "uses"] = "both"
+    """Which tables to write: that of the trained models, that of the studies, or both."""
     figures: Path = Path("docs/figures")
     """Where the figures of the README are written to."""
 
@@ -55,6 +57,19 @@ class Config:
 def run(config: Config) -> str:
     """Train, and give back the tables."""
     _replace(config.readme, {})  # fails now rather than after the training
+    config.figures.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    if config.tables in ("both", "results"):
+        tables["results"] = _results(config)
+    if config.tables in ("both", "uses"):
+        tables["uses"] = _uses(config)
+    _replace(config.readme, tables)
+    text = "\n\n".join(tables.values())
+    print(text)
+    return text
+
+
+def _results(config: Config) -> str:
     rows = []
     for name, title, flags in RUNS:
         path = config.root / name
@@ -62,23 +77,19 @@ def run(config: Config) -> str:
             going_on = ["--resume"] if (path / "config.json").exists() else []
             _command(config, "mnist", [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on])
         rows.append((title, flags, _read(path / "summary.json")))
-    for use in USES:
-        if not (config.root / use.name / "summary.json").exists():
-            _command(config, use.name, [*use.flags.split(), "--output", str(config.root / use.name)])
     first = config.root / RUNS[0][0]
-    tables = {
-        "results": make_table(rows, _read(first / "environment.json")),
-        "uses": make_uses_table({use.name: _read(config.root / use.name / "summary.json") for use in USES}),
-    }
-    _replace(config.readme, tables)
-    config.figures.mkdir(parents=True, exist_ok=True)
     for figure in FIGURES:
         shutil.copyfile(first / "figures" / figure, config.figures / figure)
+    return make_table(rows, _read(first / "environment.json"))
+
+
+def _uses(config: Config) -> str:
     for use in USES:
-        _shrink(config.root / use.name / "figures" / use.figure, config.figures / f"{use.name}.png")
-    text = "\n\n".join(tables.values())
-    print(text)
-    return text
+        path = config.root / use.name
+        if not (path / "summary.json").exists():
+            _command(config, use.name, [*use.flags.split(), "--output", str(path)])
+        _shrink(path / "figures" / use.figure, config.figures / f"{use.name}.png")
+    return make_uses_table({use.name: _read(config.root / use.name / "summary.json") for use in USES})
 
 
 def _command(config: Config, module: str, arguments: list[str]) -> None:
