@@ -105,7 +105,7 @@ def measure(bench: Bench, protocol: "Protocol", one: "Run", label: int) -> Resul
     )
     assert test.labels is not None
     anomalous = ~np.isin(test.labels, normal)
-    every = {**scores, **bench.baselines(normal, POWERS[protocol.score])}
+    every = {**scores, **bench.baselines(normal, POWERS.get(protocol.score, 1))}
     detections = {name: detection(values, anomalous) for name, values in every.items()}
     counted = scores[protocol.score]
     alarm = _alarm(config, protocol, one, bench.dataset, counted, anomalous)

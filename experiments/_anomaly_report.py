@@ -54,7 +54,7 @@ def draw(protocol: "Protocol", results: "Sequence[Result]", dataset: "Dataset", 
         protocol.axis_name,
         f"{name} · how well each score tells anomalies from normal test images\n{protocol.title}",
     )
-    plots.save(figure, path / f"auroc_{protocol.name}.png")
+    plots.save(figure, path / "figures" / f"auroc_{protocol.name}.png")
     # Of many classes the first ones.
     shown = results[:20]
     blank = np.ones((len(shown), len(plots_anomaly.GROUPS), SHOWN, *dataset.image_shape), np.float32)
@@ -69,7 +69,7 @@ def draw(protocol: "Protocol", results: "Sequence[Result]", dataset: "Dataset", 
         protocol.axis_name,
         f"{name} · the most and the least anomalous test images by {COLUMNS[protocol.score]}\n{protocol.title}",
     )
-    plots.save(figure, path / f"most_least_anomalous_{protocol.name}.png")
+    plots.save(figure, path / "figures" / f"most_least_anomalous_{protocol.name}.png")
 
 
 def report(

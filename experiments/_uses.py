@@ -104,7 +104,7 @@ USES = [
     ),
     Use("dimensionality", "reducing dimensions", "--dataset mnist --epochs 12", _dimensionality, "embeddings.png"),
     Use("denoising", "denoising", "--dataset mnist", _denoising, "denoising.png"),
-    Use("anomaly", "finding anomalies", "--dataset mnist", _anomaly, "auroc.png"),
+    Use("anomaly", "finding anomalies", "--dataset mnist", _anomaly, "most_least_anomalous_one_class.png"),
     Use("compression", "compressing", "--dataset mnist", _compression, "rate_distortion.png"),
     Use("sparse", "sparse codes", "--dataset mnist", _sparse, "dictionaries.png"),
 ]

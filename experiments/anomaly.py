@@ -83,7 +83,7 @@ PROTOCOLS = {
         axis_name="normal class",
         run_name="class-{}",
         settings={"latent_dim": 16, "likelihood": "gaussian", "sigma": 0.2, "hidden_sizes": (256, 64)},
-        score="scaled_error",
+        score="scaled_error",  # mean AUROC on MNIST's validation images 0.987; the next, relative error, 0.984
         published=(
             ("kernel density estimation", "0.869"),
             ("convolutional autoencoder (DCAE)", "0.897"),
@@ -102,7 +102,7 @@ PROTOCOLS = {
         axis_name="anomalous class",
         run_name="without-{}",
         settings={"latent_dim": 16, "likelihood": "gaussian", "sigma": 0.2, "hidden_sizes": (256, 64)},
-        score="relative_error",
+        score="latent_knn",  # mean AUROC on MNIST's validation images 0.927; the next, scaled error, 0.860
         published=(("VAE, -ELBO, 2 latent dimensions", "0.855 [V]"), ("VAE, -ELBO, 32 latent dimensions", "0.718 [V]")),
     ),
 }
@@ -117,6 +117,7 @@ def run(config: Config) -> dict[str, Any]:
     bench = Bench(config, dataset, _classes(dataset))
     chosen = [PROTOCOLS[name] for name in PROTOCOLS if config.protocol in (name, "both")]
     path = begin(config, STUDY, dataset)
+    (path / "figures").mkdir(exist_ok=True)
     results = {}
     for protocol in chosen:
         members = [_settings(config, protocol, label, bench) for label in bench.classes]

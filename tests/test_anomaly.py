@@ -207,7 +207,7 @@ def test_the_study_finds_stripes_and_leaves_report_numbers_figures_and_threshold
     assert "published" not in report  # those are of MNIST
     for name in ("one_class", "reverse"):
         for figure in ("auroc", "most_least_anomalous"):
-            assert (path / f"{figure}_{name}.png").exists()
+            assert (path / "figures" / f"{figure}_{name}.png").exists()
     known = Threshold.read(path / "runs" / "without-1")
     assert known.score == summary["protocols"]["reverse"]["score"]
     assert known.threshold == summary["protocols"]["reverse"]["classes"]["1"]["alarm"]["threshold"]
@@ -222,6 +222,11 @@ def test_the_study_takes_its_runs_over(finished, capsys):
         study.run(parse(study.Config, [*flags, "--epochs", "3"]))
 
 
+def read_rows(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def command(arguments):
     main(study.Config, study.run, arguments, COMMANDS)
 
@@ -232,7 +237,7 @@ def test_own_images_are_scored_into_a_csv(finished, data, tmp_path, capsys):
     output = capsys.readouterr().out
     assert str(tmp_path / "mine.csv") in output
     known = Threshold.read(run)
-    rows = list(csv.DictReader((tmp_path / "mine.csv").open()))
+    rows = read_rows(tmp_path / "mine.csv")
     assert list(rows[0]) == ["index", "scaled_error", "threshold", "anomaly", "label"]
     assert [int(row["index"]) for row in rows] == list(range(420))
     for row in rows:
@@ -255,7 +260,7 @@ def test_calibrating_by_another_score_changes_what_is_scored(finished, data, tmp
     assert "at most 20.00%" in capsys.readouterr().out
     np.savez(tmp_path / "mine.npz", images=np.zeros((2, 6, 6), np.uint8))
     command(["score", str(run), str(tmp_path / "mine.npz")])
-    rows = list(csv.DictReader((tmp_path / "mine-scores.csv").open()))
+    rows = read_rows(tmp_path / "mine-scores.csv")
     assert list(rows[0]) == ["index", "latent_knn", "threshold", "anomaly"]
 
 
