@@ -28,7 +28,8 @@ def _compare(summary: dict[str, Any]) -> str:
 
     return (
         f"reconstruction {both('reconstruction', 1)} nats; precision of samples from N(0, I) "
-        f"{both('prior_precision', 2)}; path stretch {both('path_stretch', 2)}; 5-NN {both('knn_accuracy', 3)}"
+        f"{both('prior_precision', 2)}, recall {both('prior_recall', 2)}; decoder gain {both('gain_median', 1)}; "
+        f"5-NN {both('knn_accuracy', 3)}"
     )
 
 
