@@ -78,7 +78,9 @@ def _anomaly(summary: dict[str, Any]) -> str:
     protocols = []
     for name, found in summary["protocols"].items():
         mean = {score: one["auroc"] for score, one in found["mean"].items()}
-        protocols.append(f"{name.replace('_', ' ')}: mean AUROC {mean[found['score']]:.3f} by {found['score']}")
+        protocols.append(
+            f"{name.replace('_', ' ')}: mean AUROC {mean[found['score']]:.3f} by {found['score'].replace('_', ' ')}"
+        )
     return "; ".join(protocols)
 
 
@@ -111,11 +113,11 @@ USES = [
 ]
 
 
-def make_uses_table(summaries: dict[str, dict[str, Any]]) -> str:
+def make_uses_table(summaries: dict[str, dict[str, Any]], machine: str) -> str:
     """The Markdown table of the recorded studies, one line and one figure each."""
     lines = ["| use | command | result |", "|---|---|---|"]
     for use in USES:
         command = f"experiments.{use.name} {use.flags}".strip()
         lines.append(f"| {use.title} | `{command}` | {use.line(summaries[use.name])} |")
     figures = [f"![{use.title}](docs/figures/{use.name}.png)" for use in USES]
-    return "\n".join([*lines, "", *("\n" + figure for figure in figures)]).replace("\n\n\n", "\n\n")
+    return "\n\n".join(["\n".join(lines), f"Recorded on {machine}.", *figures])

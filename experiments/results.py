@@ -89,7 +89,9 @@ def _uses(config: Config) -> str:
         if not (path / "summary.json").exists():
             _command(config, use.name, [*use.flags.split(), "--output", str(path)])
         _shrink(path / "figures" / use.figure, config.figures / f"{use.name}.png")
-    return make_uses_table({use.name: _read(config.root / use.name / "summary.json") for use in USES})
+    environment = _read(config.root / USES[0].name / "environment.json")
+    summaries = {use.name: _read(config.root / use.name / "summary.json") for use in USES}
+    return make_uses_table(summaries, _machine(environment))
 
 
 def _command(config: Config, module: str, arguments: list[str]) -> None:
@@ -147,9 +149,13 @@ def make_table(rows: list[tuple[str, str, dict[str, Any]]], environment: dict[st
             f"| {title} | `{flags}` | {test['loss']:.2f}{extra} | {test['reconstruction']:.2f} | {kl} "
             f"| {summary['images_per_second']:,.0f} | {summary['seconds']:.0f} |"
         )
-    machine = f"{environment['cores']} cores ({environment['device']}), Python {environment['python']}"
-    lines.append(f"\nRecorded on {machine}, jax {environment['jax']}, flax {environment['flax']}.")
+    lines.append(f"\nRecorded on {_machine(environment)}.")
     return "\n".join(lines)
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    device = f"{environment['cores']} cores ({environment['device']}), Python {environment['python']}"
+    return f"{device}, jax {environment['jax']}, flax {environment['flax']}"
 
 
 if __name__ == "__main__":

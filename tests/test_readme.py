@@ -56,6 +56,7 @@ SUMMARIES = {
     "anomaly": {"protocols": {"one_class": {"score": "elbo", "mean": {"elbo": {"auroc": 0.971}}}}},
     "compression": {"at_equal_psnr": {"AE": [{"psnr": 20.0, "AE": 0.1, "JPEG": 0.2, "WebP": None}]}},
 }
+ENVIRONMENT = '{"cores": 2, "device": "cpu", "python": "3", "jax": "0", "flax": "0"}'
 
 
 @pytest.fixture
@@ -69,13 +70,12 @@ def recorded(tmp_path):
         test = '{"loss": 134.567, "reconstruction": 127.5, "kl": 7.0, "iwae_nll": 91.5}'
         summary = f'{{"test": {test}, "images_per_second": 35580.4, "seconds": 58.3}}'
         (folder.parent / "summary.json").write_text(summary)
-        (folder.parent / "environment.json").write_text(
-            '{"cores": 2, "device": "cpu", "python": "3", "jax": "0", "flax": "0"}'
-        )
+        (folder.parent / "environment.json").write_text(ENVIRONMENT)
     for use in USES:
         folder = tmp_path / "runs" / use.name / "figures"
         folder.mkdir(parents=True)
         Image.new("RGB", (2400, 1000), "orange").save(folder / use.figure)
+        (folder.parent / "environment.json").write_text(ENVIRONMENT)
         (folder.parent / "summary.json").write_text(json.dumps({"seconds": 61.2, **SUMMARIES[use.name]}))
     readme = tmp_path / "README.md"
     markers = "\n".join(f"{begin}\nold\n{end}" for begin, end in results.MARKERS.values())
