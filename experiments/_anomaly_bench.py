@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from vae_jax.runs import Run
 
 
-POWERS = {"scaled_error": 1, "relative_error": 2}
-"""Of the norm that a score divides the squared error by."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What was measured of one model."""
@@ -64,22 +60,22 @@ class Bench:
             for label in self.classes
         }
 
-    def baselines(self, normal: tuple[int, ...], power: int) -> "dict[str, np.ndarray]":
+    def baselines(self, normal: tuple[int, ...]) -> "dict[str, np.ndarray]":
         """Scores of the test images that know no model, fitted on the training images of the normal classes.
 
-        Squared distances are also given over ||x||^power, so that our own scaled scores have no advantage by that.
+        Squared distances are also given over ||x||, so that our own scaled error has no advantage by that.
         """
         from vae_jax.applications import anomaly
 
         train, test = anomaly.as_points(self.dataset.train.of_classes(normal).images), self.test_points
         distance = anomaly.mean_distance([self.distances[c] for c in normal], self.config.neighbours)
         residual = anomaly.pca_residual(train, test, self.config.components)
-        scale = anomaly.norms(test) ** power
+        norm = anomaly.norms(test)
         return {
             "pixel_knn": distance,
-            "scaled_pixel_knn": distance**2 / scale,
+            "scaled_pixel_knn": distance**2 / norm,
             "pca_residual": residual,
-            "scaled_pca_residual": residual / scale,
+            "scaled_pca_residual": residual / norm,
             "ink": anomaly.ink(test),
             "ink_deviation": anomaly.ink_deviation(train, test),
         }
@@ -105,7 +101,7 @@ def measure(bench: Bench, protocol: "Protocol", one: "Run", label: int) -> Resul
     )
     assert test.labels is not None
     anomalous = ~np.isin(test.labels, normal)
-    every = {**scores, **bench.baselines(normal, POWERS.get(protocol.score, 1))}
+    every = {**scores, **bench.baselines(normal)}
     detections = {name: detection(values, anomalous) for name, values in every.items()}
     counted = scores[protocol.score]
     alarm = _alarm(config, protocol, one, bench.dataset, counted, anomalous)

@@ -112,8 +112,8 @@ score counts and the model's settings were chosen on MNIST's validation images, 
 - latent k-NN: mean distance of the posterior mean to the {config.neighbours} nearest ones of the training images.
 - Baselines: mean distance to the {config.neighbours} nearest training images in raw pixels (pixel k-NN); squared
   distance from the first {config.components} principal components of the training images (PCA residual); both also
-  scaled, the squared distance divided as in the score that counts; sum of the pixels (ink), and its distance from the
-  median of the training images (ink deviation)."""
+  scaled, their square over ||x|| as in the scaled error; sum of the pixels (ink), and its distance from the median of
+  the training images (ink deviation)."""
 
 
 def _model(settings: "Mapping[str, Any]") -> str:

@@ -40,9 +40,9 @@ class Config(StudyConfig):
     protocol: Literal["one_class", "reverse", "both"] = "both"
     """Train on one class, on all but one, or both."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the images of one class. Default: 30, and 100 for fewer than 10,000 training images."""
+    """Passes over the images of one class. Default: 30, and 60 for fewer than 10,000 training images."""
     reverse_epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the images of all classes but one. Default: 8, and 30 for fewer than 10,000 training images."""
+    """Passes over the images of all classes but one. Default: 8, and 15 for fewer than 10,000 training images."""
     batch_size: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
     """Images a step. Default: 128, and at most an eighth of the largest class or of the classes together."""
     samples: int = at_least(1, SAMPLES)
@@ -157,7 +157,7 @@ def _settings(config: Config, protocol: Protocol, label: int, bench: Bench) -> S
     large = len(bench.dataset.train) >= 10_000
     sizes = [len(bench.dataset.train.positions(protocol.normal(c, bench.classes))) for c in bench.classes]
     alone = protocol.name == "one_class"
-    epochs = (config.epochs or (30 if large else 100)) if alone else (config.reverse_epochs or (8 if large else 30))
+    epochs = (config.epochs or (30 if large else 60)) if alone else (config.reverse_epochs or (8 if large else 15))
     return config.settings(
         bench.dataset,
         **protocol.settings,

@@ -13,15 +13,18 @@ from scipy import stats
 from experiments import anomaly as study
 from experiments._cli import main, parse
 from experiments._score import Calibrate, Score, calibrate, score
-from experiments._study import trained
 from vae_jax import plots_anomaly
 from vae_jax.applications import anomaly
 from vae_jax.applications.threshold import RECORD, Threshold
 from vae_jax.applications.threshold import calibrate as find_threshold
+from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.data import load_dataset
 from vae_jax.errors import UsageError
 from vae_jax.models import build_model
+from vae_jax.records import write_config
+from vae_jax.runs import load_run
+from vae_jax.training import init_state, make_optimizer
 
 RNG = np.random.default_rng(0)
 COMMANDS = {"calibrate": (Calibrate, calibrate), "score": (Score, score)}
@@ -190,8 +193,8 @@ def data(tmp_path_factory):
 def finished(data):
     path = data.parent / "study"
     flags = ["--dataset", str(data), "--output", str(path), "--epochs", "10", "--reverse-epochs", "2"]
-    rate = ["--false-alarm-rate", "0.1", "--samples", "2", "--no-compilation-cache"]
-    return path, flags + rate, study.run(parse(study.Config, flags + rate))
+    flags += ["--false-alarm-rate", "0.1", "--no-compilation-cache", "--protocol", "one_class"]
+    return path, flags, study.run(parse(study.Config, flags))
 
 
 def test_the_study_finds_stripes_and_leaves_report_numbers_figures_and_thresholds(finished):
@@ -200,26 +203,42 @@ def test_the_study_finds_stripes_and_leaves_report_numbers_figures_and_threshold
     assert found["mean"][found["score"]]["auroc"] > 0.95
     assert found["mean"]["pixel_knn"]["auroc"] > 0.95
     assert set(found["classes"]) == {"0", "1", "2"}
-    assert json.loads((path / "summary.json").read_text())["protocols"] == summary["protocols"]
     report = (path / "report.md").read_text()
-    for word in ("Protocol A", "Reverse protocol", "pixel k-NN", "scaled PCA residual", "ink", "mean", "false alarms"):
+    for word in ("Protocol A", "pixel k-NN", "scaled PCA residual", "ink", "mean", "false alarms"):
         assert word in report
     assert "published" not in report  # those are of MNIST
-    for name in ("one_class", "reverse"):
-        for figure in ("auroc", "most_least_anomalous"):
-            assert (path / "figures" / f"{figure}_{name}.png").exists()
-    known = Threshold.read(path / "runs" / "without-1")
-    assert known.score == summary["protocols"]["reverse"]["score"]
-    assert known.threshold == summary["protocols"]["reverse"]["classes"]["1"]["alarm"]["threshold"]
+    for figure in ("auroc", "most_least_anomalous"):
+        assert (path / "figures" / f"{figure}_one_class.png").exists()
+    known = Threshold.read(path / "runs" / "class-1")
+    assert known.score == found["score"]
+    assert known.threshold == found["classes"]["1"]["alarm"]["threshold"]
 
 
 def test_the_study_takes_its_runs_over(finished, capsys):
-    _, flags, summary = finished
-    again = study.run(parse(study.Config, flags))
-    assert again["protocols"] == summary["protocols"]
-    assert "epoch" not in capsys.readouterr().out
+    _, flags, first = finished
+    assert study.run(parse(study.Config, flags))["protocols"] == first["protocols"]
+    output = capsys.readouterr().out
+    assert "epoch" not in output
+    assert "restored" in output
     with pytest.raises(UsageError, match="--epochs"):
         study.run(parse(study.Config, [*flags, "--epochs", "3"]))
+
+
+@pytest.mark.slow
+def test_the_study_goes_on_with_the_other_protocol(finished, capsys):
+    path, flags, first = finished
+    summary = study.run(parse(study.Config, [*flags, "--protocol", "both"]))
+    assert summary["protocols"]["one_class"] == first["protocols"]["one_class"]
+    assert json.loads((path / "summary.json").read_text())["protocols"] == summary["protocols"]
+    assert "without-0 to without-2: epoch 2/2" in capsys.readouterr().out
+    assert load_run(path / "runs" / "without-1").config.classes == (0, 2)
+    assert Threshold.read(path / "runs" / "without-1").score == summary["protocols"]["reverse"]["score"]
+    assert "Reverse protocol" in (path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "normal"), [("one_class", (3,)), ("reverse", (1, 7))])
+def test_what_each_protocol_takes_for_normal(name, normal):
+    assert study.PROTOCOLS[name].normal(3, (1, 3, 7)) == normal
 
 
 def read_rows(path):
@@ -250,12 +269,12 @@ def test_own_images_are_scored_into_a_csv(finished, data, tmp_path, capsys):
 
 
 def test_calibrating_by_another_score_changes_what_is_scored(finished, data, tmp_path, capsys):
-    run = finished[0] / "runs" / "without-2"
+    run = finished[0] / "runs" / "class-2"
     command(["calibrate", str(run), "--score", "latent_knn", "--false-alarm-rate", "0.2"])
     known = Threshold.read(run)
     assert (known.score, known.validation_images) == (
         "latent_knn",
-        len(load_dataset(str(data)).validation.of_classes((0, 1))),
+        len(load_dataset(str(data)).validation.of_classes((2,))),
     )
     assert "at most 20.00%" in capsys.readouterr().out
     np.savez(tmp_path / "mine.npz", images=np.zeros((2, 6, 6), np.uint8))
@@ -266,9 +285,15 @@ def test_calibrating_by_another_score_changes_what_is_scored(finished, data, tmp
 
 @pytest.fixture(scope="module")
 def plain(data):
-    """An autoencoder of the same images, without a threshold."""
-    settings = Settings(model="ae", latent_dim=2, hidden_sizes=(4,), epochs=1, batch_size=32, dataset=str(data))
-    return trained(data.parent / "ae", settings, load_dataset(str(data))).path
+    """An autoencoder of the same images as it is before training, without a threshold."""
+    settings = Settings(model="ae", latent_dim=2, hidden_sizes=(4,), dataset=str(data))
+    dataset, path = load_dataset(str(data)), data.parent / "ae"
+    path.mkdir()
+    write_config(path, settings, dataset)
+    state = init_state(build_model(settings, dataset.image_shape), make_optimizer(settings, 100), settings)
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(state, {"step": 0, "validation": {"loss": 0.0}})
+    return path
 
 
 def test_a_run_without_a_threshold_is_calibrated_first(plain, data, tmp_path, capsys):

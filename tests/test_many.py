@@ -92,13 +92,13 @@ def test_spread_sees_each_position_once_and_fills_the_batches_evenly(size):
 
 
 def test_the_number_of_programs_does_not_grow_with_the_members(compilations):
-    counts = []
-    for number in (3, 2, 4):  # the first one also compiles what is shared
-        members = variants(SETTINGS, seed=range(number))
-        fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
+    counts, settings = [], dataclasses.replace(SETTINGS, epochs=1)
+    for number in (2, 4, 2, 4):  # the first ones also compile what is shared, such as stacking two or four keys
+        members = variants(settings, seed=range(number))
+        fit_many(build_model(settings, (6, 5, 1)), TRAIN, VALIDATION, members)
         counts.append(len(compilations))
         compilations.clear()
-    assert 0 < counts[2] <= counts[1] <= counts[0]
+    assert 0 < counts[3] <= counts[2]
 
 
 @pytest.mark.parametrize(

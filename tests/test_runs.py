@@ -11,7 +11,7 @@ from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import evaluate
 from vae_jax.models import build_model
-from vae_jax.records import read_metrics
+from vae_jax.records import SCHEMA_VERSION, read_metrics
 from vae_jax.runs import check_available, fresh_path, load_run, train_run
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
@@ -47,7 +47,7 @@ def test_the_directory_is_as_designed(finished):
     environment = json.loads((path / "environment.json").read_text())
     assert {"python", "jax", "jaxlib", "flax", "optax", "device", "cores", "XLA_FLAGS"} <= set(environment)
     config = json.loads((path / "config.json").read_text())
-    assert config["schema"] == 1
+    assert config["schema"] == SCHEMA_VERSION
     assert set(config["settings"]) == {field.name for field in dataclasses.fields(Settings)}
 
 
@@ -269,14 +269,14 @@ def test_a_damaged_checkpoint_is_refused_in_two_lines(digits, tmp_path):
 def test_a_nan_keeps_the_last_good_checkpoint(digits, tmp_path, monkeypatch):
     import vae_jax.training as training
 
-    check = training._check_finite
+    check = training.check_finite
 
     def fail_in_the_third_epoch(metrics, first_step):
         if first_step == 2 * 11:
             metrics = metrics._replace(kl=np.full_like(metrics.kl, np.nan))
         check(metrics, first_step)
 
-    monkeypatch.setattr(training, "_check_finite", fail_in_the_third_epoch)
+    monkeypatch.setattr(training, "check_finite", fail_in_the_third_epoch)
     with pytest.raises(RunError, match="kl is not finite at step 23"):
         train(tmp_path, digits)
     assert load_run(tmp_path, "latest").step == 22

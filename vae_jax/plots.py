@@ -128,7 +128,8 @@ def _write_names(axes: Axes, means: np.ndarray, index: np.ndarray, names: list[s
         overlap = (np.abs(across) < np.add.outer(width, width) / 2) * np.maximum(height - np.abs(up), 0)
         spots[:, 1] += 0.3 * np.sum(overlap * np.where(up == 0, rank, np.sign(up)), axis=1)
     # Where many classes crowd into one spot, a name stays near its class and the legend decides.
-    spots[:, 1] = np.clip(spots[:, 1], medians[:, 1] - 2 * height, medians[:, 1] + 2 * height)
+    if np.ptp(medians, axis=0).max() > height:  # else all of them lie in one spot, and only a list is readable
+        spots[:, 1] = np.clip(spots[:, 1], medians[:, 1] - 2 * height, medians[:, 1] + 2 * height)
     style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "clip_on": True, "zorder": 10}
     outline = [withStroke(linewidth=3, foreground="white")]
     for spot, name in zip(spots, names, strict=True):
