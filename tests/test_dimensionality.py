@@ -218,6 +218,7 @@ def test_finished_runs_are_evaluated_as_they_are(study, tmp_path, capsys):
     assert not (tmp_path / "out" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_data_without_labels_has_no_accuracies(tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", images=RNG.integers(0, 256, (60, 4, 5, 3), dtype=np.uint8))
     flags = ["--dataset", str(tmp_path / "mine.npz"), *SMALL[2:], "--output", str(tmp_path / "out")]

@@ -53,7 +53,7 @@ def test_betas_and_learning_rates_too_also_with_warm_up_and_moving_average():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sparsity": "l1", "sparsity_weight": [0.0, 1.0]},
+        pytest.param({"sparsity": "l1", "sparsity_weight": [0.0, 1.0]}, marks=pytest.mark.slow),
         {"corruption": "gaussian", "corruption_level": [0.1, 0.5]},
     ],
     ids=["sparse", "denoising"],
