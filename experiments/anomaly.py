@@ -7,6 +7,7 @@ Two protocols, on every class of a labelled data set, judged on all test images 
 - reverse: train on all classes but one, that one is the anomaly.
 
 The models of a protocol are trained together. Which score counts was chosen on validation images and is fixed here.
+(The reverse protocol's was changed to the best one on validation after a first run had been judged with another.)
 Raw-pixel k-NN, the residual of PCA, and the amount of ink stand beside it.
 
 `python -m experiments.anomaly calibrate RUN` finds a threshold for a wanted rate of false alarms, for any finished run,
