@@ -9,9 +9,9 @@ from experiments._space import Yardstick
 from vae_jax import plots
 from vae_jax.data import Dataset
 from vae_jax.frozen_features import as_rows
-from vae_jax.latent_space import straight_lines
 from vae_jax.plots_compare import Space, comparison
 from vae_jax.runs import Run
+from vae_jax.traversal import linear_interpolation
 
 PAIRS, POINTS, MAP = 9, 9, 60
 
@@ -42,7 +42,7 @@ def space_of(run: Run, dataset: Dataset, yardstick: Yardstick, pairs: np.ndarray
     z[:, dims] = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     realness = yardstick.realness(decode_mean(model, run.params, z)).reshape(MAP, MAP)
     a, b = codes.means[pairs]
-    lines = straight_lines(a, b, POINTS)
+    lines = linear_interpolation(a, b, POINTS)
     paths = decode_mean(model, run.params, lines.reshape(-1, model.latent_dim)).reshape(
         *lines.shape[:2], *dataset.image_shape
     )

@@ -23,9 +23,9 @@ from vae_jax.latent_space import (
     path_stretch,
     robust_spread,
     sample_quality,
-    straight_lines,
 )
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.traversal import linear_interpolation
 
 if TYPE_CHECKING:
     from vae_jax.runs import Run
@@ -103,7 +103,7 @@ def measure(run: "Run", dataset: Dataset, yardstick: Yardstick) -> dict[str, flo
     at_mean = _loss_at(model, params, jnp.asarray(means["test"]), jnp.asarray(x))
     gain = decoder_gain(model, params, means["test"][:1000], robust_spread(means["train"]))
     a, b = means["test"][yardstick.pairs]
-    lines = straight_lines(a, b, POINTS)
+    lines = linear_interpolation(a, b, POINTS)
     paths = images_of(lines.reshape(-1, model.latent_dim)).reshape(*lines.shape[:2], *decoded.shape[1:])
     rng = np.random.default_rng(run.config.seed)
     prior = rng.normal(size=(yardstick.samples, model.latent_dim))
@@ -137,7 +137,7 @@ def measure_pca(latent_dim: int, dataset: Dataset, yardstick: Yardstick) -> dict
     scale = np.sqrt(pca.explained_variance_)
     prior = np.random.default_rng(0).normal(size=(yardstick.samples, dims)) * scale
     a, b = codes["test"][yardstick.pairs]
-    lines = straight_lines(a, b, POINTS)
+    lines = linear_interpolation(a, b, POINTS)
     error = np.sum((pca.inverse_transform(codes["test"]) - rows["test"]) ** 2, axis=1)
     return {
         "squared_error": float(error.mean()),

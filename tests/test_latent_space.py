@@ -15,7 +15,6 @@ from vae_jax.latent_space import (
     path_stretch,
     robust_spread,
     sample_quality,
-    straight_lines,
 )
 from vae_jax.models import build_model
 
@@ -55,14 +54,6 @@ def test_robust_spread_is_the_standard_deviation_of_a_normal_whatever_lies_far_o
     np.testing.assert_allclose(robust_spread(z), [0.5, 3.0], rtol=0.03)
     z[:100] = 1e6
     np.testing.assert_allclose(robust_spread(z), [0.5, 3.0], rtol=0.03)
-
-
-def test_straight_lines_have_their_ends_and_even_steps():
-    a, b = np.float32(RNG.normal(size=(2, 4, 3)))
-    lines = straight_lines(a, b, 6)
-    np.testing.assert_allclose(lines[:, 0], a)
-    np.testing.assert_allclose(lines[:, -1], b)
-    np.testing.assert_allclose(np.diff(lines, axis=1), np.tile((b - a)[:, None] / 5, (1, 5, 1)), atol=1e-6)
 
 
 def test_path_stretch_of_known_paths():

@@ -70,14 +70,6 @@ def _gain(model: AnyModel, params: Parameters, z: Array, unit: Array) -> Array:
     return jax.lax.map(one, z, batch_size=100)
 
 
-def straight_lines(
-    a: Float[np.ndarray, "pairs latent"], b: Float[np.ndarray, "pairs latent"], points: int
-) -> Float[np.ndarray, "pairs points latent"]:
-    """Evenly spaced points of the lines from a to b, both ends included."""
-    t = np.linspace(0, 1, points, dtype=np.float32)[None, :, None]
-    return a[:, None] * (1 - t) + b[:, None] * t
-
-
 def path_stretch(images: Float[np.ndarray, "pairs points pixels"]) -> Float[np.ndarray, " pairs"]:
     """Length of each path in pixel space over the straight distance of its ends: 1 for a cross-fade.
 
