@@ -11,7 +11,7 @@ TYPED = (
     "animation applications.anomaly applications.compression applications.container "
     "applications.denoising applications.dimensionality applications.entropy_coding "
     "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
-    "corruption data distributions evaluation frozen_features gradient_estimators latent_space many "
+    "corruption data distributions evaluation fitting frozen_features gradient_estimators history latent_space many "
     "models networks objectives plots plots_anomaly plots_compare plots_compression plots_denoising "
     "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal records runs "
     "training traversal"

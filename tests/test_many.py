@@ -8,10 +8,10 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import RunError, UsageError
+from vae_jax.fitting import fit
 from vae_jax.many import fit_many, spread
 from vae_jax.models import build_model
 from vae_jax.runs import load_run, train_runs
-from vae_jax.training import fit
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)

@@ -267,16 +267,17 @@ def test_a_damaged_checkpoint_is_refused_in_two_lines(digits, tmp_path):
 
 
 def test_a_nan_keeps_the_last_good_checkpoint(digits, tmp_path, monkeypatch):
-    import vae_jax.training as training
 
-    check = training.check_finite
+    from vae_jax import fitting
+
+    check = fitting.check_finite
 
     def fail_in_the_third_epoch(metrics, first_step):
         if first_step == 2 * 11:
             metrics = metrics._replace(kl=np.full_like(metrics.kl, np.nan))
         check(metrics, first_step)
 
-    monkeypatch.setattr(training, "check_finite", fail_in_the_third_epoch)
+    monkeypatch.setattr(fitting, "check_finite", fail_in_the_third_epoch)
     with pytest.raises(RunError, match="kl is not finite at step 23"):
         train(tmp_path, digits)
     assert load_run(tmp_path, "latest").step == 22

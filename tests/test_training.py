@@ -9,16 +9,15 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.data import Split
 from vae_jax.errors import RunError, UsageError
+from vae_jax.fitting import Progress, compile_program, fit, run_epoch
+from vae_jax.history import has_stopped
 from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
-    Keys,
-    fit,
-    has_stopped,
     init_state,
-    make_epoch,
     make_optimizer,
     steps_per_epoch,
     train_step,
+    zero_metrics,
 )
 
 RNG = np.random.default_rng(0)
@@ -69,11 +68,27 @@ def test_going_on_equals_a_straight_run(ema_decay):
         states[row["epoch"]] = jax.tree.map(jnp.copy, state)
 
     whole = run(settings, on_epoch=keep)
-    resumed = run(settings, state=states[1], history=whole.history[:1])
+    resumed = run(settings, progress=Progress(states[1], zero_metrics(6)), history=whole.history[:1])
     assert int(states[1].step) == 6  # still there: it was copied
     same(whole.state, resumed.state)
     timeless = [{k: v for k, v in row.items() if "second" not in k} for row in whole.history]
     assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in resumed.history]
+
+
+def test_parameters_and_rows_do_not_depend_on_how_an_epoch_was_cut(straight):
+    parts = []
+
+    def keep(progress):
+        parts.append(Progress(*jax.tree.map(jnp.copy, progress[:2])))
+
+    settings = dataclasses.replace(SETTINGS, checkpoint_every_steps=4)
+    same(straight.state, run(settings, on_part=keep).state)
+    assert {4, 8, 16} <= {int(part.state.step) for part in parts}  # 12 is an epoch's end
+    middle = next(part for part in parts if int(part.state.step) == 8)
+    resumed = run(progress=middle, history=straight.history[:1])
+    same(straight.state, resumed.state)
+    for row, expected in zip(resumed.history, straight.history, strict=True):
+        assert (row["train"], row["validation"]) == (expected["train"], expected["validation"])
 
 
 def test_each_function_is_compiled_once(compilations):
@@ -105,12 +120,11 @@ def test_every_image_is_seen_once_an_epoch_in_another_order_each():
 
     model = Recorder(**vars(build_model(settings, (1, 1, 1))))
     images = jnp.arange(21, dtype=jnp.uint8).reshape(21, 1, 1, 1)
-    optimizer = make_optimizer(settings, 21)
-    epoch = make_epoch(model, optimizer, settings, 21)
-    state = init_state(model, optimizer, settings)
+    progress = Progress(init_state(model, make_optimizer(settings, 21), settings), zero_metrics(3))
+    program = compile_program(model, settings, images, progress.state)
     for number in (0, 1):
-        state, metrics = epoch(state, images, Keys.from_seed(0), jnp.int32(number))
-        np.testing.assert_array_equal(metrics.images, [8, 8, 5])
+        progress = run_epoch(program, number, progress._replace(metrics=zero_metrics(3)), 0, None)
+        np.testing.assert_array_equal(progress.metrics.images, [8, 8, 5])
     jax.effects_barrier()
     orders = [np.concatenate([np.rint(x[w > 0] * 255) for x, w in part]) for part in (seen[:3], seen[3:])]
     for order in orders:

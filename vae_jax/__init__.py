@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from vae_jax.distributions import DiagonalGaussian
     from vae_jax.errors import RunError, UsageError
     from vae_jax.evaluation import encode_images, evaluate
+    from vae_jax.fitting import fit
     from vae_jax.models import Autoencoder, VariationalAutoencoder, build_model
     from vae_jax.runs import Run, load_run, train_run
-    from vae_jax.training import fit
 
 # Where each public name lives: imported lazily, so that --help and the checks of settings do not wait for JAX.
 _HOME = {
@@ -31,7 +31,7 @@ _HOME = {
     "build_model": "models",
     "encode_images": "evaluation",
     "evaluate": "evaluation",
-    "fit": "training",
+    "fit": "fitting",
     "load_dataset": "data",
     "load_run": "runs",
     "train_run": "runs",

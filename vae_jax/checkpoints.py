@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import RunError, UsageError
+from vae_jax.history import Row
 from vae_jax.models import Parameters
-from vae_jax.training import Row, TrainState
+from vae_jax.training import TrainState
 
 
 class Checkpoints:

@@ -107,6 +107,8 @@ class Settings:
     """Decay of a moving average of the parameters, evaluated and saved in their place."""
     patience: int = at_least(0, 0, " (0: off)")
     """Stop after so many epochs without a lower validation loss; never before warm-up ends."""
+    checkpoint_every_steps: int = at_least(0, 0, " (0: off)")
+    """Save within an epoch, too, each time the number of steps is a multiple of this. Its end is always saved."""
     seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
     """Seed of the one root key: initial parameters, order of the images, noise."""
 

@@ -1,7 +1,6 @@
-"""Many models trained together: the one epoch of `vae_jax.training` under `vmap`, in one compiled program."""
+"""Many models trained together: the steps of `vae_jax.training` under `vmap`, in one compiled program."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,21 +14,20 @@ from vae_jax.config import Settings, check_settings, epochs
 from vae_jax.data import Split, check_batch_size
 from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import ImageLosses, image_losses, mean_loss
-from vae_jax.models import AnyModel
+from vae_jax.fitting import FitResult, Program, Progress, run_epoch
+from vae_jax.history import Row, check_finite, make_row
+from vae_jax.models import AnyModel, Parameters
 from vae_jax.training import (
     Batches,
-    FitResult,
     Keys,
-    Row,
     StepMetrics,
     TrainState,
-    check_finite,
     make_optimizer,
-    make_row,
     new_state,
-    scan_epoch,
+    run_steps,
     shuffled,
     steps_per_epoch,
+    zero_metrics,
 )
 
 TRACED = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
@@ -43,6 +41,7 @@ def fit_many(
     members: Sequence[Settings],
     *,
     on_epoch: Callable[[TrainState, list[Row]], None] | None = None,
+    on_part: Callable[[Progress], None] | None = None,
 ) -> list[FitResult]:
     """Train one model for each of the settings, all at once; without classes each as `fit` would, to rounding.
 
@@ -56,6 +55,7 @@ def fit_many(
         members: settings that differ in seed, beta, learning rate, sparsity weight, corruption level or classes only.
         on_epoch: called after each epoch with the states, stacked along a first axis, and a row for each member. The
             next epoch takes the states' memory over.
+        on_part: as in `vae_jax.fitting.fit`, with states and metrics stacked.
 
     Raises:
         UsageError: settings that differ in more, that ask for early stopping, or with fewer images than a batch.
@@ -73,30 +73,28 @@ def fit_many(
             "Use a larger --batch-size, or train it alone."
         )
     held_out = [validation.positions(member.classes) for member in members]
-    keys = [Keys.from_seed(member.seed) for member in members]
-    states = _initial_states(model, members, number)
-    epoch_function, keys_axis = _make_epoch(model, members, subsets, number)
     images, validation_images = jax.device_put((train.images, validation.images))
-    stacked_keys = keys[0] if keys_axis is None else _stack(keys)
+    program = _compile_program(model, members, subsets, number, images)
+
+    def no_metrics() -> StepMetrics:
+        return jax.tree.map(lambda values: jnp.zeros((len(members), *values.shape)), zero_metrics(steps))
+
+    progress = Progress(_initial_states(model, members, number), no_metrics())
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(settings, number)):
-        start = time.perf_counter()
-        states, metrics = epoch_function(states, images, stacked_keys, jnp.int32(epoch))
-        metrics = jax.tree.map(np.asarray, metrics)  # waits for the epoch to end
-        seconds = time.perf_counter() - start
+        progress = run_epoch(program, epoch, progress, settings.checkpoint_every_steps, on_part)
         for i, (member, history) in enumerate(zip(members, histories, strict=True)):
-            own = _take(metrics, i)
-            scores = _validation_loss(
-                model, _take(states, i), validation_images, held_out[i], held_out, keys[i], member
-            )
+            own, params = _take(progress.metrics, i), _take(progress.state, i).evaluation_params
+            scores = _validation_loss(model, params, validation_images, held_out[i], held_out, member)
             try:
                 check_finite(own, first_step=epoch * steps)
-                history.append(make_row(epoch + 1, (epoch + 1) * steps, own, scores, member.beta, seconds))
+                history.append(make_row(epoch + 1, (epoch + 1) * steps, own, scores, member.beta, progress.seconds))
             except RunError as error:
                 raise RunError(f"Of the {len(members)} models trained together, number {i + 1}: {error}") from error
         if on_epoch:
-            on_epoch(states, [history[-1] for history in histories])
-    finals = [_take(states, i) for i in range(len(members))]
+            on_epoch(progress.state, [history[-1] for history in histories])
+        progress = progress._replace(metrics=no_metrics(), seconds=0.0)
+    finals = [_take(progress.state, i) for i in range(len(members))]
     return [
         FitResult(state.evaluation_params, state, history) for state, history in zip(finals, histories, strict=True)
     ]
@@ -157,51 +155,74 @@ def _initial_states(model: AnyModel, members: Sequence[Settings], number: int) -
     return jax.jit(jax.vmap(partial(new_state, model, optimizer, members[0])))(keys)
 
 
-def _make_epoch(
-    model: AnyModel, members: Sequence[Settings], subsets: _Subsets | None, number: int
-) -> tuple[Callable[..., tuple[TrainState, StepMetrics]], int | None]:
+def _compile_program(
+    model: AnyModel, members: Sequence[Settings], subsets: _Subsets | None, number: int, images: Array
+) -> Program:
     settings = members[0]
     steps = steps_per_epoch(number, settings.batch_size)
     # Members of one seed share the order and the noise, which are then computed once.
-    keys_axis = 0 if any(member.seed != settings.seed for member in members) else None
+    shared = all(member.seed == settings.seed for member in members)
+    every_key = [Keys.from_seed(member.seed) for member in members]
+    keys, axis = (every_key[0], None) if shared else (_stack(every_key), 0)
     values = {name: [getattr(member, name) for member in members] for name in TRACED}
     differing = {name: jnp.float32(each) for name, each in values.items() if any(v != each[0] for v in each)}
     places = None if subsets is None else (jnp.asarray(subsets.positions), jnp.asarray(subsets.sizes))
+    batches_axis = None if shared and subsets is None else 0
 
-    def one(
-        state: TrainState, keys: Keys, traced: dict[str, Float[Array, ""]], place: Any, images: Array, epoch: Array
-    ) -> tuple[TrainState, StepMetrics]:
-        own = dataclasses.replace(settings, **traced)
+    def order(keys: Keys, place: Any, epoch: Array) -> Batches:
         key = jax.random.fold_in(keys.order, epoch)
         if place is None:
-            batches = shuffled(key, number, settings.batch_size)
-        else:
-            positions, size = place
-            batches = spread(key, positions, size, steps, settings.batch_size)
-        return scan_epoch(model, make_optimizer(own, number), own, state, images, batches, keys.noise)
+            return shuffled(key, number, settings.batch_size)
+        positions, size = place
+        return spread(key, positions, size, steps, settings.batch_size)
 
-    @partial(jax.jit, donate_argnums=0)
-    def epoch_function(state: TrainState, images: Array, keys: Keys, epoch: Array) -> tuple[TrainState, StepMetrics]:
-        axes = (0, keys_axis, 0, 0, None, None)
-        return jax.vmap(one, axes)(state, keys, differing, places, images, epoch)
+    def orders(epoch: Array) -> Batches:
+        if batches_axis is None:
+            return order(keys, None, epoch)
+        return jax.vmap(order, (axis, 0, None))(keys, places, epoch)
 
-    return epoch_function, keys_axis
+    def one(
+        state: TrainState,
+        metrics: StepMetrics,
+        keys: Keys,
+        traced: dict[str, Float[Array, ""]],
+        batches: Batches,
+        images: Array,
+        start: Array,
+        stop: Array,
+    ) -> tuple[TrainState, StepMetrics]:
+        own = dataclasses.replace(settings, **traced)
+        optimizer = make_optimizer(own, number)
+        return run_steps(model, optimizer, own, state, metrics, images, batches, keys.noise, start, stop)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def advance(
+        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Array, stop: Array
+    ) -> tuple[TrainState, StepMetrics]:
+        axes = (0, 0, axis, 0, batches_axis, None, None, None)
+        return jax.vmap(one, axes)(state, metrics, keys, differing, batches, images, start, stop)
+
+    def advance_on_images(
+        state: TrainState, metrics: StepMetrics, batches: Batches, start: Array, stop: Array
+    ) -> tuple[TrainState, StepMetrics]:
+        return advance(state, metrics, batches, images, start, stop)
+
+    return Program(jax.jit(orders), advance_on_images, steps)
 
 
 def _validation_loss(
     model: AnyModel,
-    state: TrainState,
+    params: Parameters,
     images: Array,
     own: np.ndarray,
     all_members: Sequence[np.ndarray],
-    keys: Keys,
     settings: Settings,
 ) -> dict[str, float]:
     # Padded to the longest member's, so that one program serves all.
     longest = max(map(len, all_members))
     chosen = images if len(own) == len(images) else images[np.resize(own, longest)]
     losses = image_losses(
-        *(model, state.evaluation_params, chosen, keys.evaluation),
+        *(model, params, chosen, Keys.from_seed(settings.seed).evaluation),
         samples=1,
         binarize=settings.binarize,
         corruption=settings.corruption,

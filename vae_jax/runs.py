@@ -15,6 +15,8 @@ from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings, epochs
 from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
+from vae_jax.fitting import FitResult, Progress, fit
+from vae_jax.history import Row, has_stopped
 from vae_jax.many import fit_many
 from vae_jax.models import AnyModel, Parameters, build_model
 from vae_jax.records import (
@@ -26,7 +28,7 @@ from vae_jax.records import (
     write_environment,
     write_metrics,
 )
-from vae_jax.training import FitResult, Keys, Row, TrainState, fit, has_stopped, init_state, make_optimizer
+from vae_jax.training import Keys, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
 
 
 class Run(NamedTuple):
@@ -205,7 +207,7 @@ def train_run(
         RunError: the loss is not finite, or the disk refuses.
     """
     dataset = dataset.of_classes(settings.classes)
-    state, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
+    progress, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
     with Checkpoints(path) as checkpoints:
 
         def start() -> None:
@@ -221,7 +223,7 @@ def train_run(
                 on_epoch(state, row)
 
         splits = (dataset.train, dataset.validation)
-        return fit(model, *splits, settings, state=state, history=history, on_start=start, on_epoch=record)
+        return fit(model, *splits, settings, progress=progress, history=history, on_start=start, on_epoch=record)
 
 
 def train_runs(
@@ -275,21 +277,23 @@ def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list
     return None, []
 
 
-def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -> tuple[TrainState | None, list[Row]]:
+def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -> tuple[Progress | None, list[Row]]:
     check_resumable(path, settings, dataset)
     optimizer = make_optimizer(settings, len(dataset.train))
     shapes = jax.eval_shape(lambda: init_state(model, optimizer, settings))
-    rows, state = read_metrics(path), None
+    rows, progress = read_metrics(path), None
+    steps = steps_per_epoch(len(dataset.train), settings.batch_size)
     with Checkpoints(path) as checkpoints:
         # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
         if checkpoints.steps or len(rows) > 1 or read_summary(path):
             state = checkpoints.restore_state(checkpoints.latest_step, shapes)
-    done = int(state.step) if state else 0
+            progress = Progress(state, zero_metrics(steps))
+    done = int(progress.state.step) if progress else 0
     history = [row for row in rows if row["step"] <= done]
     with _writing(path):
         write_metrics(path, history)
         write_config(path, settings, dataset)
-    return state, history
+    return progress, history
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The one train step, the epoch compiled around it, and `fit`.
+"""The one train step, the order of an epoch, and the compiled loop of steps.
 
 The whole state of training is (params, opt_state, step) and, where used, the moving average. Randomness has no
 state: the order of an epoch comes from fold_in(order key, epoch), the noise of an example from
@@ -6,27 +6,20 @@ fold_in(fold_in(noise key, step), example index).
 """
 
 import math
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from vae_jax.config import Settings, check_settings, epochs
+from vae_jax.config import Settings, epochs
 from vae_jax.corruption import corrupt, noise_keys
-from vae_jax.data import Split, check_batch_size, preprocess
-from vae_jax.errors import RunError
-from vae_jax.evaluation import evaluate
+from vae_jax.data import preprocess
 from vae_jax.models import AnyModel, Parameters
 from vae_jax.objectives import kl_weight
-
-Row = dict[str, Any]
 
 
 class Keys(NamedTuple):
@@ -68,16 +61,6 @@ class StepMetrics(NamedTuple):
     kl: Float[Array, "*steps"]
     gradient_norm: Float[Array, "*steps"]
     images: Float[Array, "*steps"]
-
-
-class FitResult(NamedTuple):
-    """What `fit` gives back."""
-
-    params: Parameters
-    """Parameters of the last epoch, or their moving average."""
-    state: TrainState
-    history: list[Row]
-    """One row an epoch, as in metrics.jsonl."""
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -190,162 +173,44 @@ def shuffled(key: Key[Array, ""], number: int, batch_size: int) -> Batches:
     return Batches(order, (jnp.arange(order.size) < number).astype(jnp.float32).reshape(order.shape))
 
 
-def scan_epoch(
+def zero_metrics(steps: int) -> StepMetrics:
+    """The metrics of an epoch of so many steps of which none is done."""
+    return StepMetrics(*(jnp.zeros(steps) for _ in StepMetrics._fields))
+
+
+def run_steps(
     model: AnyModel,
     optimizer: optax.GradientTransformation,
     settings: Settings,
     state: TrainState,
+    metrics: StepMetrics,
     images: UInt8[Array, "n height width channels"],
     batches: Batches,
     noise_key: Key[Array, ""],
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
-    """One epoch as one `lax.scan` of the train step; the metrics are those of every step, [steps]."""
+    """Steps `start` to `stop` - 1 of an epoch, as one compiled loop of the train step.
 
-    def body(state: TrainState, batch: Batches) -> tuple[TrainState, StepMetrics]:
-        return train_step(model, optimizer, settings, state, images[batch.indices], *batch, noise_key)
-
-    return jax.lax.scan(body, state, batches)
-
-
-EpochFunction = Callable[..., tuple[TrainState, StepMetrics]]
-
-
-def make_epoch(
-    model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings, number: int
-) -> EpochFunction:
-    """Compile-ready epoch over `number` images: (state, images, keys, epoch) -> (state, metrics [steps]).
-
-    The state is donated.
-    """
-
-    @partial(jax.jit, donate_argnums=0)
-    def epoch_function(state: TrainState, images: Array, keys: Keys, epoch: Array) -> tuple[TrainState, StepMetrics]:
-        batches = shuffled(jax.random.fold_in(keys.order, epoch), number, settings.batch_size)
-        return scan_epoch(model, optimizer, settings, state, images, batches, keys.noise)
-
-    return epoch_function
-
-
-def fit(
-    model: AnyModel,
-    train: Split,
-    validation: Split,
-    settings: Settings,
-    *,
-    state: TrainState | None = None,
-    history: list[Row] | None = None,
-    on_epoch: Callable[[TrainState, Row], None] | None = None,
-    on_start: Callable[[], None] | None = None,
-) -> FitResult:
-    """Train until the epochs of the settings are done, or until early stopping.
+    One program serves every part of an epoch, so the parameters don't depend on how it was cut.
 
     Args:
-        model: from `build_model` with the same settings.
-        train: images to learn from.
-        validation: images for the validation loss of each row.
-        settings: how.
-        state: where to go on from, at the end of an epoch; by default the initial state of the seed.
-        history: rows of the epochs that led to `state`.
-        on_epoch: called with the state and the row after each epoch; the next epoch takes the state's memory over,
-            so what is kept of it has to be copied.
-        on_start: called once, when the epoch is compiled and the first epoch is about to start.
-
-    Raises:
-        UsageError: a setting outside its domain, or fewer images than a batch.
-        RunError: a loss that is not finite, naming the term and the step.
+        model: what to train.
+        optimizer: from `make_optimizer`.
+        settings: as for `train_step`.
+        state: state before the first of the steps.
+        metrics: of the epoch's steps so far, [steps]; gives them back with those of these steps set.
+        images: the whole data set, pixels 0..255.
+        batches: the order of the epoch.
+        noise_key: as for `train_step`.
+        start: first step, counted in the epoch.
+        stop: the step after the last one.
     """
-    check_settings(settings)
-    train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
-    check_batch_size(train, settings.batch_size)
-    steps = steps_per_epoch(len(train), settings.batch_size)
-    optimizer = make_optimizer(settings, len(train))
-    keys = Keys.from_seed(settings.seed)
-    # The epoch takes its state's memory over, so the caller's own state is copied.
-    state = init_state(model, optimizer, settings) if state is None else jax.tree.map(jnp.copy, state)
-    images, validation_images = jax.device_put((train.images, validation.images))
-    history = list(history or [])
-    epoch_function = make_epoch(model, optimizer, settings, len(train))
-    epoch_function = epoch_function.lower(state, images, keys, jnp.int32(0)).compile()  # type: ignore[attr-defined]
-    if on_start:
-        on_start()
 
-    for epoch in range(int(state.step) // steps, epochs(settings, len(train))):
-        if has_stopped(history, settings, len(train)):
-            break
-        start = time.perf_counter()
-        state, metrics = epoch_function(state, images, keys, jnp.int32(epoch))
-        metrics = jax.tree.map(np.asarray, metrics)  # waits for the epoch to end
-        seconds = time.perf_counter() - start
-        check_finite(metrics, first_step=epoch * steps)
-        scores = evaluate(
-            model,
-            state.evaluation_params,
-            validation_images,
-            keys.evaluation,
-            samples=1,
-            binarize=settings.binarize,
-            corruption=settings.corruption,
-            corruption_level=settings.corruption_level,
-        )
-        row = make_row(epoch + 1, (epoch + 1) * steps, metrics, scores, settings.beta, seconds)
-        history.append(row)
-        if on_epoch:
-            on_epoch(state, row)
-    return FitResult(state.evaluation_params, state, history)
+    def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+        state, metrics = carry
+        indices, weights = batches.indices[i], batches.weights[i]
+        state, own = train_step(model, optimizer, settings, state, images[indices], indices, weights, noise_key)
+        return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
-
-def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
-    """Whether early stopping ended the run: `patience` epochs without a lower validation loss since warm-up ended."""
-    warm = max(warmup_steps(settings, images), settings.kl_warmup_steps)
-    losses = [row["validation"]["loss"] for row in history if row["step"] >= warm]
-    patience = settings.patience
-    return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float) -> Row:
-    """The row of metrics.jsonl for an epoch.
-
-    Raises:
-        RunError: a validation loss that is not finite.
-    """
-    images = metrics.images.astype(np.float64)
-    train = {
-        name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
-        for name in ("reconstruction", "kl", "objective")
-    }
-    validation = {name: scores[name] for name in ("reconstruction", "kl")}
-    if not all(map(math.isfinite, validation.values())):
-        raise RunError(
-            _not_finite("validation " + next(k for k, v in validation.items() if not math.isfinite(v)), step)
-        )
-    # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
-    return {
-        "epoch": epoch,
-        "step": step,
-        "beta": beta,
-        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train},
-        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation},
-        "images_per_second": float(images.sum()) / seconds,
-        "seconds": seconds,
-    }
-
-
-def check_finite(metrics: StepMetrics, first_step: int) -> None:
-    """Raise where a step's metrics [steps] are not finite.
-
-    Raises:
-        RunError: naming the term and the step.
-    """
-    finite = np.stack([np.isfinite(values) for values in metrics])
-    if not finite.all():
-        step = int(np.argmin(finite.all(axis=0)))
-        names = ["reconstruction", "kl", "objective", "gradient_norm"]
-        term = next(name for name in names if not np.isfinite(getattr(metrics, name)[step]))
-        raise RunError(_not_finite(term, first_step + step + 1))
-
-
-def _not_finite(term: str, step: int) -> str:
-    return (
-        f"The {term} is not finite at step {step}: training stopped; the checkpoint of the epoch before it, "
-        "if there was one, is kept.\nUse a smaller --learning-rate."
-    )
+    return jax.lax.fori_loop(start, stop, body, (state, metrics))
