@@ -82,6 +82,9 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
     Raises:
         UsageError: naming the flag, the value, and what is allowed.
     """
+    if "" in arguments:
+        before = next((flag for flag in reversed(arguments[: arguments.index("")]) if flag.startswith("--")), None)
+        raise UsageError(f"{before or 'An argument'} is empty. Give it a value, or leave it out.")
     config = _tyro(kind, arguments)
     if isinstance(config, TrainingConfig) and config.resume:
         from vae_jax.runs import read_settings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vae_jax.config import at_least, setting
+from vae_jax.config import MOST_SAMPLES, at_least, probability
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ NEIGHBOURS = 5
 
 def false_alarm_rate(default: float = 0.01) -> float:
     """The field of that flag."""
-    return setting(default, "a number between 0 and 1", lambda v: 0 < v < 1)
+    return probability(default)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Calibrate:
     importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images."""
     false_alarm_rate: float = false_alarm_rate()
     """Wanted chance that a normal image is called anomalous."""
-    samples: int = at_least(1, SAMPLES)
+    samples: int = at_least(1, SAMPLES, most=MOST_SAMPLES)
     """Latent samples an image."""
     neighbours: int = at_least(1, NEIGHBOURS)
     """Of latent_knn."""
