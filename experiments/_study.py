@@ -77,7 +77,7 @@ def begin(config: StudyConfig, study: str, dataset: "Dataset", members: Sequence
     from vae_jax.preflight import check_trainable
     from vae_jax.records import write_environment, write_json
 
-    for settings in members:
+    for settings in {dataclasses.replace(each, seed=0) for each in members}:
         check_trainable(settings, dataset, together=len(members))
     path = open_output(config, f"{dataset.name}-{study}")
     file = path / "study.json"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments._cli import main
+from experiments._cli import free_output, main
 from experiments._denoisers import KINDS, Corruption, are_corruptions, measure, report
 from experiments._study import StudyConfig, begin, finish, trained, trained_together
 from vae_jax.config import (
@@ -141,14 +141,7 @@ def denoise(config: Denoise) -> Path:
     from vae_jax.files import replacing
     from vae_jax.runs import load_run
 
-    source = config.images.expanduser().resolve()  # the folder "." has a name, too
-    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-denoised.npz")
-    if output.suffix != ".npz":
-        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
-    if output.exists() or output.is_symlink():
-        raise UsageError(f"{output} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    output = free_output(config.output, config.images, "-denoised.npz")
     restored = load_run(config.run)
     split = read_images(config.images, restored.model.image_shape)
     estimate = denoising.denoise(restored.model, restored.params, split.images.astype(np.float32) / 255)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments._cli import main
+from experiments._cli import free_output, main
 from experiments._dimensionality import NEIGHBOURS, PUBLISHED, caption, display_name, has_classes, report
 from experiments._study import StudyConfig, begin, finish, trained
 from vae_jax.config import MOST_UNITS, Settings, are_different, at_least, epoch_number, layer_sizes, seed_field, setting
@@ -117,17 +117,8 @@ def embed(config: Embed) -> list[Path]:
     from vae_jax.files import replacing
     from vae_jax.runs import load_run
 
-    # resolve: the folder "." has a name, too.
-    source = config.images.expanduser().resolve()
-    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-embedding.npz")
-    if output.suffix != ".npz":
-        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
-    paths = [output, output.with_suffix(".csv")]
-    for path in paths:
-        if path.exists():
-            raise UsageError(f"{path} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    output = free_output(config.output, config.images, "-embedding.npz")
+    paths = [output, free_output(output.with_suffix(".csv"), config.images, ".csv")]
     restored = load_run(config.run)
     split = read_images(config.images, restored.model.image_shape)
     key = restored.evaluation_key

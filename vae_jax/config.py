@@ -83,6 +83,11 @@ def probability(default: float) -> Any:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """At most so many letters of a text, so that a message stays readable."""
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
 def are_different(values: tuple[Any, ...], most: int = MOST_SHOWN) -> bool:
     """Whether these are between one and `most` values, each once."""
     return 0 < len(values) == len(set(values)) <= most
@@ -175,7 +180,7 @@ def check_settings(settings: Any) -> None:
         allowed = field.metadata.get("allowed") or _in_words(hint)
         if not _has_type(value, hint) or not field.metadata.get("valid", lambda _: True)(value):
             flag = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{flag} must be {allowed}, got {value!r}.")
+            raise UsageError(f"{flag} must be {allowed}, got {shortened(repr(value), 120)}.")
     if not isinstance(settings, Settings):
         return
     if settings.arch != "mlp" and settings.hidden_sizes == ():
