@@ -4,6 +4,7 @@ What a file declares is checked against its size before anything is allocated or
 """
 
 import math
+import os
 import stat
 import struct
 import zlib
@@ -45,10 +46,10 @@ def read_bytes(path: Path, most: int) -> bytes:
     """
     check_regular(path)
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(27, f"File too large: more than {most:,} bytes", str(path))
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(27, f"File too large: more than {most:,} bytes", str(path))
+        return file.read(size)
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> tuple[dict[str, np.ndarray], list[str]]:
