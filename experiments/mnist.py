@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments._cli import START, TrainingConfig, main, where_found
-from vae_jax.config import at_least
+from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, at_least
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 class Config(TrainingConfig):
     """Train on images, evaluate on the test split, write a run directory with figures."""
 
-    test_samples: int = at_least(1, 16)
+    test_samples: int = at_least(1, 16, most=MOST_SAMPLES)
     """Latent samples an image for the test loss."""
-    iwae_samples: int = at_least(0, 0, " (0: off)")
+    iwae_samples: int = at_least(0, 0, " (0: off)", most=MOST_SAMPLES)
     """Importance samples an image for the test log-likelihood; papers use 5000."""
-    grid_size: int = at_least(2, 20)
+    grid_size: int = at_least(2, 20, most=MOST_SHOWN)
     """Images a side of the decoded latent grid."""
 
 
 def run(config: Config) -> "Run":
     """Train, evaluate, draw and print; gives back the finished run."""
     # Heavy imports wait until the flags are known to be good, so that --help is quick.
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.models import build_model
+    from vae_jax.preflight import check_trainable
     from vae_jax.runs import check_available, fresh_path, train_run
 
     if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
@@ -46,7 +47,7 @@ def run(config: Config) -> "Run":
     if config.run_dir and not config.resume:
         check_available(config.run_dir)
     dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
-    check_batch_size(dataset.train, config.batch_size)
+    check_trainable(config, dataset)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     config = dataclasses.replace(config, dataset=name, data_dir=folder)
     path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")

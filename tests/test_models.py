@@ -100,7 +100,7 @@ def test_without_reparametrisation_the_reconstruction_would_give_the_encoder_not
 
 
 def test_a_bad_setting_is_refused_and_parameters_are_counted():
-    with pytest.raises(UsageError, match="--latent-dim must be an integer of at least 1, got 0"):
+    with pytest.raises(UsageError, match="--latent-dim must be an integer of at least 1 and at most 1048576, got 0"):
         build_model(Settings(latent_dim=0), (8, 8, 1))
     _, params = small(hidden_sizes=(), latent_dim=3)
     assert count_parameters(params) == (30 * 6 + 6) + (3 * 30 + 30)
