@@ -197,13 +197,13 @@ def _compile_program(
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def advance(
-        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Array, stop: Array
+        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Any, stop: Any
     ) -> tuple[TrainState, StepMetrics]:
         axes = (0, 0, axis, 0, batches_axis, None, None, None)
         return jax.vmap(one, axes)(state, metrics, keys, differing, batches, images, start, stop)
 
     def advance_on_images(
-        state: TrainState, metrics: StepMetrics, batches: Batches, start: Array, stop: Array
+        state: TrainState, metrics: StepMetrics, batches: Batches, start: Any, stop: Any
     ) -> tuple[TrainState, StepMetrics]:
         return advance(state, metrics, batches, images, start, stop)
 
