@@ -29,13 +29,16 @@ def check(found):
 
 def test_20_steps_on_many_devices_equal_those_on_one():
     found = on_virtual_devices("few")
-    fit = found.pop("fit")
-    assert len(found) == 6
+    fit, together = found.pop("fit"), found.pop("together")
+    assert len(found) == 5
     check(found)
     # What the callers of fit see lies on one device, and a state goes on under another layout.
     assert fit["devices"] == [1]
     assert fit["difference"] <= 1e-5
     assert fit["layouts"] == {"auto": [0, False], "jit": [8, False], "pmap": [8, True]}
+    # Whole models are spread over the devices, also where these don't divide their number.
+    assert len(together) == 9
+    assert max(together) <= 1e-5
 
 
 @pytest.mark.slow

@@ -64,8 +64,10 @@ class Program(NamedTuple):
     """Some steps of an epoch, as `run_steps`; it takes the memory of state and metrics over."""
     steps: int
     """Steps of an epoch."""
-    layout: Layout = ONE_DEVICE
-    """Of the devices: state and metrics are on all of them."""
+    place: Callable[[Any], Any] = lambda tree: tree
+    """Puts state and metrics, given on one device, where `advance` wants them."""
+    local: Callable[[Any], Any] = lambda tree: tree
+    """The way back, to this process's first device; it may share their memory."""
 
 
 def compile_program(
@@ -105,7 +107,8 @@ def compile_program(
         compiled_order,
         lambda state, metrics, batches, start, stop: compiled(state, metrics, images, batches, start, stop),
         steps,
-        layout,
+        layout.replicated,
+        layout.local,
     )
 
 
@@ -128,11 +131,11 @@ def run_epoch(
     Returns:
         The progress at the epoch's end, the metrics on the host.
     """
-    layout, seconds, pace = program.layout, progress.seconds, progress.seconds_per_step
+    seconds, pace = progress.seconds, progress.seconds_per_step
     before = epoch * program.steps
     done = int(np.max(jax.device_get(progress.state.step))) - before
     batches = program.order(np.int32(epoch))
-    state, metrics = layout.replicated((progress.state, progress.metrics))
+    state, metrics = program.place((progress.state, progress.metrics))
     while done < program.steps:
         started = time.perf_counter()
         length = max(1, round(PART_SECONDS / pace)) if pace else 1
@@ -143,8 +146,8 @@ def run_epoch(
         taken = time.perf_counter() - started
         seconds, pace, done = seconds + taken, taken / (stop - done), stop
         if on_part and done < program.steps:
-            on_part(Progress(*layout.local((state, metrics)), seconds, pace))
-    return Progress(layout.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
+            on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
+    return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
 
 
 def fit(

@@ -5,7 +5,7 @@ the layout does not decide the parameters, beyond rounding.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -98,16 +98,64 @@ class Layout:
 ONE_DEVICE = Layout()
 
 
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """Devices of this process over which whole models are spread, as many on each."""
+
+    devices: tuple[jax.Device, ...] = ()
+    """None: the default device."""
+
+    def padding(self, number: int) -> int:
+        """How many models more it takes to have as many on every device."""
+        return -number % max(1, len(self.devices))
+
+    def over_members(self, function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
+        """`vmap` over the first axis, or none, of each argument; each device computes its own models."""
+        mapped = jax.vmap(function, axes)
+        if not self.devices:
+            return mapped
+        specs = tuple(self._spec if axis == 0 else PartitionSpec() for axis in axes)
+        return jax.shard_map(mapped, mesh=self._mesh, in_specs=specs, out_specs=self._spec, check_vma=False)
+
+    def place(self, tree: T) -> T:
+        """Spread arrays that have models along their first axis."""
+        return jax.device_put(tree, NamedSharding(self._mesh, self._spec)) if self.devices else tree
+
+    def everywhere(self, tree: T) -> T:
+        """Put the same arrays on each device."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()) if self.devices else None)
+
+    def local(self, tree: T) -> T:
+        """Gather on the first device what was spread."""
+        return jax.device_put(tree, self.devices[0]) if self.devices else tree
+
+    _spec = PartitionSpec("member")
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return jax.make_mesh((len(self.devices),), ("member",), axis_types=(AxisType.Auto,), devices=self.devices)
+
+
 def choose_layout(parallel: str) -> Layout:
     """The layout for `Settings.parallel`.
 
     "auto" takes all devices there are, but one of several that a CPU is divided into: its cores work together anyway.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    divided_cpu = devices[0].platform == "cpu" and jax.process_count() == 1
+    divided_cpu = _is_cpu(devices) and jax.process_count() == 1
     if parallel == "pmap":
         return Layout(tuple(devices), mapped=True)
     return ONE_DEVICE if len(devices) == 1 or (parallel == "auto" and divided_cpu) else Layout(tuple(devices))
+
+
+def choose_members(parallel: str, number: int) -> Members:
+    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto"."""
+    devices = jax.local_devices()[:number]
+    return Members() if len(devices) == 1 or (parallel == "auto" and _is_cpu(devices)) else Members(tuple(devices))
+
+
+def _is_cpu(devices: Sequence[jax.Device]) -> bool:
+    return devices[0].platform == "cpu"
 
 
 def _from_each_process(leaf: Any, sharding: NamedSharding) -> jax.Array:
