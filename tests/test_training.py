@@ -114,7 +114,7 @@ def test_every_image_is_seen_once_an_epoch_in_another_order_each():
     seen = []
 
     class Recorder(Autoencoder):
-        def loss_terms(self, params, x, keys, penalty_weight, free_bits, weights, inputs):
+        def loss_terms(self, params, x, keys, penalty_weight, free_bits, weights, inputs, axis):
             jax.debug.callback(lambda x, w: seen.append((np.asarray(x), np.asarray(w))), x[:, 0, 0, 0], weights)
             return super().loss_terms(params, x)
 

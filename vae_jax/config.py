@@ -165,6 +165,9 @@ class Settings:
     """Stop after so many epochs without a lower validation loss; never before warm-up ends."""
     checkpoint_every_steps: int = at_least(0, 0, " (0: off)")
     """Save within an epoch, too, each time the number of steps is a multiple of this. Its end is always saved."""
+    parallel: Literal["auto", "jit", "pmap"] = "auto"
+    """How a step uses the devices: jit on one, or spread over all by jit or pmap; auto is jit. The parameters are
+    the same but for rounding. On a CPU that is divided into several devices auto takes one."""
     seed: int = seed_field()
     """Seed of the one root key: initial parameters, order of the images, noise."""
 

@@ -82,16 +82,18 @@ class VariationalAutoencoder(_EncoderDecoder):
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
         inputs: Images | None = None,
+        axis: str | None = None,
     ) -> Terms:
         """Reconstruction + penalty_weight * KL with one latent sample an example, drawn by its own key.
 
-        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
+        hold the rest of the batch.
         """
         posterior = self.encode(params, x if inputs is None else inputs)
         z = posterior.sample(keys)
         reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), jnp.asarray(x))
         weights = jnp.ones_like(reconstruction) if weights is None else weights
-        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights)
+        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights, axis)
         return Terms(reconstruction + penalty_weight * penalty, reconstruction, posterior.kl())
 
 
@@ -135,10 +137,12 @@ class Autoencoder(_EncoderDecoder):
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
         inputs: Images | None = None,
+        axis: str | None = None,
     ) -> Terms:
         """Reconstruction loss + penalty_weight * sparsity penalty; what concerns the KL term is ignored.
 
-        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
+        hold the rest of the batch.
         """
         code = self.encode(params, x if inputs is None else inputs)
         reconstruction = self.likelihood.reconstruction_loss(self.decode(params, code), jnp.asarray(x))
@@ -147,7 +151,7 @@ class Autoencoder(_EncoderDecoder):
         if self.sparsity == "l1":
             penalty = l1_penalty(code)
         elif self.sparsity == "kl":
-            penalty = kl_penalty(code, self.sparsity_target, weights)
+            penalty = kl_penalty(code, self.sparsity_target, weights, axis)
         return Terms(reconstruction + penalty_weight * penalty, reconstruction, jnp.zeros_like(reconstruction))
 
 

@@ -17,7 +17,7 @@ from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row, has_stopped
-from vae_jax.many import fit_many
+from vae_jax.many import fit_many, member_of
 from vae_jax.models import AnyModel, Parameters, build_model
 from vae_jax.records import (
     read_dataset_record,
@@ -131,7 +131,7 @@ def check_available(path: Path) -> None:
 
 
 # What --resume may change; everything else decides the parameters that were trained so far.
-_FREE_ON_RESUME = ("epochs", "patience", "data_dir")
+_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "parallel")
 
 
 def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
@@ -160,7 +160,9 @@ def check_same_settings(path: Path, settings: Settings, dataset: Dataset) -> Non
     Raises:
         UsageError: naming the first difference.
     """
-    _check_same_settings(path, settings, ("data_dir", "dataset"), "Give {flag} as it was, or another --output.")
+    _check_same_settings(
+        path, settings, ("data_dir", "dataset", "parallel"), "Give {flag} as it was, or another --output."
+    )
     _check_same_data(dataset, read_dataset_record(path), path)
 
 
@@ -234,7 +236,9 @@ def train_runs(
     *,
     on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> list[FitResult]:
-    """Train models together, each into a run directory of its own; a checkpoint is written at the end only.
+    """Train models together, each into a run directory of its own.
+
+    Its checkpoints are those of a single run, the latest and the best, but written at the end only.
 
     Args:
         paths: directories that do not exist yet, one a model.
@@ -250,15 +254,21 @@ def train_runs(
     for path, settings in zip(paths, members, strict=True):
         _begin(path, settings, dataset.of_classes(settings.classes))
 
-    def record(_: TrainState, rows: list[Row]) -> None:
-        for path, row in zip(paths, rows, strict=True):
+    best: list[tuple[TrainState, Row]] = []
+
+    def record(states: TrainState, rows: list[Row]) -> None:
+        for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
             _append(path, row)
+            if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
+                best[i : i + 1] = [(member_of(states, i), row)]
         if on_epoch:
             on_epoch(rows)
 
     results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
-    for path, result in zip(paths, results, strict=True):
+    for path, result, (state, row) in zip(paths, results, best, strict=True):
         with Checkpoints(path) as checkpoints:
+            if row["step"] < result.history[-1]["step"]:
+                checkpoints.save(state, row)
             checkpoints.save(result.state, result.history[-1])
     return results
 
