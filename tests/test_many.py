@@ -11,7 +11,8 @@ from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import fit
 from vae_jax.many import fit_many, spread
 from vae_jax.models import build_model
-from vae_jax.runs import load_run, train_runs
+from vae_jax.recording import train_runs
+from vae_jax.runs import load_run
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -17,7 +18,7 @@ from vae_jax.errors import UsageError
 from vae_jax.files import replacing
 from vae_jax.history import Row
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
 S = TypeVar("S", bound=Settings)
@@ -29,8 +30,8 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def write_config(path: Path, settings: Settings, dataset: Dataset) -> None:
-    """Write config.json: schema version, every setting, and which data it was."""
+def write_config(path: Path, settings: Settings, dataset: Dataset, resumed: Sequence[dict[str, Any]] = ()) -> None:
+    """Write config.json: schema version, every setting, which data it was, and what changed when it was resumed."""
     described = {
         "name": dataset.name,
         "source": dataset.source,
@@ -41,6 +42,7 @@ def write_config(path: Path, settings: Settings, dataset: Dataset) -> None:
         "test": len(dataset.test),
     }
     content = {"schema": SCHEMA_VERSION, "settings": dataclasses.asdict(settings), "dataset": described}
+    content |= {"resumed": list(resumed)} if resumed else {}
     write_json(path / "config.json", content)
 
 
@@ -104,6 +106,18 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
     return record
+
+
+def read_resumed(path: Path) -> list[dict[str, Any]]:
+    """Each change of settings on resuming: the step it was at, and by name the old and the new value.
+
+    Raises:
+        UsageError: no run directory, or the list is damaged.
+    """
+    resumed = _read_config(path).get("resumed", [])
+    if not (isinstance(resumed, list) and all(isinstance(entry, dict) for entry in resumed)):
+        raise UsageError(f"{path / 'config.json'} is damaged: resumed is {resumed!r}.\n{_REMEDY}")
+    return resumed
 
 
 def read_metrics(path: Path) -> list[Row]:
