@@ -30,7 +30,8 @@ class TrainingConfig(Settings):
     run_dir: Path | None = None
     """Where the run is written. Default: a new directory under runs/."""
     resume: bool = False
-    """Go on with the run in --run-dir from its latest checkpoint; its settings are taken over."""
+    """Go on with the run in --run-dir from its latest checkpoint; its settings are taken over. A directory in
+    which none has begun yet is begun."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
@@ -68,7 +69,7 @@ def main(
     except RunError as error:
         _exit(str(error), 1)
     except KeyboardInterrupt as stop:
-        _exit(str(stop) or "Interrupted.", 130)
+        _exit(str(stop) or "Interrupted.", 128 + getattr(stop, "number", 2))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -87,12 +88,13 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
         raise UsageError(f"{before or 'An argument'} is empty. Give it a value, or leave it out.")
     config = _tyro(kind, arguments)
     if isinstance(config, TrainingConfig) and config.resume:
-        from vae_jax.runs import read_settings
+        from vae_jax.runs import has_begun, read_settings
 
         if config.run_dir is None:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")
-        saved = read_settings(config.run_dir, type(config))
-        config = _tyro(kind, arguments, default=saved)
+        if has_begun(config.run_dir) or not config.run_dir.is_dir():
+            saved = read_settings(config.run_dir, type(config))
+            config = _tyro(kind, arguments, default=saved)
     check_settings(config)
     return config
 

@@ -141,7 +141,7 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
 def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> None:
     from vae_jax.config import epochs
     from vae_jax.models import build_model
-    from vae_jax.runs import train_runs
+    from vae_jax.recording import train_runs
 
     for path, settings in zip(paths, members, strict=True):
         _remove_unfinished(path, settings, dataset)
@@ -155,14 +155,16 @@ def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset
 
 def _remove_unfinished(path: Path, settings: Settings, dataset: "Dataset") -> None:
     # What a study that was interrupted left: a run with these very settings, and nothing else is ever removed.
-    from vae_jax.runs import check_same_settings
+    from vae_jax.files import locked
+    from vae_jax.runs import check_same_settings, has_begun
 
-    if not path.exists():
+    if not has_begun(path):
         return
     if not (path / "config.json").exists():
         raise UsageError(f"{path} holds files that are no run; nothing was changed. Give another --output.")
     check_same_settings(path, settings, dataset)
-    shutil.rmtree(path)
+    with locked(path):  # another study may be at it
+        shutil.rmtree(path)
 
 
 def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:

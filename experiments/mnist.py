@@ -4,18 +4,21 @@ Kingma & Welling, "Auto-Encoding Variational Bayes", 2014. With the defaults, re
 minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Bernoulli; not a log-likelihood).
 """
 
-import contextlib
 import dataclasses
+import shlex
+import signal
 import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments._cli import START, TrainingConfig, main, where_found
+from experiments._signals import Signals
 from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, at_least
-from vae_jax.errors import UsageError
+from vae_jax.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from vae_jax.data import Dataset
     from vae_jax.runs import Run
 
 
@@ -33,39 +36,78 @@ class Config(TrainingConfig):
 
 def run(config: Config) -> "Run":
     """Train, evaluate, draw and print; gives back the finished run."""
-    # Heavy imports wait until the flags are known to be good, so that --help is quick.
-    from vae_jax.data import load_dataset
-    from vae_jax.models import build_model
-    from vae_jax.preflight import check_trainable
-    from vae_jax.runs import check_available, fresh_path, train_run
+    with Signals() as signals:
+        # Heavy imports wait until the flags are known to be good, so that --help is quick.
+        from vae_jax.files import locked
+        from vae_jax.runs import check_available, fresh_path
 
-    if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
-        raise UsageError(
-            f"--iwae-samples {config.iwae_samples} needs a likelihood, which bernoulli on grey pixels is not.\n"
-            "Add --binarize dynamic, or another --likelihood."
-        )
-    if config.run_dir and not config.resume:
-        check_available(config.run_dir)
+        if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
+            raise UsageError(
+                f"--iwae-samples {config.iwae_samples} needs a likelihood, which bernoulli on grey pixels is not.\n"
+                "Add --binarize dynamic, or another --likelihood."
+            )
+        if config.run_dir and not config.resume:
+            check_available(config.run_dir)
+        dataset, config = _load(config)
+        path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
+        try:
+            with locked(path):
+                return _finish(config, dataset, path, _train(config, dataset, path, signals))
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with\n{_command(path)}", number) from None
+
+
+def _load(config: Config) -> tuple["Dataset", Config]:
+    from vae_jax.data import load_dataset
+    from vae_jax.preflight import check_trainable
+
     dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
     check_trainable(config, dataset)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
-    config = dataclasses.replace(config, dataset=name, data_dir=folder)
-    path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
+    return dataset, dataclasses.replace(config, dataset=name, data_dir=folder)
+
+
+def _command(path: Path) -> str:
+    from vae_jax.runs import has_begun
+
+    command = f"python -m experiments.mnist --resume --run-dir {shlex.quote(str(path))}"
+    return command if has_begun(path) else f"{command} and the same flags: it had not begun."
+
+
+def _train(config: Config, dataset: "Dataset", path: Path, signals: Signals) -> "_Watch":
+    from vae_jax.models import build_model
+    from vae_jax.recording import train_run
+    from vae_jax.runs import changed_on_resume, has_begun
+
     model = build_model(config, dataset.image_shape)
     watch = _Watch(config, model, dataset, path)
     print(
         f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",
         flush=True,
     )
+    if config.resume and not has_begun(path):
+        print(f"{path} holds no run yet: it begins now.", flush=True)
+    elif config.resume:
+        for name, (old, new) in changed_on_resume(path, config).items():
+            print(f"--{name.replace('_', '-')} was {old}, goes on with {new}", flush=True)
+
+    def start() -> None:
+        watch.start()
+        signals.saving = True
+
     try:
-        train_run(path, model, config, dataset, resume=config.resume, on_start=watch.start, on_epoch=watch.epoch)
-    except BaseException as error:
+        train_run(
+            *(path, model, config, dataset),
+            resume=config.resume,
+            on_start=start,
+            on_epoch=watch.epoch,
+            stop=lambda: signals.received,
+        )
+        signals.end()
+    finally:
         watch.stop()
-        if not isinstance(error, KeyboardInterrupt):
-            raise
-        go_on = f"python -m experiments.mnist --resume --run-dir {path}"
-        raise KeyboardInterrupt(f"Interrupted. The finished epochs are saved; go on with\n{go_on}") from None
-    return _finish(config, dataset, path, watch)
+    return watch
 
 
 class _Watch:
@@ -76,11 +118,10 @@ class _Watch:
         from vae_jax.config import epochs
         from vae_jax.training import Keys
 
-        self.path, self.model, self.dataset = path, model, dataset.name
+        self.path = path
         self.number = epochs(config, len(dataset.train))
-        self.gif = path / "figures" / "training_progress.gif"
         key = Keys.from_seed(config.seed).evaluation
-        self.progress = Progress(model, dataset.validation, key, config.binarize, self.number)
+        self.progress = Progress(model, dataset.validation, key, config.binarize, self.number, path / "figures")
         self.rows: list[dict[str, Any]] = []
         self.seconds_to_start = self.seconds_before = 0.0
         self.bar: Any = None
@@ -92,7 +133,7 @@ class _Watch:
 
         self.rows = read_metrics(self.path)
         self.seconds_before = sum(row["seconds"] for row in self.rows)
-        self.progress.recover(self.gif)
+        self.progress.recover()
         self.seconds_to_start = time.perf_counter() - START
         self.bar = tqdm(total=self.number, initial=len(self.rows), unit="epoch", disable=None)
 
@@ -113,14 +154,8 @@ class _Watch:
             self.bar.close()
 
     def stop(self) -> None:
-        """Keep the grids of an unfinished run, so that --resume goes on with them."""
-        from experiments._figures import headline
-
-        if self.bar is None:
-            return  # nothing was trained, so nothing is changed
-        self.bar.close()
-        with contextlib.suppress(OSError):
-            self.progress.write(self.gif, self.rows, headline(self.model, self.dataset, None))
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
@@ -131,7 +166,6 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     from vae_jax.records import device_name, write_json
     from vae_jax.runs import load_run
 
-    watch.bar.close()
     run = load_run(path)
     images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
     test = evaluate(
@@ -155,7 +189,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
             run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize
         )
     draw_run(run, codes, dataset.test, dataset.validation, test, config.grid_size)
-    watch.progress.write(watch.gif, run.metrics, headline(run.model, dataset.name, test))
+    watch.progress.write(run.metrics, headline(run.model, dataset.name, test))
     rows = run.metrics
     summary = {
         "test": test,
@@ -172,6 +206,7 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
         "device": device_name(),
     }
     write_json(path / "summary.json", summary)
+    watch.progress.forget()
     print(_table(headline(run.model, dataset.name, None), summary, path))
     return load_run(path)
 

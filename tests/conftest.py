@@ -13,7 +13,7 @@ TYPED = (
     "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
     "corruption data distributions evaluation fitting frozen_features gradient_estimators history latent_space many "
     "models networks objectives parallel plots plots_anomaly plots_compare plots_compression plots_denoising "
-    "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal records runs "
+    "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal recording records runs "
     "training traversal"
 )
 TRAINING = [

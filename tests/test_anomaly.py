@@ -21,10 +21,11 @@ from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.data import load_dataset
 from vae_jax.errors import UsageError
+from vae_jax.fitting import Progress
 from vae_jax.models import build_model
 from vae_jax.records import write_config
 from vae_jax.runs import load_run
-from vae_jax.training import init_state, make_optimizer
+from vae_jax.training import init_state, make_optimizer, zero_metrics
 
 RNG = np.random.default_rng(0)
 COMMANDS = {"calibrate": (Calibrate, calibrate), "score": (Score, score)}
@@ -291,8 +292,8 @@ def plain(data):
     path.mkdir()
     write_config(path, settings, dataset)
     state = init_state(build_model(settings, dataset.image_shape), make_optimizer(settings, 100), settings)
-    with Checkpoints(path) as checkpoints:
-        checkpoints.save(state, {"step": 0, "validation": {"loss": 0.0}})
+    with Checkpoints(path, writing=True) as checkpoints:
+        checkpoints.save(Progress(state, zero_metrics(1)), 0.0)
     return path
 
 

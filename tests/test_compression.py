@@ -19,7 +19,8 @@ from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models import build_model
 from vae_jax.plots_compression import Curve, rate_distortion
-from vae_jax.runs import load_run, train_run
+from vae_jax.recording import train_run
+from vae_jax.runs import load_run
 
 RNG = np.random.default_rng(0)
 DIM = 5

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,15 +11,22 @@ from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import evaluate
+from vae_jax.fitting import Progress
 from vae_jax.models import build_model
+from vae_jax.recording import train_run
 from vae_jax.records import SCHEMA_VERSION, read_metrics
-from vae_jax.runs import check_available, fresh_path, load_run, train_run
+from vae_jax.runs import check_available, fresh_path, load_run
+from vae_jax.training import zero_metrics
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
 
 
 def train(path, digits, settings=SETTINGS, **arguments):
     return train_run(path, build_model(settings, digits.image_shape), settings, digits, **arguments)
+
+
+def save(checkpoints, state, step, loss):
+    checkpoints.save(Progress(state.replace(step=jnp.int32(step)), zero_metrics(11)), loss)
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +87,18 @@ def test_a_run_without_a_checkpoint_is_resumed_from_the_beginning(digits, tmp_pa
     assert len(train(path, digits, resume=True).history) == 4
 
 
-def test_latest_and_best_checkpoint_are_kept(digits, tmp_path):
+def test_the_two_latest_and_the_best_checkpoint_are_kept(digits, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=1, ema_decay=0.0)
     model = build_model(settings, digits.image_shape)
     state = train(tmp_path, digits, settings).state
-    with Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(tmp_path, writing=True) as checkpoints:
         for step, loss in [(20, 1.0), (30, 3.0), (40, 2.0)]:
-            checkpoints.save(state, {"step": step, "validation": {"loss": loss}})
+            save(checkpoints, state, step, loss)
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.best_step, checkpoints.latest_step) == (20, 40)
         assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [
             20,
+            30,
             40,
         ]
     assert (load_run(tmp_path).step, load_run(tmp_path, "latest").step) == (20, 40)
@@ -178,8 +187,8 @@ def test_a_damaged_record_is_named(finished, tmp_path, name, content):
 def test_a_flipped_byte_is_found_and_the_other_checkpoint_is_used(digits, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=2, ema_decay=0.0)
     state = train(tmp_path, digits, settings).state
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, {"step": 40, "validation": {"loss": 1e9}})
+    with Checkpoints(tmp_path, writing=True) as checkpoints:
+        save(checkpoints, state, 40, 1e9)
     good = load_run(tmp_path, "best")
     assert load_run(tmp_path, "latest").step == 40
     folder = tmp_path / "checkpoints" / "40" / "params"
@@ -208,11 +217,11 @@ def test_arrays_of_another_shape_than_the_config_are_named(finished, tmp_path, c
 
 
 def test_a_row_is_never_lost_when_the_end_comes_between_row_and_checkpoint(finished, digits, tmp_path, monkeypatch):
-    save = Checkpoints.save
+    original = Checkpoints.save
 
-    def stop_after(self, state, row):
-        save(self, state, row)
-        if row["epoch"] == 2:
+    def stop_after(self, progress, loss):
+        original(self, progress, loss)
+        if progress.state.step == 22:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoints, "save", stop_after)
@@ -232,7 +241,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_trained_over(finished, digits, 
 
 
 def test_a_run_that_early_stopping_ended_is_finished(digits, tmp_path):
-    settings = dataclasses.replace(SETTINGS, patience=1, learning_rate=1e-12, epochs=9, warmup_fraction=0.0)
+    settings = dataclasses.replace(SETTINGS, patience=1, learning_rate=1e-9, epochs=9, warmup_fraction=0.0)
     train(tmp_path, digits, settings)
     test = {"loss": 1, "reconstruction": 1, "kl": 0}
     (tmp_path / "summary.json").write_text(json.dumps({"test": test}))

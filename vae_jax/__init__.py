@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from vae_jax.evaluation import encode_images, evaluate
     from vae_jax.fitting import fit
     from vae_jax.models import Autoencoder, VariationalAutoencoder, build_model
-    from vae_jax.runs import Run, load_run, train_run
+    from vae_jax.recording import train_run
+    from vae_jax.runs import Run, load_run
 
 # Where each public name lives: imported lazily, so that --help and the checks of settings do not wait for JAX.
 _HOME = {
@@ -34,7 +35,7 @@ _HOME = {
     "fit": "fitting",
     "load_dataset": "data",
     "load_run": "runs",
-    "train_run": "runs",
+    "train_run": "recording",
 }
 __all__ = [
     "Autoencoder",

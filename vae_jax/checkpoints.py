@@ -1,8 +1,11 @@
 """Orbax checkpoints of a run: the one module that knows orbax."""
 
 import hashlib
+import json
 import logging
+import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +14,56 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import RunError, UsageError
-from vae_jax.history import Row
+from vae_jax.fitting import Progress
 from vae_jax.models import Parameters
-from vae_jax.training import TrainState
+from vae_jax.training import StepMetrics, TrainState
+
+_REMOVED = ".removed.tmp"
+"""Where orbax moves a checkpoint that is no longer kept: a half-deleted one would look like a damaged one."""
 
 
 class Checkpoints:
-    """The latest checkpoint of a run and the best on validation.
+    """The two latest checkpoints of a run and the best on validation.
 
-    Three items a step: "params", what is evaluated; "training", what resuming needs beside it; and "digests", type,
-    shape and SHA-256 of every array, because orbax restores a flipped byte without a word.
+    Three items a step: "params", what is evaluated; "training", what going on needs beside it, also within an
+    epoch; and "record", the step, its validation loss, and type, shape and SHA-256 of every array, because orbax
+    restores a flipped byte without a word. The record holds a digest of its own.
     """
 
-    def __init__(self, run: Path):
-        """Open RUN/checkpoints, which is made where it is missing."""
+    def __init__(self, run: Path, *, writing: bool = False):
+        """Open RUN/checkpoints; to write, it is made where it is missing and cleared of what a kill left there."""
         import absl.logging
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
         # What goes wrong is raised; orbax logs the whole stack of it as well.
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._ocp = ocp
-        self._run = run
-        policy = keep.AnyPreservationPolicy(
-            [keep.LatestN(1), keep.BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1)]
-        )
+        self._run, self._folder = run, (run / "checkpoints").absolute()
+        if writing:
+            self._prepare()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=lambda metrics: metrics["loss"],  # orbax stores metrics only with it
-            best_mode="min",
+            preservation_policy=self,
             create=False,
+            read_only=not writing,
+            todelete_subdir=_REMOVED,
+            lightweight_initialize=True,  # else a damaged file of one checkpoint hides them all
         )
+        self._manager: Any = None
+        self._losses: dict[int, float | None] = {}
+        if self._folder.is_dir():
+            names = ("params", "training", "record")
+            self._manager = ocp.CheckpointManager(self._folder, item_names=names, options=options)
+            self._losses = {step: self._loss(step) for step in self.steps}
+
+    def _prepare(self) -> None:
         try:
-            (run / "checkpoints").mkdir(exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
+            for path in self._folder.iterdir():
+                if path.name == _REMOVED or path.name.endswith(".orbax-checkpoint-tmp"):
+                    shutil.rmtree(path)
         except OSError as error:
-            raise RunError(f"{run / 'checkpoints'} can't be made: {error.strerror}. Give another --run-dir.") from error
-        self._manager = ocp.CheckpointManager(
-            (run / "checkpoints").absolute(), item_names=("params", "training", "digests"), options=options
-        )
+            raise RunError(f"{self._folder} can't be written: {error.strerror}. Give another --run-dir.") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -57,87 +71,163 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Saving is asynchronous: leaving without this loses the last checkpoint.
         try:
-            self._manager.close()
+            if self._manager:
+                self._manager.close()
         except Exception as error:
             if kind is None:
                 raise self._not_saved(error) from error
+        shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
 
     @property
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, the latest last."""
-        return sorted(self._manager.all_steps())
+        return sorted(self._manager.all_steps()) if self._manager else []
 
     @property
     def latest_step(self) -> int:
         """Step of the latest checkpoint."""
-        return self._existing(self._manager.latest_step())
+        return self._existing(self.steps)[-1]
 
     @property
     def best_step(self) -> int:
-        """Step of the checkpoint with the lowest validation loss."""
-        return self._existing(self._manager.best_step())
+        """Step of the checkpoint with the lowest validation loss, the first of equals; else the latest one's."""
+        steps = self._existing(self.steps)
+        known = [step for step in steps if self._losses.get(step) is not None]
+        return min(known, key=lambda step: self._losses[step] or 0.0) if known else steps[-1]
 
-    def _existing(self, step: int | None) -> int:
-        if step is None:
+    def _existing(self, steps: list[int]) -> list[int]:
+        if not steps:
             raise UsageError(f"{self._run} holds no finished checkpoint.\nTrain it again in another --run-dir.")
-        return step
+        return steps
 
-    def save(self, state: TrainState, row: Row) -> None:
-        """Save a state; the copy lets the next epoch reuse the state's memory while it is written.
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax's question which of the checkpoints to keep, while the newest is being written."""
+        steps = [info.step for info in checkpoints]
+        known = [step for step in steps if self._losses.get(step) is not None]
+        best = {min(known, key=lambda step: self._losses[step] or 0.0)} if known else set()
+        return [step in best or step in sorted(steps)[-2:] for step in steps]
+
+    def save(self, progress: Progress, loss: float | None) -> None:
+        """Save where training stands; the copy lets the next steps reuse the memory while it is written.
+
+        Args:
+            progress: at an epoch's end with the metrics of the next one, which are 0.
+            loss: on validation, None within an epoch.
 
         Raises:
             RunError: the disk refuses.
         """
-        state = jax.tree.map(jnp.copy, state)
-        params, training = state.evaluation_params, _training_item(state)
+        self.wait()
+        state, metrics = jax.tree.map(jnp.copy, progress[:2])
+        params, training = state.evaluation_params, _training_item(state, metrics)
+        step = int(state.step)
+        record = {
+            "step": step,
+            "loss": loss,
+            "seconds": progress.seconds,
+            "arrays": {"params": _digests(params), "training": _digests(training)},
+        }
         arguments = self._ocp.args
         items = arguments.Composite(
             params=arguments.StandardSave(params),
             training=arguments.StandardSave(training),
-            digests=arguments.JsonSave({"params": _digests(params), "training": _digests(training)}),
+            record=arguments.JsonSave({**record, "sha256": _digest_of(record)}),
         )
+        self._losses[step] = loss
         try:
-            self._manager.save(row["step"], args=items, metrics={"loss": row["validation"]["loss"]})
+            self._manager.save(step, args=items)
         except Exception as error:  # orbax raises ValueError where the disk is full
             raise self._not_saved(error) from error
 
+    def wait(self) -> None:
+        """Wait until what was saved is on disk.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_saved(error) from error
+        shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
+
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
         """The evaluated parameters at a step, or at the newest other one that is not damaged, and that step."""
-        items, found = self._restore(step, params=shapes)
-        return items["params"], found
+        items, record = self._restore(step, params=shapes)
+        return items["params"], record["step"]
 
-    def restore_state(self, step: int, shapes: TrainState) -> TrainState:
-        """The whole training state at a step, or at the newest other one that is not damaged."""
-        items, found = self._restore(step, params=shapes.evaluation_params, training=_training_item(shapes))
-        for later in (other for other in self.steps if other > found):
+    def restore_progress(self, step: int, shapes: TrainState, metrics: StepMetrics) -> Progress:
+        """All of training at a step, or at the newest other one that is not damaged.
+
+        Args:
+            step: of the checkpoint.
+            shapes: of the state.
+            metrics: their shapes, [steps of an epoch].
+        """
+        template = _training_item(shapes, metrics)
+        items, record = self._restore(step, params=shapes.evaluation_params, training=template)
+        for later in (other for other in self.steps if other > record["step"]):
             self._manager.delete(later)  # damaged, and about to be trained again
         training = items["training"]
-        if shapes.ema_params is None:
-            return TrainState(items["params"], training["opt_state"], training["step"])
-        return TrainState(training["params"], training["opt_state"], training["step"], items["params"])
+        averaged = shapes.ema_params is not None
+        state = TrainState(
+            training["params"] if averaged else items["params"],
+            training["opt_state"],
+            training["step"],
+            items["params"] if averaged else None,
+        )
+        return Progress(state, StepMetrics(**training["metrics"]), record["seconds"])
 
-    def _restore(self, step: int, **shapes: Any) -> tuple[Any, int]:
+    def problem(self, step: int, shapes: TrainState, metrics: StepMetrics) -> str | None:
+        """What is wrong with the checkpoint of a step, all of it read and compared with its digests."""
+        try:
+            wanted = {"params": shapes.evaluation_params, "training": _training_item(shapes, metrics)}
+            self._restore_step(step, wanted)
+        except _DamagedError as error:
+            return str(error)
+        return None
+
+    def _restore(self, step: int, **shapes: Any) -> tuple[Any, dict[str, Any]]:
         problems = []
         for candidate in [step, *(other for other in reversed(self.steps) if other != step)]:
             try:
-                items = self._restore_step(candidate, shapes)
+                found = self._restore_step(candidate, shapes)
             except _DamagedError as error:
                 problems.append(f"checkpoint {candidate} of {self._run} {error}")
                 continue
             if problems:
                 warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
-            return items, candidate
+            return found
         problem = "; ".join(problems)
         raise UsageError(
             f"{problem[0].upper()}{problem[1:]}: nothing to restore.\nTrain it again in another --run-dir."
         )
 
-    def _restore_step(self, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
+    def _loss(self, step: int) -> float | None:
+        try:
+            loss: float | None = self._record(step)["loss"]
+        except _DamagedError:
+            return None
+        return loss
+
+    def _record(self, step: int) -> dict[str, Any]:
         arguments = self._ocp.args
         try:
-            digests = self._manager.restore(step, args=arguments.Composite(digests=arguments.JsonRestore()))["digests"]
+            restored = self._manager.restore(step, args=arguments.Composite(record=arguments.JsonRestore()))
+            record = dict(restored["record"])
+            digest = record.pop("sha256")
         except Exception as error:  # anything from ValueError to JSONDecodeError where a file is damaged
             raise _DamagedError("is damaged (no list of its arrays)") from error
+        if digest != _digest_of(record):
+            raise _DamagedError("is damaged (its list of arrays is not what was saved)")
+        if record["step"] != step:
+            raise _DamagedError(f"is damaged (it is that of step {record['step']})")
+        return record
+
+    def _restore_step(self, step: int, shapes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        arguments = self._ocp.args
+        record = self._record(step)
+        digests = record["arrays"]
         for name, wanted in shapes.items():
             saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
             if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
@@ -153,7 +243,7 @@ class Checkpoints:
             for leaf, entry in _digests(items[name]).items():
                 if entry != digests[name][leaf]:
                     raise _DamagedError(f"is damaged ({name}{leaf} is not what was saved)")
-        return {name: items[name] for name in shapes}
+        return {name: items[name] for name in shapes}, record
 
     def _not_saved(self, error: Exception) -> RunError:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -167,8 +257,8 @@ class _DamagedError(Exception):
     """A checkpoint that can't be used, with the reason."""
 
 
-def _training_item(state: TrainState) -> dict[str, Any]:
-    item = {"opt_state": state.opt_state, "step": state.step}
+def _training_item(state: TrainState, metrics: StepMetrics) -> dict[str, Any]:
+    item = {"opt_state": state.opt_state, "step": state.step, "metrics": metrics._asdict()}
     return item if state.ema_params is None else {**item, "params": state.params}
 
 
@@ -182,3 +272,7 @@ def _digests(tree: Any) -> dict[str, list[Any]]:
         name: [str(leaf.dtype), list(leaf.shape), hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()]
         for name, leaf in _leaves(tree)
     }
+
+
+def _digest_of(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

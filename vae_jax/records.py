@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -18,7 +19,7 @@ from vae_jax.errors import UsageError
 from vae_jax.files import replacing
 from vae_jax.history import Row
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _TERMS = ("loss", "reconstruction", "kl")
 _MOST_TEXT = 2**28  # bytes: a million rows of metrics
 _LARGEST = 1e300
@@ -33,8 +34,8 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def write_config(path: Path, settings: Settings, dataset: Dataset) -> None:
-    """Write config.json: schema version, every setting, and which data it was."""
+def write_config(path: Path, settings: Settings, dataset: Dataset, resumed: Sequence[dict[str, Any]] = ()) -> None:
+    """Write config.json: schema version, every setting, which data it was, and what changed when it was resumed."""
     described = {
         "name": dataset.name,
         "source": dataset.source,
@@ -45,6 +46,7 @@ def write_config(path: Path, settings: Settings, dataset: Dataset) -> None:
         "test": len(dataset.test),
     }
     content = {"schema": SCHEMA_VERSION, "settings": dataclasses.asdict(settings), "dataset": described}
+    content |= {"resumed": list(resumed)} if resumed else {}
     write_json(path / "config.json", content)
 
 
@@ -109,6 +111,18 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
     return record
+
+
+def read_resumed(path: Path) -> list[dict[str, Any]]:
+    """Each change of settings on resuming: the step it was at, and by name the old and the new value.
+
+    Raises:
+        UsageError: no run directory, or the list is damaged.
+    """
+    resumed = _read_config(path).get("resumed", [])
+    if not (isinstance(resumed, list) and all(isinstance(entry, dict) for entry in resumed)):
+        raise UsageError(f"{path / 'config.json'} is damaged: resumed is {resumed!r}.\n{_REMEDY}")
+    return resumed
 
 
 def read_metrics(path: Path) -> list[Row]:

@@ -1,10 +1,8 @@
-"""Runs: training into a run directory, going on with one, and the way back from it to the model."""
+"""Run directories: which may be used or gone on with, and the way back from one to the model."""
 
-import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +13,18 @@ from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings, epochs
 from vae_jax.data import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
-from vae_jax.fitting import FitResult, Progress, fit
+from vae_jax.files import is_leftover
 from vae_jax.history import Row, has_stopped
-from vae_jax.many import fit_many, member_of
 from vae_jax.models import AnyModel, Parameters, build_model
 from vae_jax.records import (
     read_dataset_record,
     read_metrics,
     read_settings,
     read_summary,
-    write_config,
-    write_environment,
-    write_metrics,
 )
-from vae_jax.training import Keys, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
+from vae_jax.training import (
+    Keys,
+)
 
 
 class Run(NamedTuple):
@@ -119,7 +115,7 @@ def check_available(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise UsageError(f"--run-dir {path} is a file. Give a directory that does not exist yet.")
-    if not path.exists() or not any(path.iterdir()):
+    if not has_begun(path):
         return
     if (path / "summary.json").exists():
         found, remedy = "a finished run", "Give another --run-dir, or --resume with more --epochs"
@@ -130,8 +126,24 @@ def check_available(path: Path) -> None:
     raise UsageError(f"--run-dir {path} holds {found}; nothing was changed.\n{remedy}.")
 
 
+def has_begun(path: Path) -> bool:
+    """Whether a directory holds anything but what a process left that was killed before its first record."""
+    return path.is_dir() and not all(is_leftover(child) for child in path.iterdir())
+
+
 # What --resume may change; everything else decides the parameters that were trained so far.
-_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "parallel")
+_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "parallel", "checkpoint_every_steps")
+
+
+def changed_on_resume(path: Path, settings: Settings) -> dict[str, list[Any]]:
+    """The settings that differ from the saved ones, of those that may: by name, the old and the new value.
+
+    Raises:
+        UsageError: no run directory, or a damaged one.
+    """
+    saved = read_settings(path, type(settings))
+    pairs = {name: [getattr(saved, name), getattr(settings, name)] for name in _FREE_ON_RESUME}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
@@ -181,137 +193,3 @@ def _check_same_data(dataset: Dataset, recorded: dict[str, Any], path: Path) -> 
             f"The data set {dataset.name} ({dataset.source}) differs from the one {path} was trained on.\n"
             "Give the same data by --data-dir, or train a new run in another --run-dir."
         )
-
-
-def train_run(
-    path: Path,
-    model: AnyModel,
-    settings: Settings,
-    dataset: Dataset,
-    *,
-    resume: bool = False,
-    on_start: Callable[[], None] | None = None,
-    on_epoch: Callable[[TrainState, Row], None] | None = None,
-) -> FitResult:
-    """Train into a run directory: config, environment, a checkpoint and a row of metrics each epoch.
-
-    Args:
-        path: a directory that does not exist yet, or with `resume` the one to go on with.
-        model: from `build_model`.
-        settings: how; kept in config.json.
-        dataset: train and validation split are used.
-        resume: go on from the latest checkpoint.
-        on_start: called when everything is compiled.
-        on_epoch: called after each epoch with the state and the row.
-
-    Raises:
-        UsageError: the directory is not available, or does not fit the settings.
-        RunError: the loss is not finite, or the disk refuses.
-    """
-    dataset = dataset.of_classes(settings.classes)
-    progress, history = _resume(path, model, settings, dataset) if resume else _begin(path, settings, dataset)
-    with Checkpoints(path) as checkpoints:
-
-        def start() -> None:
-            (path / "summary.json").unlink(missing_ok=True)
-            if on_start:
-                on_start()
-
-        def record(state: TrainState, row: Row) -> None:
-            # First the row: one too many is dropped when the run goes on, one too few would be lost.
-            _append(path, row)
-            checkpoints.save(state, row)
-            if on_epoch:
-                on_epoch(state, row)
-
-        splits = (dataset.train, dataset.validation)
-        return fit(model, *splits, settings, progress=progress, history=history, on_start=start, on_epoch=record)
-
-
-def train_runs(
-    paths: Sequence[Path],
-    model: AnyModel,
-    members: Sequence[Settings],
-    dataset: Dataset,
-    *,
-    on_epoch: Callable[[list[Row]], None] | None = None,
-) -> list[FitResult]:
-    """Train models together, each into a run directory of its own.
-
-    Its checkpoints are those of a single run, the latest and the best, but written at the end only.
-
-    Args:
-        paths: directories that do not exist yet, one a model.
-        model: from `build_model`.
-        members: as in `vae_jax.many.fit_many`.
-        dataset: train and validation split are used.
-        on_epoch: called after each epoch with a row for each model.
-
-    Raises:
-        UsageError: a directory is not available, or the settings can't be trained together.
-        RunError: a loss is not finite, or the disk refuses.
-    """
-    for path, settings in zip(paths, members, strict=True):
-        _begin(path, settings, dataset.of_classes(settings.classes))
-
-    best: list[tuple[TrainState, Row]] = []
-
-    def record(states: TrainState, rows: list[Row]) -> None:
-        for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
-            _append(path, row)
-            if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
-                best[i : i + 1] = [(member_of(states, i), row)]
-        if on_epoch:
-            on_epoch(rows)
-
-    results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
-    for path, result, (state, row) in zip(paths, results, best, strict=True):
-        with Checkpoints(path) as checkpoints:
-            if row["step"] < result.history[-1]["step"]:
-                checkpoints.save(state, row)
-            checkpoints.save(result.state, result.history[-1])
-    return results
-
-
-def _append(path: Path, row: Row) -> None:
-    with _writing(path), open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
-        log.write(json.dumps(row) + "\n")
-
-
-def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
-    check_available(path)
-    with _writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        write_config(path, settings, dataset)
-        write_environment(path)
-    return None, []
-
-
-def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -> tuple[Progress | None, list[Row]]:
-    check_resumable(path, settings, dataset)
-    optimizer = make_optimizer(settings, len(dataset.train))
-    shapes = jax.eval_shape(lambda: init_state(model, optimizer, settings))
-    rows, progress = read_metrics(path), None
-    steps = steps_per_epoch(len(dataset.train), settings.batch_size)
-    with Checkpoints(path) as checkpoints:
-        # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
-        if checkpoints.steps or len(rows) > 1 or read_summary(path):
-            state = checkpoints.restore_state(checkpoints.latest_step, shapes)
-            progress = Progress(state, zero_metrics(steps))
-    done = int(progress.state.step) if progress else 0
-    history = [row for row in rows if row["step"] <= done]
-    with _writing(path):
-        write_metrics(path, history)
-        write_config(path, settings, dataset)
-    return progress, history
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"The run directory {path} can't be written: {error.strerror or error}.\n"
-            "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
-        ) from error

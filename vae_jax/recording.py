@@ -1,0 +1,234 @@
+"""Training into a run directory: what goes to disk and when, so that it can go on after any interruption."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from vae_jax.checkpoints import Checkpoints
+from vae_jax.config import Settings
+from vae_jax.data import Dataset
+from vae_jax.errors import Interrupted, RunError, UsageError
+from vae_jax.files import append_line, locked, remove_leftovers
+from vae_jax.fitting import FitResult, Progress, fit
+from vae_jax.history import Row
+from vae_jax.many import fit_many, member_of
+from vae_jax.models import AnyModel
+from vae_jax.records import (
+    read_metrics,
+    read_resumed,
+    read_summary,
+    write_config,
+    write_environment,
+    write_metrics,
+)
+from vae_jax.runs import changed_on_resume, check_available, check_resumable, has_begun
+from vae_jax.training import StepMetrics, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
+
+
+def train_run(
+    path: Path,
+    model: AnyModel,
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    resume: bool = False,
+    on_start: Callable[[], None] | None = None,
+    on_epoch: Callable[[TrainState, Row], None] | None = None,
+    stop: Callable[[], int] | None = None,
+) -> FitResult:
+    """Train into a run directory: config, environment, a checkpoint and a row of metrics each epoch.
+
+    Args:
+        path: a directory that does not exist yet, or with `resume` the one to go on with.
+        model: from `build_model`.
+        settings: how; kept in config.json.
+        dataset: train and validation split are used.
+        resume: go on from the latest checkpoint; from the beginning where there is none yet.
+        on_start: called when everything is compiled.
+        on_epoch: called after each epoch with the state and the row.
+        stop: asked every half second or so; another answer than 0, the number of a signal, saves and ends the run.
+
+    Raises:
+        UsageError: the directory is not available, or does not fit the settings.
+        RunError: the loss is not finite, the disk refuses, or another process trains there.
+        Interrupted: `stop` asked for it, and everything is saved.
+    """
+    dataset = dataset.of_classes(settings.classes)
+    if not resume:
+        check_available(path)
+    with locked(path):
+        if resume and has_begun(path):
+            progress, history = _resume(path, model, settings, dataset)
+        else:
+            progress, history = _begin(path, settings, dataset)
+        with Checkpoints(path, writing=True) as checkpoints:
+            recorder = _Recorder(path, settings, dataset, checkpoints, stop)
+
+            def start() -> None:
+                (path / "summary.json").unlink(missing_ok=True)
+                if on_start:
+                    on_start()
+
+            def record(state: TrainState, row: Row) -> None:
+                recorder.epoch(state, row)
+                if on_epoch:
+                    on_epoch(state, row)
+                recorder.end_if_asked()
+
+            return fit(
+                *(model, dataset.train, dataset.validation, settings),
+                progress=progress,
+                history=history,
+                on_start=start,
+                on_epoch=record,
+                on_part=recorder.part,
+            )
+
+
+class _Recorder:
+    """What of training goes to disk, and when."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        dataset: Dataset,
+        checkpoints: Checkpoints,
+        stop: Callable[[], int] | None,
+    ):
+        self._path, self._checkpoints, self._stop = path, checkpoints, stop
+        self._every = settings.checkpoint_every_steps
+        self._steps = steps_per_epoch(len(dataset.train), settings.batch_size)
+
+    def part(self, progress: Progress) -> None:
+        step, asked = int(progress.state.step), self._stop and self._stop()
+        if asked or (self._every and step % self._every == 0):
+            self._checkpoints.save(progress, None)
+        self.end_if_asked()
+
+    def epoch(self, state: TrainState, row: Row) -> None:
+        # The row after the checkpoint before and before its own: one too many is dropped when the run goes on,
+        # one too few would be lost.
+        self._checkpoints.wait()
+        _append(self._path, row)
+        self._checkpoints.save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
+
+    def end_if_asked(self) -> None:
+        number = self._stop() if self._stop else 0
+        if number:
+            self._checkpoints.wait()
+            name = signal.Signals(number).name
+            raise Interrupted(f"Stopped by {name} and saved at step {self._checkpoints.latest_step}.", number)
+
+
+def train_runs(
+    paths: Sequence[Path],
+    model: AnyModel,
+    members: Sequence[Settings],
+    dataset: Dataset,
+    *,
+    on_epoch: Callable[[list[Row]], None] | None = None,
+) -> list[FitResult]:
+    """Train models together, each into a run directory of its own.
+
+    Its checkpoints are those of a single run, the latest and the best, but written at the end only.
+
+    Args:
+        paths: directories that do not exist yet, one a model.
+        model: from `build_model`.
+        members: as in `vae_jax.many.fit_many`.
+        dataset: train and validation split are used.
+        on_epoch: called after each epoch with a row for each model.
+
+    Raises:
+        UsageError: a directory is not available, or the settings can't be trained together.
+        RunError: a loss is not finite, the disk refuses, or another process trains there.
+    """
+    with contextlib.ExitStack() as locks:
+        for path, settings in zip(paths, members, strict=True):
+            check_available(path)
+            locks.enter_context(locked(path))
+            _begin(path, settings, dataset.of_classes(settings.classes))
+
+        best: list[tuple[TrainState, Row]] = []
+
+        def record(states: TrainState, rows: list[Row]) -> None:
+            for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+                _append(path, row)
+                if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
+                    best[i : i + 1] = [(member_of(states, i), row)]
+            if on_epoch:
+                on_epoch(rows)
+
+        results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
+        for path, settings, result, (state, row) in zip(paths, members, results, best, strict=True):
+            last = result.history[-1]
+            images = len(dataset.train.of_classes(settings.classes))
+            metrics = zero_metrics(steps_per_epoch(images, settings.batch_size))
+            with Checkpoints(path, writing=True) as checkpoints:
+                if row["step"] < last["step"]:
+                    checkpoints.save(Progress(state, metrics), row["validation"]["loss"])
+                checkpoints.save(Progress(result.state, metrics), last["validation"]["loss"])
+        return results
+
+
+def state_shapes(model: AnyModel, settings: Settings, images: int) -> tuple[TrainState, StepMetrics]:
+    """Shapes of what a checkpoint of a run on so many training images holds: state, and metrics [steps]."""
+    optimizer = make_optimizer(settings, images)
+    steps = steps_per_epoch(images, settings.batch_size)
+    return jax.eval_shape(lambda: (init_state(model, optimizer, settings), zero_metrics(steps)))
+
+
+def _append(path: Path, row: Row) -> None:
+    with _writing(path):
+        append_line(path / "metrics.jsonl", json.dumps(row))
+
+
+def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
+    check_available(path)
+    with _writing(path):
+        remove_leftovers(path)
+        write_config(path, settings, dataset)
+        write_environment(path)
+    return None, []
+
+
+def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -> tuple[Progress | None, list[Row]]:
+    check_resumable(path, settings, dataset)
+    rows, progress, steps = read_metrics(path), None, steps_per_epoch(len(dataset.train), settings.batch_size)
+    with Checkpoints(path, writing=True) as checkpoints:
+        # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
+        if checkpoints.steps or len(rows) > 1 or read_summary(path):
+            shapes = state_shapes(model, settings, len(dataset.train))
+            progress = checkpoints.restore_progress(checkpoints.latest_step, *shapes)
+    done = int(progress.state.step) if progress else 0
+    history = [row for row in rows if row["step"] <= done]
+    if [row["step"] for row in history] != [steps * (i + 1) for i in range(done // steps)]:
+        raise UsageError(
+            f"{path / 'metrics.jsonl'} is damaged: it must hold the {done // steps} epochs before step {done} once "
+            f"each, got {[row.get('epoch') for row in history]}.\nRestore the file, or train in another --run-dir."
+        )
+    changed, resumed = changed_on_resume(path, settings), read_resumed(path)
+    with _writing(path):
+        remove_leftovers(path)
+        remove_leftovers(path / "figures")
+        write_metrics(path, history)
+        write_config(path, settings, dataset, resumed + ([{"step": done, "changed": changed}] if changed else []))
+        if not (path / "environment.json").exists():
+            write_environment(path)
+    return progress, history
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"The run directory {path} can't be written: {error.strerror or error}.\n"
+            "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
+        ) from error
