@@ -71,6 +71,7 @@ def test_transposed_convolution_equals_xla(sides, kernel_sides, stride, outputs)
     )
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="The products run on the CPU only.")
 def test_no_layer_transposes_a_whole_map_on_the_cpu():
     # What makes the products fast: between two layers the batch stays last, forward and backward.
     def loss(params, x):
@@ -81,7 +82,7 @@ def test_no_layer_transposes_a_whole_map_on_the_cpu():
     x = jnp.ones((16, 8, 8, 1))
     inputs = (x, jnp.ones((16, 8, 8, 6)), jnp.ones((16, 4, 4, 4)))
     params = [layer.init(jax.random.key(0), i) for layer, i in zip(layers, inputs, strict=True)]
-    program = jax.jit(jax.grad(loss), backend="cpu").lower(params, x).compile().as_text()
+    program = jax.jit(jax.grad(loss)).lower(params, x).compile().as_text()
     assert "f32[4,4,4,16]{3,2,1,0}" in program  # the map of the first layer, with its batch last
     for batch_first in ("f32[16,4,4,4]{3,2,1,0}", "f32[16,8,8,6]{3,2,1,0}"):
         assert batch_first not in program
