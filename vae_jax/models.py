@@ -61,7 +61,8 @@ def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> An
         return leaf.astype(precision) if leaf.ndim else leaf
 
     x = jnp.asarray(x)
-    return network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision)).astype(jnp.float32)
+    result: Any = network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision))
+    return result.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
