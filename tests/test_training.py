@@ -13,6 +13,7 @@ from vae_jax.fitting import Progress, compile_program, fit, run_epoch
 from vae_jax.history import has_stopped
 from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
+    global_norm,
     init_state,
     make_optimizer,
     steps_per_epoch,
@@ -240,3 +241,10 @@ def test_fewer_images_than_a_batch_are_refused():
 
 def test_steps_per_epoch_rounds_up():
     assert [steps_per_epoch(n, 8) for n in (8, 9, 16)] == [1, 2, 2]
+
+
+def test_global_norm_is_that_of_all_values():
+    rng = np.random.default_rng(0)
+    tree = {"scalar": rng.normal(), "vector": rng.normal(size=5), "kernel": rng.normal(size=(3, 3, 2, 4))}
+    expected = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in tree.values()]))
+    np.testing.assert_allclose(jax.jit(global_norm)(jax.tree.map(jnp.float32, tree)), expected, rtol=1e-6)

@@ -108,6 +108,9 @@ class Settings:
     """Units of the conv encoder's dense layer before the latent one."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
     """Nonlinearity between the layers."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Numbers that the networks compute with; bfloat16 is for GPUs and TPUs. Parameters, their updates, the
+    latents and the losses are float32 either way."""
     latent_dim: int = at_least(1, 2, most=MOST_UNITS)
     """Dimensions of the latent space."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"] = (

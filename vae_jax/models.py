@@ -30,6 +30,8 @@ class _EncoderDecoder:
     likelihood: Likelihood
     image_shape: tuple[int, int, int]
     latent_dim: int
+    precision: str = "float32"
+    """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
 
     def init(self, key: Key[Array, ""]) -> Parameters:
         """Draw initial parameters {"encoder": ..., "decoder": ...}."""
@@ -42,15 +44,25 @@ class _EncoderDecoder:
 
     def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
         """The encoder's raw output."""
-        return self.encoder.apply({"params": params["encoder"]}, jnp.asarray(x))
+        return _apply(self.encoder, params["encoder"], x, self.precision)
 
     def decode(self, params: Parameters, z: Latents) -> Float[Array, "batch height width parameters"]:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
-        return self.decoder.apply({"params": params["decoder"]}, jnp.asarray(z))
+        return _apply(self.decoder, params["decoder"], z, self.precision)
 
     def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
         return self.likelihood.mean(self.decode(params, z))
+
+
+def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:
+    def cast(leaf: Any) -> Any:
+        # A lone scalar such as log sigma costs nothing, and its gradient is a sum over all pixels.
+        return leaf.astype(precision) if leaf.ndim else leaf
+
+    x = jnp.asarray(x)
+    result: Any = network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision))
+    return result.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +187,7 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyMod
         features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
         learned_sigma=likelihood.learned_sigma,
     )
-    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim)
+    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim, settings.precision)
     if settings.model == "vae":
         return VariationalAutoencoder(*common)
     return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)

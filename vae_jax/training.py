@@ -89,9 +89,27 @@ def make_optimizer(settings: Settings, images: int) -> optax.GradientTransformat
         decay_steps=max(total_steps(settings, images), warm + 1),
         end_value=0.01,
     )
-    clip = optax.clip_by_global_norm(settings.gradient_clip) if settings.gradient_clip else optax.identity()
+    clip = optax.stateless(lambda gradient, _: _clip(gradient, settings.gradient_clip))
     # A product, as the rate may be traced: one for each of many models trained together.
     return optax.chain(clip, optax.adam(lambda step: settings.learning_rate * share(step)))
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+    """Euclidean norm of all values of a tree together."""
+
+    def square(leaf: Array) -> Array:
+        # Column by column first: as one sum XLA stores the squares and is four times slower on the CPU.
+        columns = jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1)))
+        return jnp.sum(jax.lax.optimization_barrier(columns))
+
+    return jnp.sqrt(sum(map(square, jax.tree.leaves(tree)), jnp.float32(0)))
+
+
+def _clip(gradient: Any, limit: float) -> Any:
+    if not limit:
+        return gradient
+    scale = limit / jnp.maximum(global_norm(gradient), limit)
+    return jax.tree.map(lambda leaf: leaf * scale, gradient)
 
 
 def new_state(
@@ -159,7 +177,7 @@ def train_step(
         decay = jnp.minimum(settings.ema_decay, (1.0 + age) / (10.0 + age))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
     objective_mean, reconstruction, kl = means
-    metrics = StepMetrics(objective_mean, reconstruction, kl, optax.tree.norm(gradient), number)
+    metrics = StepMetrics(objective_mean, reconstruction, kl, global_norm(gradient), number)
     return TrainState(params, opt_state, state.step + 1, ema), metrics
 
 
