@@ -12,7 +12,7 @@ TYPED = (
     "applications.denoising applications.dimensionality applications.entropy_coding "
     "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
     "corruption data distributions evaluation frozen_features gradient_estimators latent_space many "
-    "models networks objectives plots plots_anomaly plots_compare plots_compression plots_denoising "
+    "models networks objectives plots plots_anomaly plots_benchmark plots_compare plots_compression plots_denoising "
     "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal records runs "
     "training traversal"
 )
