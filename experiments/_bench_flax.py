@@ -61,7 +61,9 @@ class PlainFlax:
         def step(params: Any, opt_state: Any, images: Any, indices: Any, number: Any) -> tuple[Any, Any, Any]:
             def loss(params: Any) -> Any:
                 x = images[indices]
-                logits, mean, logvar = network.apply(params, x, jax.random.fold_in(jax.random.key(1), number))
+                key = jax.random.fold_in(jax.random.key(1), number)
+                outputs: Any = network.apply(params, x, key)
+                logits, mean, logvar = outputs
                 reconstruction = jnp.sum(jax.nn.softplus(logits) - x * logits)
                 kl = 0.5 * jnp.sum(mean**2 + jnp.exp(logvar) - 1 - logvar)
                 return (reconstruction + kl) / len(x)

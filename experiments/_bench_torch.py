@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class TorchRoof:
     @torch.inference_mode()
     def rates(self) -> dict[int, float]:
         """Floating point operations a second, by size."""
-        return {size: best_rate(size, lambda m=m: self._multiply(m)) for size, m in self.matrices.items()}
+        return {size: best_rate(size, partial(self._multiply, m)) for size, m in self.matrices.items()}
 
     def _multiply(self, matrix: Any) -> None:
         matrix @ matrix

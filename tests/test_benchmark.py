@@ -136,8 +136,8 @@ def test_a_process_that_dies_or_does_not_answer_is_named(tmp_path):
 
 def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     output = tmp_path / "b"
-    flags = ["--dataset", "digits", "--quick", "--sections", "training", "--contestants", "ours", "flax", "--repetitions", "1"]
-    summary = benchmark.run(parse(benchmark.Config, [*flags, "--output", str(output)]))
+    flags = ["--dataset", "digits", "--quick", "--sections", "training", "--contestants", "ours", "flax"]
+    summary = benchmark.run(parse(benchmark.Config, [*flags, "--repetitions", "1", "--output", str(output)]))
     assert [case["job"]["arch"] for case in summary["training"]] == ["mlp", "conv"]
     for case in summary["training"]:
         assert case["roof_flops"] > 0

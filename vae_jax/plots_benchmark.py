@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from vae_jax.plots import COLOURS, _figure
 
@@ -47,6 +48,8 @@ def _draw_bars(axes: Axes, heading: str, contestants: Sequence[dict[str, Any]]) 
     axes.invert_yaxis()
     axes.set_xlim(0, 1.45 * rates.max() or 1.0)  # room for the words beside the longest bar
     axes.set_xlabel("images a second (share of the roof)", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_title(heading, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 
