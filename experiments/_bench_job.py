@@ -68,7 +68,7 @@ def best_rate(size: int, multiply: Callable[[], object]) -> float:
     """Operations a second of a square product, from the quickest of a few after a first."""
     multiply()
     seconds = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.perf_counter()
         multiply()
         seconds.append(time.perf_counter() - start)

@@ -108,7 +108,7 @@ class Roof:
 
     def __init__(self, job: Job):
         self.device, self.version = jax.default_backend(), f"jax {jax.__version__}"
-        sizes = (512, 1024, 2048) if self.device == "cpu" else (2048, 4096, 8192, 16384)
+        sizes = (512, 1024, 1536) if self.device == "cpu" else (2048, 4096, 8192, 16384)
         self.matrices = {size: jax.random.normal(jax.random.key(0), (size, size)) for size in sizes}
         self.multiply = jax.jit(jnp.matmul)
 

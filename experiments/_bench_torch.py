@@ -126,7 +126,7 @@ class TorchRoof:
 
     def __init__(self, job: Job):
         self.device, self.version = _setup()
-        sizes = (512, 1024, 2048) if self.device == "cpu" else (2048, 4096, 8192, 16384)
+        sizes = (512, 1024, 1536) if self.device == "cpu" else (2048, 4096, 8192, 16384)
         self.matrices = {size: torch.randn(size, size, device=self.device) for size in sizes}
 
     @torch.inference_mode()
