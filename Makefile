@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# PyTorch, Keras and TensorFlow are no part of vae_jax: the benchmark has an environment of its own.
+BENCHMARK_VENV ?= .venv-benchmark
 ARGS ?=
 
-.PHONY: help setup mnist test test-slow check results clean
+.PHONY: help setup mnist test test-slow check results benchmark clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,14 +30,17 @@ check: $(VENV)/.installed-dev  ## Check format, lint and types
 results: $(VENV)/.installed  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
 	@$(BIN)/python -m experiments.results $(ARGS)
 
-clean:  ## Remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+benchmark: $(BENCHMARK_VENV)/.installed  ## Measure speed beside PyTorch, Keras and Flax, in an environment of its own; ARGS="--quick"
+	@$(BENCHMARK_VENV)/bin/python -m experiments.benchmark $(ARGS)
+
+clean:  ## Remove .venv, .venv-benchmark and caches; runs/ stays
+	rm -rf $(VENV) $(BENCHMARK_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(BENCHMARK_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vae_jax needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1). Use: make PYTHON=python3.12" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -44,3 +49,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(BENCHMARK_VENV)/.installed: pyproject.toml constraints.txt constraints-benchmark.txt | $(BENCHMARK_VENV)/bin/python
+	$(BENCHMARK_VENV)/bin/python -m pip install --quiet --constraint constraints.txt \
+		--constraint constraints-benchmark.txt --editable '.[benchmark]'
+	@touch $@

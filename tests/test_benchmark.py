@@ -1,0 +1,180 @@
+"""The benchmark: operations counted by hand, tables of made-up measurements, and a tiny run. No timing is asserted."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments import benchmark
+from experiments._bench_job import Job, conv_job, mlp_job, training_flops
+from experiments._bench_measure import check_losses, images_per_second, measure, roof
+from experiments._bench_report import report, series_text, startup_text
+from experiments._bench_sections import summarise
+from experiments._bench_worker import Worker
+from experiments._cli import main, parse
+from vae_jax import plots_benchmark
+
+MNIST = (28, 28, 1)
+JOB = mlp_job("none.npy", 1000, batch_size=100)
+
+
+def test_operations_of_the_mlp_by_hand():
+    forward = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
+    backward = 2 * forward - 784 * 400  # no gradient for the pixels
+    assert training_flops(JOB, MNIST) == 2 * (forward + backward)
+
+
+def test_operations_of_the_conv_by_hand():
+    encoder = [14 * 14 * 9 * 1 * 32, 7 * 7 * 9 * 32 * 64, 7 * 7 * 64 * 16, 16 * 4]
+    # A transposed convolution spreads each input place over a 3x3 window.
+    decoder = [2 * 7 * 7 * 64, 7 * 7 * 9 * 64 * 64, 14 * 14 * 9 * 64 * 32, 28 * 28 * 9 * 32 * 1]
+    forward = sum(encoder) + sum(decoder)
+    assert training_flops(conv_job("none.npy", 128), MNIST) == 2 * (3 * forward - encoder[0])
+
+
+@pytest.mark.parametrize("make", [mlp_job, conv_job])
+def test_counted_operations_are_those_that_xla_counts_for_the_forward_pass(make):
+    import jax
+
+    from experiments._bench_flax import _Network
+
+    job, x = make("none.npy", 1), np.zeros((1, 28, 28, 1), np.float32)
+    network = _Network(job, MNIST)
+    params = network.init(jax.random.key(0), x, jax.random.key(0))
+    with jax.numpy_dtype_promotion("standard"):
+        products = jax.jit(network.apply).lower(params, x, jax.random.key(0)).cost_analysis()["flops"]
+    first = 784 * 400 if job.arch == "mlp" else 14 * 14 * 9 * 32
+    forward = (training_flops(job, MNIST) / 2 + first) / 3 * 2
+    # XLA adds the element-wise work, and leaves out what a window takes from the padding.
+    assert forward == pytest.approx(products, rel=0.12)
+
+
+def test_a_job_goes_through_json():
+    job = conv_job("a.npy", 256, members=3)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def measured():
+    return {
+        "ours": {"train": [0.1, 0.3, 0.2], "losses": [300.0, 200.0, 100.0], "peak_bytes": 5_000_000},
+        "torch": {"train": [1.0, 0.8, 4.0], "losses": [300.0, 210.0, 104.0]},
+        "flax": {"train": [0.5], "losses": [300.0, 290.0]},
+        "keras_jax": {"missing": "no module named keras"},
+        "torch_compile": {"failed": "no answer to train within 1 s", "losses": [3.0]},
+        "roof_xla": {"rates": [{"512": 2e9, "1024": 8e9}, {"512": 9e9, "1024": 3e9}, {"512": 1e9, "1024": 5e9}]},
+        "roof_torch": {"missing": "no module named torch"},
+    }
+
+
+def test_rates_are_medians_and_missing_ones_no_number():
+    found = measured()
+    assert images_per_second(found["ours"], JOB) == 1000 / 0.2
+    assert images_per_second(found["torch"], JOB) == 1000 / 1.0
+    assert images_per_second(found["keras_jax"], JOB) is None
+    assert images_per_second(found["torch_compile"], JOB) is None
+    assert images_per_second(found["ours"], Job("x", 1000, members=4)) == 4000 / 0.2
+    assert roof(found) == 5e9
+    assert roof({"roof_xla": {"missing": "no"}}) is None
+
+
+def test_a_contestant_that_does_less_work_is_named():
+    wrong = check_losses(measured())
+    assert list(wrong) == ["flax"]
+    assert "290.0, the median of all is 104.0" in wrong["flax"]
+    assert "did not fall" in check_losses({"a": {"losses": [5.0, 5.0]}})["a"]
+    assert "did not fall" in check_losses({"a": {"losses": [5.0, math.nan]}})["a"]
+
+
+def test_the_report_says_what_is_missing_and_what_does_not_count():
+    case = {"job": JOB.to_json(), **summarise(measured(), JOB, MNIST)}
+    share = 5000 * training_flops(JOB, MNIST) / 5e9
+    text = report("Benchmark", "How.", {"training": [case]})
+    (own,) = (line for line in text.splitlines() if line.startswith("| vae_jax"))
+    assert [cell.strip() for cell in own.split("|")][2:7] == ["5,000", "", f"{share:.0%}", "100.0", "5"]
+    (torch,) = (line for line in text.splitlines() if line.startswith("| PyTorch "))
+    assert "5.00 × as fast" in torch
+    (keras,) = (line for line in text.splitlines() if line.startswith("| Keras on JAX"))
+    assert "not installed" in keras
+    assert not any(letter.isdigit() for letter in keras)
+    assert "Keras on JAX: not installed (no module named keras)." in text
+    assert "torch.compile: failed (no answer" in text
+    assert "**plain Flax loop: a last loss of 290.0" in text
+
+
+def test_series_and_start_up_in_tables():
+    rows = [
+        {"value": 1, "images_per_second": 100.0, "unavailable": None},
+        {"value": 2, "images_per_second": 150.0, "unavailable": None},
+        {"value": 4, "images_per_second": None, "unavailable": "failed (one device)"},
+    ]
+    lines = series_text([{"title": "devices", "rows": rows}]).splitlines()
+    assert [cell.strip() for cell in lines[3].split("|")[1:4]] == ["2", "150", "1.50"]
+    assert "failed (one device)" in lines[4]
+    starts = [{"to_first_epoch": t, "whole_command": 10.0} for t in (3.0, 9.0, 4.0)]
+    assert "| 4.0 |" in " ".join(startup_text({"cold": starts[:1], "warm": starts}).splitlines()[-1].split())
+
+
+def test_the_figure_shows_every_contestant_and_no_bar_where_there_is_no_number():
+    case = summarise(measured(), JOB, MNIST)
+    figure = plots_benchmark.training([("one", case["rows"]), ("two", case["rows"]), ("three", case["rows"])], "title")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["vae_jax", "plain Flax loop"]
+    assert [bar.get_width() for bar in axes.patches] == [5000, 2000, 1000, 0, 0]
+    assert {text.get_text() for text in axes.texts} >= {"not installed", "failed"}
+
+
+def test_a_process_that_dies_or_does_not_answer_is_named(tmp_path):
+    worker = Worker("torch", tmp_path, JOB)
+    try:
+        worker.process.kill()
+        assert "ended with code" in worker.ask("prepare", 30.0, job=JOB.to_json())["failed"]
+    finally:
+        worker.close()
+
+
+def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
+    output = tmp_path / "b"
+    flags = ["--dataset", "digits", "--quick", "--sections", "training", "--contestants", "ours", "flax"]
+    summary = benchmark.run(parse(benchmark.Config, [*flags, "--repetitions", "1", "--output", str(output)]))
+    assert [case["job"]["arch"] for case in summary["training"]] == ["mlp", "conv"]
+    for case in summary["training"]:
+        assert case["roof_flops"] > 0
+        for row in case["rows"]:
+            assert row["unavailable"] is None
+            assert row["images_per_second"] > 0
+            assert row["roof_share"] > 0
+            assert 0 < row["last_loss"] < 64 * math.log(2) * 1.2  # uniform grey costs 64 log 2 nats
+    raw = json.loads((output / "benchmark.json").read_text())["training"][0]["measured"]
+    assert len(raw["ours"]["train"]) == 1
+    assert len(raw["ours"]["losses"]) == 2  # the first repetition's too
+    assert {"report.md", "summary.json", "figures", "logs"} <= {path.name for path in output.iterdir()}
+    assert (output / "figures" / "benchmark.png").stat().st_size > 5000
+    assert "vae_jax" in (output / "report.md").read_text()
+
+
+def test_a_job_of_one_worker_reports_what_fails(tmp_path):
+    found = measure({"a": ("ours", mlp_job(str(tmp_path / "no.npy"), 128))}, ["train"], 1, tmp_path)
+    assert "FileNotFoundError" in found["a"]["failed"]
+    assert images_per_second(found["a"], JOB) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "first", "second"),
+    [
+        (["--sections", "speed"], "--sections", "speed"),
+        (["--repetitions", "0"], "--repetitions", "0"),
+        (["--contestants", "nobody"], "--contestants", "nobody"),
+    ],
+)
+def test_bad_flags_end_in_two_lines_and_write_nothing(flags, first, second, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(benchmark.Config, benchmark.run, flags)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(error.strip().splitlines()) <= 2
+    assert first in error
+    assert second in error
+    assert list(tmp_path.iterdir()) == []
