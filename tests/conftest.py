@@ -20,6 +20,8 @@ TRAINING = [
     f"test_{name}"
     for name in [
         "training",
+        "bad_input",
+        "numerics",
         "anomaly",
         "compression",
         "many",
