@@ -8,7 +8,7 @@ import jaxtyping
 
 # Not config: its own checks meet the user's values, and are tested as they are.
 TYPED = (
-    "animation applications.anomaly applications.compression applications.container "
+    "animation applications.anomaly applications.compression applications.container archives preflight "
     "applications.denoising applications.dimensionality applications.entropy_coding "
     "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
     "corruption data distributions evaluation frozen_features gradient_estimators latent_space many "
