@@ -9,9 +9,9 @@ import os
 import stat
 import struct
 import zlib
-from io import BufferedIOBase
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -112,7 +112,7 @@ def _check_entry(entry: ZipInfo) -> None:
         )
 
 
-def _read_array(name: str, file: BufferedIOBase, size: int) -> np.ndarray:
+def _read_array(name: str, file: Any, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
