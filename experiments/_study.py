@@ -62,7 +62,9 @@ def open_output(config: StudyConfig, name: str) -> Path:
     return path
 
 
-def begin(config: StudyConfig, study: str, dataset: "Dataset", members: Sequence[Settings] = ()) -> Path:
+def begin(
+    config: StudyConfig, study: str, dataset: "Dataset", members: Sequence[Settings] = (), together: int = 1
+) -> Path:
     """Open the study's folder and write study.json: which study of which data.
 
     Args:
@@ -70,6 +72,7 @@ def begin(config: StudyConfig, study: str, dataset: "Dataset", members: Sequence
         study: its name.
         dataset: its data.
         members: settings of the models to train, which are checked before anything is written.
+        together: how many of them are trained in one program at most.
 
     Raises:
         UsageError: a model can't be trained; --output can't be used, or holds another study or one of other data.
@@ -78,7 +81,7 @@ def begin(config: StudyConfig, study: str, dataset: "Dataset", members: Sequence
     from vae_jax.records import write_environment, write_json
 
     for settings in {dataclasses.replace(each, seed=0) for each in members}:
-        check_trainable(settings, dataset, together=len(members))
+        check_trainable(settings, dataset, together)
     path = open_output(config, f"{dataset.name}-{study}")
     file = path / "study.json"
     if file.exists():

@@ -120,7 +120,7 @@ def run(config: Config) -> dict[str, Any]:
     members = {
         protocol.name: [_settings(config, protocol, label, bench) for label in bench.classes] for protocol in chosen
     }
-    path = begin(config, STUDY, dataset, _largest(members.values(), dataset))
+    path = begin(config, STUDY, dataset, _largest(members.values(), dataset), len(bench.classes))
     (path / "figures").mkdir(exist_ok=True)
     results = {}
     for protocol in chosen:

@@ -88,7 +88,7 @@ def run(config: Config) -> dict[str, Any]:
     else:
         dataset = load_dataset(config.dataset, config.data_dir)
     wanted = {name: _members(config, name, dataset) for name in ("ae", "vae") if not given[name]}
-    path = begin(config, "compare", dataset, [settings for each in wanted.values() for settings in each])
+    path = begin(config, "compare", dataset, [settings for each in wanted.values() for settings in each], config.seeds)
     runs = {name: given[name] or _train(name, wanted[name], dataset, path) for name in ("ae", "vae")}
     yardstick = Yardstick.of(dataset, config.samples)
     measured: dict[str, Any] = {}

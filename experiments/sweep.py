@@ -69,7 +69,9 @@ def run(config: Config) -> dict[str, Any]:
 
     dataset = load_dataset(config.dataset, config.data_dir)
     members = {dim: _members(config, dim, dataset) for dim in config.latent_dim}
-    path = begin(config, "sweep", dataset, [settings for each in members.values() for settings in each])
+    path = begin(
+        config, "sweep", dataset, [settings for each in members.values() for settings in each], len(config.beta)
+    )
     runs = {dim: _train(each, dataset, path) for dim, each in members.items()}
     points = {dim: [_measure(run, dataset) for run in each] for dim, each in runs.items()}
     first = config.latent_dim[0]

@@ -123,6 +123,16 @@ def test_npz_with_any_header(tmp_path_factory, text):
     reads_or_refuses(lambda: sources.read_npz(path))
 
 
+def test_a_length_of_four_gigabytes_in_a_header_allocates_nothing(tmp_path):
+    png, archive = PNG.getvalue(), npz(images=PIXELS)
+    at, directory = png.index(b"IDAT") - 4, archive.rindex(b"PK\x05\x06") + 12
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(png[:at] + b"\xff" * 4 + png[at + 4 :])
+    (tmp_path / "a.npz").write_bytes(archive[:directory] + b"\xfe\xff\xff\xff" + archive[directory + 4 :])
+    reads_or_refuses(lambda: sources.read_image_folder(tmp_path / "images"))  # Pillow makes do with what is there
+    assert not reads_or_refuses(lambda: sources.read_npz(tmp_path / "a.npz"))
+
+
 @fuzzed
 @given(mutated(PNG.getvalue()))
 def test_images(tmp_path_factory, content):

@@ -3,6 +3,7 @@
 What a file declares is checked against its size before anything is allocated or unpacked.
 """
 
+import io
 import math
 import os
 import stat
@@ -10,7 +11,7 @@ import struct
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -38,18 +39,31 @@ def check_regular(path: Path) -> None:
         raise OSError(22, "Not a regular file", str(path))
 
 
+class BoundedReader(io.BufferedReader):
+    """A regular file; reading more than is left of it allocates no more than that, whatever a header asks for."""
+
+    def __init__(self, path: Path):
+        """Open it, by the rules of `check_regular`."""
+        check_regular(path)
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are left."""
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most so many bytes.
 
     Raises:
         OSError: it can't be read, or is larger.
     """
-    check_regular(path)
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
+    with BoundedReader(path) as file:
+        if file.size > most:
             raise OSError(27, f"File too large: more than {most:,} bytes", str(path))
-        return file.read(size)
+        return file.read()
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -60,8 +74,7 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> tuple[dict[
         ValueError: it is no archive of plain arrays, or declares what can't be.
         others of UNREADABLE: it is damaged.
     """
-    check_regular(path)
-    with path.open("rb") as opened:
+    with BoundedReader(path) as opened:
         if opened.read(len(_MAGIC_OF_ARRAY)) == _MAGIC_OF_ARRAY:
             raise ValueError("a single array, not a zip archive of arrays")
         with ZipFile(opened) as archive:
@@ -99,7 +112,7 @@ def _check_entry(entry: ZipInfo) -> None:
         )
 
 
-def _read_array(name: str, file: IO[bytes], size: int) -> np.ndarray:
+def _read_array(name: str, file: Any, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

@@ -14,7 +14,7 @@ DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "con
 
 LARGEST_NUMBER = 1e6
 """Of a weight, a rate or a level: products and squares of such numbers are finite in float32."""
-SMALLEST_NUMBER = 1e-9
+SMALLEST_NUMBER = 1e-12
 """Of one that has to be above 0, so that it is none in float32 either."""
 MOST_UNITS = 2**20
 """Of a layer or of the latent space."""
@@ -156,7 +156,7 @@ class Settings:
     --resume stretch the cosine of the learning rate from there on."""
     batch_size: int = at_least(1, 256)
     """Images a step."""
-    learning_rate: float = positive(3e-3)
+    learning_rate: float = positive(3e-3, most=1e30)
     """Peak of Adam's learning rate, which falls to 1% of it along a cosine."""
     warmup_fraction: float = fraction(0.05)
     """Share of all steps in which the learning rate rises to its peak."""

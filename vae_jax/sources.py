@@ -50,8 +50,7 @@ def read_idx(path: Path) -> np.ndarray:
         UsageError: it is unreadable, of another type, or longer or shorter than its header says.
     """
     try:
-        archives.check_regular(path)
-        with path.open("rb") as raw, _decompressed(raw) as file:
+        with archives.BoundedReader(path) as raw, _decompressed(raw) as file:
             shape = _idx_shape(path, file)
             size = math.prod(shape)
             limit = min(archives.MOST_BYTES, archives.DEFLATE_RATIO * path.stat().st_size)
@@ -199,10 +198,9 @@ def _visible(folder: Path) -> list[Path]:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        archives.check_regular(path)
-        with warnings.catch_warnings():
+        with archives.BoundedReader(path) as file, warnings.catch_warnings():
             warnings.simplefilter("error")  # of a decompression bomb among others
-            with Image.open(path, formats=_IMAGE_FORMATS) as image:
+            with Image.open(file, formats=_IMAGE_FORMATS) as image:
                 return _pixels(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         raise UsageError(
