@@ -26,6 +26,8 @@ TRAINING = [
         "denoising",
         "dimensionality",
         "runs",
+        "recording",
+        "faults",
         "experiments",
         "studies",
         "readme",

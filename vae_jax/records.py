@@ -99,7 +99,7 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
         UsageError: no run directory, or something is missing.
     """
     record = _read_config(path)["dataset"]
-    for name, kind in (("name", str), ("sha256", str), ("image_shape", list)):
+    for name, kind in (("name", str), ("sha256", str), ("image_shape", list), ("train", int)):
         if not isinstance(record.get(name), kind):
             raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {record.get(name)!r}.\n{_REMEDY}")
     shape = record["image_shape"]
@@ -147,7 +147,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     file = path / "summary.json"
     if not file.exists():
         return None
-    summary = _read_json(file)
+    summary = read_json(file)
     test = summary.get("test") if isinstance(summary, dict) else None
     if not (isinstance(test, dict) and {"loss", "reconstruction", "kl"} <= set(test)):
         raise UsageError(f"{file} is damaged: no test loss in it.\n{_REMEDY}")
@@ -161,7 +161,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} holds no config.json: not a run directory.\n"
             "Give the directory that a training command printed, such as runs/mnist-vae-z2."
         )
-    content = _read_json(file)
+    content = read_json(file)
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA_VERSION:
         raise UsageError(
@@ -174,7 +174,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: it can't be read, or is no JSON.
+    """
     try:
         return json.loads(_read_text(file))
     except ValueError as error:

@@ -13,18 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
-COMMON = [
-    "--dataset",
-    "digits",
-    "--hidden-sizes",
-    "16",
-    "--batch-size",
-    "64",
-    "--grid-size",
-    "4",
-    "--test-samples",
-    "1",
-]
+COMMON = ["--dataset", "digits", "--hidden-sizes", "16", "--batch-size", "64", "--grid-size", "4"]
+COMMON += ["--test-samples", "1"]
 CONFIGURATIONS = {
     "vae mlp": "--epochs 20 --latent-dim 3",
     "vae mlp, EMA, KL warm-up, every 7 steps": (
@@ -37,16 +27,8 @@ CONFIGURATIONS = {
 
 
 PRELOADED = [
-    "experiments.mnist",
-    "experiments._figures",
-    "vae_jax.recording",
-    "orbax.checkpoint",
-    "flax.linen",
-    "optax",
-    "tqdm",
-    "sklearn.decomposition",
-    "vae_jax.applications.sparsity",
-    "sklearn.datasets",
+    *("experiments.mnist", "experiments._figures", "vae_jax.recording", "vae_jax.applications.sparsity"),
+    *("orbax.checkpoint", "flax.linen", "optax", "tqdm", "sklearn.decomposition", "sklearn.datasets"),
 ]
 
 
@@ -199,7 +181,9 @@ def phase(path: Path) -> str:
     return "while training or evaluating"
 
 
-def kill_and_go_on(path: Path, flags: list[str], seconds: float, kills: int, seed: int) -> Tally:
+def kill_and_go_on(
+    path: Path, flags: list[str], seconds: float, kills: int, seed: int, by: signal.Signals = signal.SIGKILL
+) -> Tally:
     """Kill a run so often, at moments drawn over its whole life.
 
     Args:
@@ -208,17 +192,19 @@ def kill_and_go_on(path: Path, flags: list[str], seconds: float, kills: int, see
         seconds: that an undisturbed run takes.
         kills: how many.
         seed: of the moments.
+        by: SIGKILL, or one that the command answers by saving.
     """
     tally, moments = Tally(), random.Random(seed)
     while tally.tried < kills:
         process = Running(path, flags, whole=moments.random() < 0.1)
         code = process.wait(moments.uniform(0.1, seconds))
         if code is None:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, by)
             code = process.wait(60)
         if code == 0:
             break  # it was quicker this time: the rest of the kills go to another run
-        if code != -signal.SIGKILL:
+        answered = code == 128 + by and "Stopped by" in process.output
+        if code != -by and not answered:
             tally.lost += [f"{path.name}: exit code {code}", process.output[-1000:]]
             return tally
         tally.tried += 1

@@ -1,6 +1,7 @@
 """`python tests/faults/kills.py`: at least 100 kills at random moments, and what was lost by them."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from driver import CONFIGURATIONS, HEADER, Tally, finish, kill_and_go_on, prepare, result  # noqa: E402
 
 
-def campaign(name: str, folder: Path, kills: int, seed: int) -> Tally:
+def campaign(name: str, folder: Path, kills: int, seed: int, by: signal.Signals = signal.SIGKILL) -> Tally:
     """So many kills of runs of one configuration, each of which is killed several times and then has to end well."""
     flags, straight = CONFIGURATIONS[name].split(), folder / "straight"
     folder.mkdir()
@@ -21,7 +22,7 @@ def campaign(name: str, folder: Path, kills: int, seed: int) -> Tally:
     number = 0
     while total.tried < kills:
         path = folder / f"run{number}"
-        tally = kill_and_go_on(path, flags, seconds, min(6, kills - total.tried), seed + number)
+        tally = kill_and_go_on(path, flags, seconds, min(6, kills - total.tried), seed + number, by)
         number += 1
         total.tried += tally.tried
         total.lost += tally.lost
@@ -50,6 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=21, help="for each of the configurations")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--folder", type=Path, default=None, help="kept; by default a temporary one")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vae_jax-kills-"))
@@ -58,7 +60,14 @@ def main() -> int:
     names = list(CONFIGURATIONS)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(campaign, name, folder / f"{i}", arguments.kills, arguments.seed + 100 * i)
+            pool.submit(
+                campaign,
+                name,
+                folder / f"{i}",
+                arguments.kills,
+                arguments.seed + 100 * i,
+                signal.Signals[arguments.signal],
+            )
             for i, name in enumerate(names)
         ]
         print(HEADER)
