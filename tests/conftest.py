@@ -27,6 +27,7 @@ TRAINING = [
         "dimensionality",
         "runs",
         "recording",
+        "verify",
         "faults",
         "experiments",
         "studies",

@@ -59,8 +59,10 @@ def damage(file: Path, how: str, moments: random.Random, other: Path) -> None:
         file.unlink()
 
 
-def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int) -> dict[str, Tally]:
+def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int, stride: int = 1) -> dict[str, Tally]:
     """Damage the files of the latest checkpoint in turn, so many times, at random places; the tally by kind.
+
+    With a `stride` only every so-manieth of the tries of a whole campaign is made.
 
     Survived: what was restored is what was saved. Detected: said, and the checkpoint before it was taken instead.
     Lost: anything else, such as other numbers without a word.
@@ -69,7 +71,7 @@ def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int) -> di
     folder, latest, older = run / "checkpoints", *_expected(run, scratch, images)
     step, before = latest[0][0], older[0][0]
     files = sorted(p.relative_to(folder / str(step)) for p in (folder / str(step)).rglob("*") if p.is_file())
-    for i in range(tries):
+    for i in range(0, tries * stride, stride):
         file, how = files[i % len(files)], ["flip", "flip", "truncate", "empty", "remove", "swap"][i // len(files) % 6]
         path = scratch / "run"
         shutil.copytree(run, path)

@@ -87,6 +87,10 @@ class Running:
         except subprocess.TimeoutExpired:
             return None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     @property
     def output(self) -> str:
         """What it has printed."""
@@ -199,7 +203,7 @@ def kill_and_go_on(
         process = Running(path, flags, whole=moments.random() < 0.1)
         code = process.wait(moments.uniform(0.1, seconds))
         if code is None:
-            os.kill(process.pid, by)
+            process.send(by)
             code = process.wait(60)
         if code == 0:
             break  # it was quicker this time: the rest of the kills go to another run

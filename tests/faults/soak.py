@@ -1,6 +1,7 @@
 """`python tests/faults/soak.py --seconds 400`: thousands of short epochs with saving; does anything grow?"""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -43,10 +44,8 @@ def soak(folder: Path, seconds: float) -> tuple[int, dict[str, tuple[float, floa
         return signal.SIGTERM if time.monotonic() - began > seconds else 0
 
     model = build_model(settings, dataset.image_shape)
-    try:
+    with contextlib.suppress(Interrupted):
         train_run(folder, model, settings, dataset, on_epoch=lambda *_: samples.append(sample()), stop=stop)
-    except Interrupted:
-        pass
     quarter = len(samples) // 4
     first, last = samples[:quarter], samples[-quarter:]
     means = {name: tuple(sum(s[name] for s in part) / quarter for part in (first, last)) for name in samples[0]}
