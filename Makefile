@@ -15,7 +15,7 @@ mnist: $(VENV)/.installed  ## Train a 2-D VAE, evaluate and draw it; ARGS="--lat
 	@$(BIN)/python -m experiments.mnist --latent-dim 2 $(ARGS)
 
 test: $(VENV)/.installed-dev  ## Run the tests with coverage
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)

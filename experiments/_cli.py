@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 import tyro
 
 from vae_jax._xla import enable_compilation_cache
-from vae_jax.config import Settings, check_settings
+from vae_jax.config import Settings, check_settings, shortened
 from vae_jax.errors import RunError, UsageError
 
 START = time.perf_counter()
@@ -83,6 +83,9 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
     Raises:
         UsageError: naming the flag, the value, and what is allowed.
     """
+    if "" in arguments:
+        before = next((flag for flag in reversed(arguments[: arguments.index("")]) if flag.startswith("--")), None)
+        raise UsageError(f"{before or 'An argument'} is empty. Give it a value, or leave it out.")
     config = _tyro(kind, arguments)
     if isinstance(config, TrainingConfig) and config.resume:
         from vae_jax.runs import has_begun, read_settings
@@ -94,6 +97,25 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
             config = _tyro(kind, arguments, default=saved)
     check_settings(config)
     return config
+
+
+def free_output(given: Path | None, images: Path, ending: str) -> Path:
+    """Where to write what is made of a user's images: --output, or their name with `ending` beside them.
+
+    Raises:
+        UsageError: it exists, or its folder does not, or it should be an .npz file and is named otherwise.
+    """
+    source = Path(os.path.abspath(images.expanduser()))  # the folder "." has a name, too
+    if given is None and not source.name:
+        raise UsageError(f"{images} has no name to write beside. Give one by --output.")
+    output = given or source.with_name(source.name.removesuffix(".npz") + ending)
+    if ending.endswith(".npz") and output.suffix != ".npz":
+        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
+    if output.exists() or output.is_symlink():
+        raise UsageError(f"{output} exists, and nothing is overwritten. Give another name by --output.")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    return output
 
 
 def where_found(dataset: str | None, data_dir: Path | None, name: str) -> tuple[str, Path | None]:
@@ -114,16 +136,20 @@ def _tyro(kind: type[T], arguments: Sequence[str], default: Any = None) -> T:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(_shorten(output.getvalue())) from None
+        raise UsageError(_shorten(output.getvalue(), kind)) from None
 
 
-def _shorten(box: str) -> str:
-    # tyro draws a box of several paragraphs: keep its message, drop the frame and the help texts.
-    lines = [line.strip("│╭╰╮╯─ \n") for line in box.splitlines()[1:]]
-    text = " ".join(lines[: lines.index("")] if "" in lines else lines)
-    guess = re.search(r"Perhaps you meant:\s*\W*(--[\w-]+)", re.sub(r"[│─]", "", box))
-    remedy = f"Did you mean {guess[1]}? " if guess else ""
-    return f"{text.rstrip('.')}.\n{remedy}See --help for all flags."
+def _shorten(box: str, kind: type[Any]) -> str:
+    # tyro draws a box of several paragraphs: keep its message, drop the frame, of whatever characters, and the helps.
+    plain = [line.strip("│╭╰╮╯ \n") for line in box.splitlines()[1:]]
+    paragraphs = "\n".join("" if set(line) <= set("-─") else line for line in plain).split("\n\n")
+    text = " ".join(next(part for part in paragraphs if part.strip()).split())
+    guess = re.search(r"Perhaps you meant:\s*(--[\w-]+)", "\n".join(plain).replace("─", ""))
+    flag = re.search(r"--[\w-]+", text)
+    fields = {f"--{field.name.replace('_', '-')}": field.metadata.get("allowed") for field in dataclasses.fields(kind)}
+    allowed = fields.get(flag[0]) if flag else None
+    remedy = f"Did you mean {guess[1]}? " if guess else f"It must be {allowed}. " if allowed else ""
+    return f"{shortened(text.rstrip('.'), 250)}.\n{remedy}See --help for all flags."
 
 
 def _show_warning(

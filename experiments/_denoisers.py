@@ -1,10 +1,10 @@
 """What the denoising study measures and reports, and its names for the corruptions."""
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments._study import markdown_table
+from vae_jax.config import LARGEST_NUMBER, SMALLEST_NUMBER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,8 @@ class Corruption(NamedTuple):
         """
         kind, _, number = text.partition(":")
         level = float(number)
-        if kind not in KINDS or not 0 < level < math.inf or (not kind.startswith("gaussian") and level > 1):
+        most = LARGEST_NUMBER if kind.startswith("gaussian") else 1
+        if kind not in KINDS or not SMALLEST_NUMBER <= level <= most:
             raise ValueError(text)
         return cls(kind, level)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vae_jax.config import at_least, setting
+from experiments._cli import free_output
+from vae_jax.config import MOST_SAMPLES, at_least, probability
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ NEIGHBOURS = 5
 
 def false_alarm_rate(default: float = 0.01) -> float:
     """The field of that flag."""
-    return setting(default, "a number between 0 and 1", lambda v: 0 < v < 1)
+    return probability(default)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Calibrate:
     importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images."""
     false_alarm_rate: float = false_alarm_rate()
     """Wanted chance that a normal image is called anomalous."""
-    samples: int = at_least(1, SAMPLES)
+    samples: int = at_least(1, SAMPLES, most=MOST_SAMPLES)
     """Latent samples an image."""
     neighbours: int = at_least(1, NEIGHBOURS)
     """Of latent_knn."""
@@ -134,7 +135,7 @@ def score(config: Score) -> Path:
     from vae_jax.data import read_images
     from vae_jax.runs import load_dataset_of, load_run
 
-    output = _output(config)
+    output = free_output(config.output, config.images, "-scores.csv")
     restored = load_run(config.run)
     split = read_images(config.images, restored.model.image_shape)
     known = Threshold.read(config.run)
@@ -173,17 +174,6 @@ def score_images(
     assert train is not None
     codes, normal = (encode_images(model, params, x, key, binarize=binarize)[0] for x in (images, train.images))
     return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)
-
-
-def _output(config: Score) -> Path:
-    # resolve: the folder "." has a name, too.
-    source = config.images.expanduser().resolve()
-    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-scores.csv")
-    if output.exists():
-        raise UsageError(f"{output} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
-    return output
 
 
 def _write_csv(path: Path, scores: "np.ndarray", known: "Threshold", labels: "np.ndarray | None") -> None:

@@ -1,7 +1,6 @@
 """What the studies share: where they write, the runs that they train or restore, tables and reports."""
 
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -63,14 +62,23 @@ def open_output(config: StudyConfig, name: str) -> Path:
     return path
 
 
-def begin(config: StudyConfig, study: str, dataset: "Dataset") -> Path:
+def begin(config: StudyConfig, study: str, dataset: "Dataset", members: Sequence[Settings] = ()) -> Path:
     """Open the study's folder and write study.json: which study of which data.
 
+    Args:
+        config: the study's flags.
+        study: its name.
+        dataset: its data.
+        members: settings of the models to train, which are checked before anything is written.
+
     Raises:
-        UsageError: --output can't be used, or holds another study or one of other data.
+        UsageError: a model can't be trained; --output can't be used, or holds another study or one of other data.
     """
+    from vae_jax.preflight import check_trainable
     from vae_jax.records import write_environment, write_json
 
+    for settings in {dataclasses.replace(each, seed=0) for each in members}:
+        check_trainable(settings, dataset, together=len(members))
     path = open_output(config, f"{dataset.name}-{study}")
     file = path / "study.json"
     if file.exists():
@@ -92,11 +100,14 @@ def read_study(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is damaged.
     """
-    try:
-        content = json.loads((path / "study.json").read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("study", "dataset", "sha256")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path / 'study.json'} is damaged ({error}). Give another --output.") from error
+    from vae_jax.records import read_json
+
+    remedy = "Give another --output."
+    content = read_json(path / "study.json", remedy)
+    names = ("study", "dataset", "sha256")
+    if not (isinstance(content, dict) and all(isinstance(content.get(name), str) for name in names)):
+        raise UsageError(f"{path / 'study.json'} is damaged: it must hold {', '.join(names)}.\n{remedy}")
+    return {name: content[name] for name in names}
 
 
 def trained(path: Path, settings: Settings, dataset: "Dataset") -> "Run":

@@ -15,14 +15,14 @@ and `python -m experiments.anomaly score RUN images.npz` scores your own images 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments._anomaly_bench import Bench, Result, measure
 from experiments._cli import main
 from experiments._score import NEIGHBOURS, SAMPLES, Calibrate, Score, calibrate, false_alarm_rate, score
 from experiments._study import StudyConfig, begin, finish, trained_together
-from vae_jax.config import Settings, at_least, setting
+from vae_jax.config import MOST_SAMPLES, Settings, at_least, epoch_number, seed_field
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class Config(StudyConfig):
 
     protocol: Literal["one_class", "reverse", "both"] = "both"
     """Train on one class, on all but one, or both."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the images of one class. Default: 30, and 60 for fewer than 10,000 training images."""
-    reverse_epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    reverse_epochs: int | None = epoch_number()
     """Passes over the images of all classes but one. Default: 8, and 15 for fewer than 10,000 training images."""
-    batch_size: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    batch_size: int | None = at_least(1, None)
     """Images a step. Default: 128, and at most an eighth of the largest class or of the classes together."""
-    samples: int = at_least(1, SAMPLES)
+    samples: int = at_least(1, SAMPLES, most=MOST_SAMPLES)
     """Latent samples an image."""
     neighbours: int = at_least(1, NEIGHBOURS)
     """Of both k-NN scores."""
@@ -54,7 +54,7 @@ class Config(StudyConfig):
     """Principal components of the PCA residual."""
     false_alarm_rate: float = false_alarm_rate()
     """Wanted chance that a normal image is called anomalous, for the threshold that is kept with each run."""
-    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    seed: int = seed_field()
     """Seed of every training run."""
 
 
@@ -117,13 +117,15 @@ def run(config: Config) -> dict[str, Any]:
     dataset = load_dataset(config.dataset, config.data_dir)
     bench = Bench(config, dataset, _classes(dataset))
     chosen = [PROTOCOLS[name] for name in PROTOCOLS if config.protocol in (name, "both")]
-    path = begin(config, STUDY, dataset)
+    members = {
+        protocol.name: [_settings(config, protocol, label, bench) for label in bench.classes] for protocol in chosen
+    }
+    path = begin(config, STUDY, dataset, _largest(members.values(), dataset))
     (path / "figures").mkdir(exist_ok=True)
     results = {}
     for protocol in chosen:
-        members = [_settings(config, protocol, label, bench) for label in bench.classes]
         paths = [path / "runs" / protocol.run_name.format(label) for label in bench.classes]
-        runs = trained_together(paths, members, dataset)
+        runs = trained_together(paths, members[protocol.name], dataset)
         results[protocol.name] = [
             measure(bench, protocol, one, label) for one, label in zip(runs, bench.classes, strict=True)
         ]
@@ -134,6 +136,21 @@ def run(config: Config) -> dict[str, Any]:
         "protocols": {name: _numbers(PROTOCOLS[name], found) for name, found in results.items()},
     }
     return finish(path, STUDY, report(config, dataset, PROTOCOLS, results), numbers)
+
+
+def _largest(members: Iterable[list[Settings]], dataset: "Dataset") -> list[Settings]:
+    # Of each group that is trained together the model with the most images: if it can be trained, so can the others.
+    found = []
+    for group in members:
+        sizes = [len(dataset.train.positions(settings.classes)) for settings in group]
+        found.append(group[sizes.index(max(sizes))])
+        steps = -(-max(sizes) // group[0].batch_size)
+        if min(sizes) < steps:
+            raise UsageError(
+                f"--batch-size {group[0].batch_size} makes {steps} steps of an epoch, but there are models with only "
+                f"{min(sizes)} training images.\nGive a larger --batch-size, or classes of more equal sizes."
+            )
+    return found
 
 
 def _classes(dataset: "Dataset") -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments._cli import main
 from experiments._study import StudyConfig, begin, finish, interval, markdown_table, trained_together
-from vae_jax.config import at_least, positive, setting
+from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, MOST_UNITS, Settings, at_least, epoch_number, layer_sizes, positive
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,15 +26,13 @@ if TYPE_CHECKING:
 class Config(StudyConfig):
     """Train AEs and VAEs of several seeds, measure both, draw them side by side."""
 
-    latent_dim: int = at_least(1, 2)
+    latent_dim: int = at_least(1, 2, most=MOST_UNITS)
     """Dimensions of both latent spaces."""
-    seeds: int = at_least(1, 5)
+    seeds: int = at_least(1, 5, most=MOST_SHOWN)
     """Models of each kind."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images. Default: 15, and 20 for fewer than 10,000 images."""
-    hidden_sizes: tuple[int, ...] | None = setting(
-        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
-    )
+    hidden_sizes: tuple[int, ...] | None = layer_sizes()
     """Widths of the encoder's hidden layers, mirrored by the decoder. Default: as in experiments.mnist."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Networks of both."""
@@ -48,7 +46,7 @@ class Config(StudyConfig):
     """Finished runs of AEs to measure in place of training some."""
     vae: tuple[Path, ...] = ()
     """Finished runs of VAEs to measure in place of training some."""
-    samples: int = at_least(10, 2000)
+    samples: int = at_least(10, 2000, most=MOST_SAMPLES)
     """Images to generate for precision, recall and Fréchet distance."""
 
 
@@ -78,7 +76,7 @@ def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
     from experiments._compare_figure import draw
     from experiments._space import Yardstick, measure, measure_pca
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.runs import load_dataset_of
 
     given = _given(config)
@@ -89,10 +87,9 @@ def run(config: Config) -> dict[str, Any]:
             raise UsageError(f"--dataset is {config.dataset!r}, but {every[0].path} was trained on {dataset.name!r}.")
     else:
         dataset = load_dataset(config.dataset, config.data_dir)
-    if not (given["ae"] and given["vae"]):
-        check_batch_size(dataset.train, config.batch_size)
-    path = begin(config, "compare", dataset)
-    runs = {name: given[name] or _train(config, name, dataset, path) for name in ("ae", "vae")}
+    wanted = {name: _members(config, name, dataset) for name in ("ae", "vae") if not given[name]}
+    path = begin(config, "compare", dataset, [settings for each in wanted.values() for settings in each])
+    runs = {name: given[name] or _train(name, wanted[name], dataset, path) for name in ("ae", "vae")}
     yardstick = Yardstick.of(dataset, config.samples)
     measured: dict[str, Any] = {}
     for name, members in runs.items():
@@ -144,8 +141,8 @@ def _given(config: Config) -> "dict[str, list[Run]]":
     return found
 
 
-def _train(config: Config, name: str, dataset: "Dataset", path: Path) -> "list[Run]":
-    members = [
+def _members(config: Config, name: str, dataset: "Dataset") -> list[Settings]:
+    return [
         config.settings(
             dataset,
             model=name,
@@ -159,7 +156,10 @@ def _train(config: Config, name: str, dataset: "Dataset", path: Path) -> "list[R
         )
         for seed in range(config.seeds)
     ]
-    return trained_together([path / f"{name}-seed{seed}" for seed in range(config.seeds)], members, dataset)
+
+
+def _train(name: str, members: list[Settings], dataset: "Dataset", path: Path) -> "list[Run]":
+    return trained_together([path / f"{name}-seed{settings.seed}" for settings in members], members, dataset)
 
 
 def _report(numbers: dict[str, Any], runs: "dict[str, list[Run]]") -> str:

@@ -20,11 +20,11 @@ import tyro
 
 from experiments._cli import Command, main
 from experiments._study import StudyConfig
-from vae_jax.config import Settings, non_negative, setting
+from vae_jax.config import MOST_UNITS, Settings, at_least, epoch_number, non_negative, seed_field
 from vae_jax.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from vae_jax.runs import Run
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Config(StudyConfig):
 
     run: Path | None = None
     """Compress with this trained run instead of training an autoencoder and a VAE."""
-    latent_dim: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    latent_dim: int | None = at_least(1, None, most=MOST_UNITS)
     """Latent dimensions of what is trained. Default: 32, and half the number of pixels where that is less."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images. Default: 20, and 60 for fewer than 10,000 images."""
     beta: float = non_negative(0.05)
     """Weight of the VAE's KL term; 1 would give away pixels for a smooth latent space."""
-    seed: int = Settings.seed
+    seed: int = seed_field()
     """Seed of the trained models."""
 
 
@@ -110,8 +110,10 @@ def compress(config: CompressConfig) -> Path:
 def decompress(config: DecompressConfig) -> Path:
     """Decompress a file of `compress`."""
     _check_output(config.output)
+    from vae_jax.archives import MOST_BYTES, read_bytes
+
     try:
-        content = config.file.read_bytes()
+        content = read_bytes(config.file, MOST_BYTES)
     except OSError as error:
         raise UsageError(f"{config.file} can't be read: {error.strerror}. Give a file that compress wrote.") from error
     import numpy as np
@@ -136,7 +138,7 @@ COMMANDS: dict[str, Command] = {"compress": (CompressConfig, compress), "decompr
 def run(config: Config) -> dict[str, Any]:
     """Train where no run is given, compress the test images in every way, draw and report."""
     from experiments._rate_distortion import draw, measure, report
-    from experiments._study import begin, finish
+    from experiments._study import begin, finish, trained
     from vae_jax.data import load_dataset
     from vae_jax.runs import load_dataset_of, load_run
 
@@ -147,16 +149,15 @@ def run(config: Config) -> dict[str, Any]:
         runs = {given.model.name: given}
     else:
         dataset = load_dataset(config.dataset, config.data_dir)
-        path = begin(config, "compression", dataset)
-        runs = _train(config, dataset, path)
+        members = _members(config, dataset)
+        path = begin(config, "compression", dataset, list(members.values()))
+        runs = {name: trained(path / name.lower(), settings, dataset) for name, settings in members.items()}
     results = measure(runs, dataset)
     draw(results, path / "figures", dataset.name)
     return finish(path, "compression", report(results, dataset), results.numbers())
 
 
-def _train(config: Config, dataset: Any, path: Path) -> dict[str, "Run"]:
-    from experiments._study import trained
-
+def _members(config: Config, dataset: Any) -> dict[str, Settings]:
     few = len(dataset.train) < 10_000
     common: dict[str, Any] = {
         "latent_dim": config.latent_dim or min(32, max(1, math.prod(dataset.image_shape) // 2)),
@@ -164,11 +165,10 @@ def _train(config: Config, dataset: Any, path: Path) -> dict[str, "Run"]:
         "batch_size": min(Settings.batch_size, len(dataset.train)),
         "seed": config.seed,
     }
-    members = {
+    return {
         "AE": config.settings(dataset, model="ae", **common),
         "VAE": config.settings(dataset, model="vae", beta=config.beta, **common),
     }
-    return {name: trained(path / name.lower(), settings, dataset) for name, settings in members.items()}
 
 
 def _check_output(path: Path) -> None:

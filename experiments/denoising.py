@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments._cli import main
+from experiments._cli import free_output, main
 from experiments._denoisers import KINDS, Corruption, are_corruptions, measure, report
 from experiments._study import StudyConfig, begin, finish, trained, trained_together
-from vae_jax.config import Settings, at_least, positive, setting
+from vae_jax.config import (
+    LARGEST_NUMBER,
+    SMALLEST_NUMBER,
+    Settings,
+    at_least,
+    epoch_number,
+    layer_sizes,
+    positive,
+    seed_field,
+    setting,
+)
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +48,7 @@ class Config(StudyConfig):
     corruptions: tuple[str, ...] = setting(
         DEFAULT,
         f"different KIND:LEVEL, such as gaussian:0.5, of the kinds {', '.join(KINDS)}, "
-        "the level above 0 (and at most 1 for a share)",
+        f"the level at least {SMALLEST_NUMBER:g} and at most {LARGEST_NUMBER:g} (1 for a share)",
         are_corruptions,
     )
     """KIND:LEVEL each. Of gaussian and gaussian_clipped (to [0, 1]) the level is the standard deviation, of
@@ -47,19 +57,17 @@ class Config(StudyConfig):
     """Measure this finished run on every corruption, instead of training a denoising AE for each."""
     arch: Literal["patch", "mlp"] = "patch"
     """Networks of the denoising AE: a code at each patch of 4x4 pixels, or fully connected."""
-    hidden_sizes: tuple[int, ...] | None = setting(
-        None, "integers of at least 1", lambda v: v is None or (len(v) > 0 and all(size >= 1 for size in v))
-    )
+    hidden_sizes: tuple[int, ...] | None = layer_sizes(fewest=1)
     """Widths of its hidden layers. Default: 64 64 for patch, 1024 for mlp."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images for each denoising AE. Default: 3, and 15 for fewer than 10,000 images."""
     batch_size: int = at_least(1, 32)
     """Images a step of the denoising AE."""
     learning_rate: float = positive(2e-3)
     """Peak of its learning rate."""
-    plain_epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    plain_epochs: int | None = epoch_number()
     """Passes for the plain AE and VAE. Default: 8, and 30 for fewer than 10,000 images."""
-    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    seed: int = seed_field()
     """Seed of every training run and of the noise on the images that are measured."""
 
 
@@ -82,22 +90,25 @@ def run(config: Config) -> dict[str, Any]:
     """Train or restore, measure, draw and report; gives back what summary.json holds."""
     from experiments._figures import DISPLAY_NAMES
     from vae_jax import plots
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.plots_denoising import denoised, psnr_bars
     from vae_jax.runs import load_run
 
     given = load_run(config.run) if config.run else None
     dataset = load_dataset(config.dataset, config.data_dir)
-    check_batch_size(dataset.train, config.batch_size)
     if given and given.model.image_shape != dataset.image_shape:
         raise UsageError(
             f"--run {config.run} takes images of the shape {given.model.image_shape}, {dataset.name} has "
             f"{dataset.image_shape}.\nGive the data set that it was trained on by --dataset."
         )
-    path = begin(config, STUDY, dataset)
     corruptions = [Corruption.parse(text) for text in config.corruptions]
-    plain = _train_plain(config, dataset, path)
-    denoisers = dict.fromkeys(corruptions, given) if given else _train_denoisers(config, corruptions, dataset, path)
+    plain_members = _plain_members(config, dataset)
+    members = {} if given else {corruption: _settings(config, corruption, dataset) for corruption in corruptions}
+    path = begin(config, STUDY, dataset, [*plain_members.values(), *members.values()])
+    plain = {
+        model.upper(): trained(path / "runs" / model, settings, dataset) for model, settings in plain_members.items()
+    }
+    denoisers = dict.fromkeys(corruptions, given) if given else _train_denoisers(members, dataset, path)
     rows, panels = [], []
     for corruption in corruptions:
         row, images = measure(corruption, {**plain, "denoising AE": denoisers[corruption]}, dataset, config.seed)
@@ -130,14 +141,7 @@ def denoise(config: Denoise) -> Path:
     from vae_jax.files import replacing
     from vae_jax.runs import load_run
 
-    source = config.images.expanduser().resolve()  # the folder "." has a name, too
-    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-denoised.npz")
-    if output.suffix != ".npz":
-        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
-    if output.exists() or output.is_symlink():
-        raise UsageError(f"{output} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    output = free_output(config.output, config.images, "-denoised.npz")
     restored = load_run(config.run)
     split = read_images(config.images, restored.model.image_shape)
     estimate = denoising.denoise(restored.model, restored.params, split.images.astype(np.float32) / 255)
@@ -152,7 +156,7 @@ def denoise(config: Denoise) -> Path:
     return output
 
 
-def _train_plain(config: Config, dataset: "Dataset", path: Path) -> dict[str, "Run"]:
+def _plain_members(config: Config, dataset: "Dataset") -> dict[str, Settings]:
     few = len(dataset.train) < 10_000
     common: dict[str, Any] = {
         "latent_dim": 32,
@@ -160,22 +164,17 @@ def _train_plain(config: Config, dataset: "Dataset", path: Path) -> dict[str, "R
         "batch_size": min(32 if few else 256, len(dataset.train)),
         "seed": config.seed,
     }
-    return {
-        model.upper(): trained(path / "runs" / model, config.settings(dataset, model=model, **common), dataset)
-        for model in ("ae", "vae")
-    }
+    return {model: config.settings(dataset, model=model, **common) for model in ("ae", "vae")}
 
 
-def _train_denoisers(
-    config: Config, corruptions: list[Corruption], dataset: "Dataset", path: Path
-) -> dict[Corruption, "Run"]:
+def _train_denoisers(members: dict[Corruption, Settings], dataset: "Dataset", path: Path) -> dict[Corruption, "Run"]:
     # Levels of one kind together, in one program.
     runs: dict[Corruption, Run] = {}
-    for kind in dict.fromkeys(corruption.kind for corruption in corruptions):
-        members = [corruption for corruption in corruptions if corruption.kind == kind]
-        paths = [path / "runs" / corruption.folder for corruption in members]
-        settings = [_settings(config, corruption, dataset) for corruption in members]
-        runs |= zip(members, trained_together(paths, settings, dataset), strict=True)
+    for kind in dict.fromkeys(corruption.kind for corruption in members):
+        levels = [corruption for corruption in members if corruption.kind == kind]
+        paths = [path / "runs" / corruption.folder for corruption in levels]
+        settings = [members[corruption] for corruption in levels]
+        runs |= zip(levels, trained_together(paths, settings, dataset), strict=True)
     return runs
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments._cli import main
+from experiments._cli import free_output, main
 from experiments._dimensionality import NEIGHBOURS, PUBLISHED, caption, display_name, has_classes, report
 from experiments._study import StudyConfig, begin, finish, trained
-from vae_jax.config import Settings, at_least, setting
+from vae_jax.config import MOST_UNITS, Settings, are_different, at_least, epoch_number, layer_sizes, seed_field, setting
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,26 +34,24 @@ class Config(StudyConfig):
 
     latent_dims: tuple[int, ...] = setting(
         (2, 8, 32),
-        "different integers of at least 1",
-        lambda v: len(v) > 0 and all(d >= 1 for d in v) and len(set(v)) == len(v),
+        f"different integers of at least 1 and at most {MOST_UNITS}",
+        lambda v: are_different(v) and all(1 <= d <= MOST_UNITS for d in v),
     )
     """Dimensions of the latent space to train for; those of --run are its own."""
     run: tuple[Path, ...] = ()
     """Evaluate these finished runs, all of one data set, instead of training."""
-    epochs: int = at_least(1, 20)
+    epochs: int = epoch_number(20)
     """Passes over the training images."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutional with stride 2."""
-    hidden_sizes: tuple[int, ...] | None = setting(
-        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
-    )
+    hidden_sizes: tuple[int, ...] | None = layer_sizes()
     """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
     Default: 512 256 128 for mlp, 32 64 for conv."""
-    batch_size: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    batch_size: int | None = at_least(1, None)
     """Images a step. Default: 256, and at most 32 for fewer than 10,000 images, so that there are enough steps."""
-    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    seed: int = seed_field()
     """Seed of every training run."""
-    trust_images: int = at_least(2 * NEIGHBOURS + 1, 10_000)
+    trust_images: int = at_least(2 * NEIGHBOURS + 1, 10_000, most=60_000)
     """Trustworthiness on at most so many test images, the first ones; its time and memory grow with the square."""
 
 
@@ -75,24 +73,25 @@ class Embed:
 def run(config: Config) -> dict[str, Any]:
     """Train or restore, measure, draw and report; gives back what summary.json holds."""
     from vae_jax import plots
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.plots_dimensionality import accuracy_by_dimension, embeddings
     from vae_jax.runs import load_dataset_of, load_run
 
+    members: dict[str, Settings] = {}
     if config.run:
         runs = [load_run(path) for path in config.run]
         dataset = load_dataset_of(runs[0], config.data_dir)
         _check_same_data(runs)
     else:
         dataset = load_dataset(config.dataset, config.data_dir)
-        check_batch_size(dataset.train, _batch_size(config, dataset))
-    path = begin(config, STUDY, dataset)
-    if not config.run:
-        runs = [
-            trained(path / "runs" / f"{model}-z{dim}", _settings(config, model, dim, dataset), dataset)
+        members = {
+            f"{model}-z{dim}": _settings(config, model, dim, dataset)
             for dim in config.latent_dims
             for model in ("ae", "vae")
-        ]
+        }
+    path = begin(config, STUDY, dataset, list(members.values()))
+    if not config.run:
+        runs = [trained(path / "runs" / name, settings, dataset) for name, settings in members.items()]
     rows, drawn = _measure(runs, dataset, config.trust_images)
     name = display_name(dataset)
     folder = path / "figures"
@@ -118,17 +117,8 @@ def embed(config: Embed) -> list[Path]:
     from vae_jax.files import replacing
     from vae_jax.runs import load_run
 
-    # resolve: the folder "." has a name, too.
-    source = config.images.expanduser().resolve()
-    output = config.output or source.with_name(f"{source.name.removesuffix('.npz')}-embedding.npz")
-    if output.suffix != ".npz":
-        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
-    paths = [output, output.with_suffix(".csv")]
-    for path in paths:
-        if path.exists():
-            raise UsageError(f"{path} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+    output = free_output(config.output, config.images, "-embedding.npz")
+    paths = [output, free_output(output.with_suffix(".csv"), config.images, ".csv")]
     restored = load_run(config.run)
     split = read_images(config.images, restored.model.image_shape)
     key = restored.evaluation_key

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments._cli import START, TrainingConfig, main, where_found
 from experiments._signals import Signals
-from vae_jax.config import at_least
+from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, at_least
 from vae_jax.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class Config(TrainingConfig):
     """Train on images, evaluate on the test split, write a run directory with figures."""
 
-    test_samples: int = at_least(1, 16)
+    test_samples: int = at_least(1, 16, most=MOST_SAMPLES)
     """Latent samples an image for the test loss."""
-    iwae_samples: int = at_least(0, 0, " (0: off)")
+    iwae_samples: int = at_least(0, 0, " (0: off)", most=MOST_SAMPLES)
     """Importance samples an image for the test log-likelihood; papers use 5000."""
-    grid_size: int = at_least(2, 20)
+    grid_size: int = at_least(2, 20, most=MOST_SHOWN)
     """Images a side of the decoded latent grid."""
 
 
@@ -59,10 +59,11 @@ def run(config: Config) -> "Run":
 
 
 def _load(config: Config) -> tuple["Dataset", Config]:
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
+    from vae_jax.preflight import check_trainable
 
     dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
-    check_batch_size(dataset.train, config.batch_size)
+    check_trainable(config, dataset)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     return dataset, dataclasses.replace(config, dataset=name, data_dir=folder)
 

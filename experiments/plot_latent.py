@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from experiments._cli import main
-from vae_jax.config import at_least
+from vae_jax.config import MOST_SHOWN, at_least
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class Config:
     """Folder for the figures. Default: RUN/figures."""
     max_points: int = at_least(1, 10_000)
     """Encode at most so many images, the first ones of the split."""
-    grid_size: int = at_least(2, 20)
+    grid_size: int = at_least(2, 20, most=MOST_SHOWN)
     """Images a side of the decoded latent grid."""
-    traversals: int = at_least(0, 10, " (0: off)")
+    traversals: int = at_least(0, 10, " (0: off)", most=MOST_SHOWN)
     """Rows of traversals.png: at most so many of the most informative dimensions, each through the quantiles of its
     aggregate posterior."""
     base_image: int = at_least(0, 0)
     """Position in the split of the image that the traversals start from."""
-    interpolations: int = at_least(0, 5, " (0: off)")
+    interpolations: int = at_least(0, 5, " (0: off)", most=MOST_SHOWN)
     """Pairs of images, of different classes where there are labels, that interpolations.png goes between."""
     interpolation: Literal["straight", "spherical", "both"] = "both"
     """Along the straight line between the codes, along the great circle about the origin, or one below the other."""
@@ -67,6 +67,8 @@ def run(config: Config) -> list[Path]:
     restored = load_run(config.run)
     dataset = load_dataset_of(restored, config.data_dir)
     split = getattr(dataset, config.split)
+    part = Split(split.images[: config.max_points], None if split.labels is None else split.labels[: config.max_points])
+    _check_number(config, len(part))
     folder = config.output or config.run / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +76,6 @@ def run(config: Config) -> list[Path]:
         raise UsageError(
             f"--output must be a folder that can be written, got {str(folder)!r} ({error.strerror})."
         ) from error
-    part = Split(split.images[: config.max_points], None if split.labels is None else split.labels[: config.max_points])
-    _check_number(config, len(part))
     codes = Codes.of(restored, part.images)
     # The run's own figure of all test images is not overwritten by one of other images.
     suffix = "" if config.split == "test" else f"_{config.split}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments._cli import main
 from experiments._study import StudyConfig, begin, finish, markdown_table, trained
-from vae_jax.config import at_least
+from vae_jax.config import MOST_UNITS, at_least, epoch_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Config(StudyConfig):
 
     dataset: str | None = "digits"
     """Data set, as everywhere; the small embedded one is enough here."""
-    latent_dim: int = at_least(1, 2)
+    latent_dim: int = at_least(1, 2, most=MOST_UNITS)
     """Dimensions of the latent space."""
-    epochs: int = at_least(1, 10)
+    epochs: int = epoch_number(10)
     """Passes over the training images before the gradients are looked at."""
     images: int = at_least(1, 50)
     """Test images whose gradients are averaged over."""
-    draws: int = at_least(10, 4000)
+    draws: int = at_least(10, 4000, most=100_000)
     """Gradients estimated for each image, from one latent sample each."""
 
 
@@ -47,7 +47,6 @@ def run(config: Config) -> dict[str, Any]:
     from vae_jax.plots_gradients import gradients
 
     dataset = load_dataset(config.dataset, config.data_dir)
-    path = begin(config, "reparametrisation", dataset)
     settings = config.settings(
         dataset,
         latent_dim=config.latent_dim,
@@ -55,6 +54,7 @@ def run(config: Config) -> dict[str, Any]:
         epochs=config.epochs,
         batch_size=min(64, len(dataset.train)),
     )
+    path = begin(config, "reparametrisation", dataset, [settings])
     trained_run = trained(path / "vae", settings, dataset)
     found = _estimate(trained_run, dataset.test.images[: config.images], config.draws)
     # Ratios of means over the images: some images have hardly any gradient left.

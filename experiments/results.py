@@ -4,7 +4,6 @@ Finished runs and studies under runs/results are kept, so only what is missing i
 """
 
 import dataclasses
-import json
 import shutil
 import subprocess
 import sys
@@ -56,7 +55,13 @@ class Config:
 
 def run(config: Config) -> str:
     """Train, and give back the tables."""
-    _replace(config.readme, {})  # fails now rather than after the training
+    # These fail now rather than after the training.
+    _replace(config.readme, {})
+    if config.data_dir is not None and not config.data_dir.is_dir():
+        raise UsageError(f"--data-dir must be a folder that exists, got {str(config.data_dir)!r}.")
+    for flag, folder in (("--figures", config.figures), ("--root", config.root)):
+        if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not folder.exists()):
+            raise UsageError(f"{flag} must be a folder, got {str(folder)!r}, which is none.")
     config.figures.mkdir(parents=True, exist_ok=True)
     tables = {}
     if config.tables in ("both", "results"):
@@ -102,17 +107,20 @@ def _command(config: Config, module: str, arguments: list[str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    from vae_jax.records import read_json
+
+    return read_json(path, "Remove it, and what it belongs to is made anew.")
 
 
 def _replace(readme: Path, tables: dict[str, str]) -> None:
     # Write each table between its markers.
+    from vae_jax.archives import read_bytes
+
     try:
-        text = readme.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--readme must be a file that can be read, got {str(readme)!r} ({error.strerror})."
-        ) from error
+        text = read_bytes(readme, 2**24).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise UsageError(f"--readme must be a file that can be read, got {str(readme)!r} ({reason}).") from error
     for name, (begin, end) in MARKERS.items():
         if text.count(begin) != 1 or text.count(end) != 1:
             raise UsageError(f"--readme {readme} must hold the lines {begin!r} and {end!r} once each.")

@@ -12,28 +12,27 @@ import numpy as np
 
 from experiments._cli import main
 from experiments._study import StudyConfig, begin, finish, markdown_table, trained
-from vae_jax.config import at_least, positive, setting
+from vae_jax.config import MOST_UNITS, Settings, at_least, epoch_number, layer_sizes, positive, probability
 
 if TYPE_CHECKING:
     from vae_jax.data import Dataset
-    from vae_jax.runs import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
     """Train autoencoders with sparse, overcomplete codes, measure and draw their dictionaries."""
 
-    units: int | None = setting(None, "an integer of at least 2", lambda v: v is None or v >= 2)
+    units: int | None = at_least(2, None, most=MOST_UNITS)
     """Units of the code. Default: a quarter more than an image has pixels."""
-    hidden_sizes: tuple[int, ...] = setting((), "integers of at least 1", lambda v: all(size >= 1 for size in v))
+    hidden_sizes: tuple[int, ...] = layer_sizes(())
     """Hidden layers of the encoder, mirrored by the decoder. Default: none, a linear decoder."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images. Default: 6, and 60 for fewer than 10,000 images."""
     l1_weight: float = positive(0.1)
     """Weight of the L1 penalty."""
     kl_weight: float = positive(2.0)
     """Weight of the KL penalty."""
-    sparsity_target: float = setting(0.05, "a number between 0 and 1", lambda v: 0 < v < 1)
+    sparsity_target: float = probability(0.05)
     """Wanted mean activation (kl), and share of the units kept (topk)."""
     batch_size: int = at_least(1, 256)
     """Images a step."""
@@ -49,14 +48,14 @@ def run(config: Config) -> dict[str, Any]:
     from experiments._figures import DISPLAY_NAMES
     from vae_jax import plots
     from vae_jax.applications.sparsity import measure_sparsity, most_used_atoms
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.evaluation import encode_images
     from vae_jax.plots_sparsity import dictionaries
 
     dataset = load_dataset(config.dataset, config.data_dir)
-    check_batch_size(dataset.train, config.batch_size)
-    path = begin(config, "sparse", dataset)
-    runs = _train(config, dataset, path)
+    members = _members(config, dataset)
+    path = begin(config, "sparse", dataset, list(members.values()))
+    runs = {name: trained(path / name, settings, dataset) for name, settings in members.items()}
     numbers: dict[str, Any] = {"dataset": dataset.name, "units": runs["none"].model.latent_dim, "models": {}}
     shown = {}
     for name, one in runs.items():
@@ -84,12 +83,11 @@ def run(config: Config) -> dict[str, Any]:
     return finish(path, "sparse", _report(config, numbers), numbers)
 
 
-def _train(config: Config, dataset: "Dataset", path: Any) -> "dict[str, Run]":
+def _members(config: Config, dataset: "Dataset") -> dict[str, Settings]:
     pixels = int(np.prod(dataset.image_shape))
     weights = {"l1": config.l1_weight, "kl": config.kl_weight}
-    runs = {}
-    for name in NAMES:
-        settings = config.settings(
+    return {
+        name: config.settings(
             dataset,
             model="ae",
             latent_dim=config.units or pixels * 5 // 4,
@@ -102,8 +100,8 @@ def _train(config: Config, dataset: "Dataset", path: Any) -> "dict[str, Run]":
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
         )
-        runs[name] = trained(path / name, settings, dataset)
-    return runs
+        for name in NAMES
+    }
 
 
 def _report(config: Config, numbers: dict[str, Any]) -> str:

@@ -12,7 +12,18 @@ import numpy as np
 
 from experiments._cli import main
 from experiments._study import StudyConfig, begin, finish, markdown_table, trained_together
-from vae_jax.config import at_least, positive, setting
+from vae_jax.config import (
+    LARGEST_NUMBER,
+    MOST_UNITS,
+    Settings,
+    are_different,
+    at_least,
+    epoch_number,
+    layer_sizes,
+    positive,
+    seed_field,
+    setting,
+)
 
 if TYPE_CHECKING:
     from vae_jax.data import Dataset
@@ -25,19 +36,19 @@ class Config(StudyConfig):
 
     beta: tuple[float, ...] = setting(
         (0.0, 0.1, 0.5, 1.0, 2.0, 4.0),
-        "different finite numbers of at least 0",
-        lambda v: len(set(v)) == len(v) > 0 and all(0 <= b < float("inf") for b in v),
+        f"different numbers of at least 0 and at most {LARGEST_NUMBER:g}",
+        lambda v: are_different(v) and all(0 <= b <= LARGEST_NUMBER for b in v),
     )
     """Weights of the KL term; 1 is the evidence lower bound."""
     latent_dim: tuple[int, ...] = setting(
-        (2,), "different integers of at least 1", lambda v: len(set(v)) == len(v) > 0 and min(v) >= 1
+        (2,),
+        f"different integers of at least 1 and at most {MOST_UNITS}",
+        lambda v: are_different(v) and all(1 <= d <= MOST_UNITS for d in v),
     )
     """Latent dimensions; one compiled program for each."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images. Default: 8, and 25 for fewer than 10,000 images."""
-    hidden_sizes: tuple[int, ...] | None = setting(
-        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
-    )
+    hidden_sizes: tuple[int, ...] | None = layer_sizes()
     """Widths of the encoder's hidden layers, mirrored by the decoder. Default: as in experiments.mnist."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Networks."""
@@ -45,7 +56,7 @@ class Config(StudyConfig):
     """Images a step."""
     learning_rate: float = positive(3e-3)
     """Peak of Adam's learning rate."""
-    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    seed: int = seed_field()
     """Seed of all models."""
 
 
@@ -53,13 +64,13 @@ def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
     from experiments._figures import DISPLAY_NAMES
     from vae_jax import plots
-    from vae_jax.data import check_batch_size, load_dataset
+    from vae_jax.data import load_dataset
     from vae_jax.plots_sweep import sweep
 
     dataset = load_dataset(config.dataset, config.data_dir)
-    check_batch_size(dataset.train, config.batch_size)
-    path = begin(config, "sweep", dataset)
-    runs = {dim: _train(config, dim, dataset, path) for dim in config.latent_dim}
+    members = {dim: _members(config, dim, dataset) for dim in config.latent_dim}
+    path = begin(config, "sweep", dataset, [settings for each in members.values() for settings in each])
+    runs = {dim: _train(each, dataset, path) for dim, each in members.items()}
     points = {dim: [_measure(run, dataset) for run in each] for dim, each in runs.items()}
     first = config.latent_dim[0]
     title = f"{DISPLAY_NAMES.get(dataset.name, dataset.name)}: what the weight of the KL term does to a VAE"
@@ -77,8 +88,8 @@ def run(config: Config) -> dict[str, Any]:
     return finish(path, "sweep", _report(dataset.name, numbers), numbers)
 
 
-def _train(config: Config, dim: int, dataset: "Dataset", path: Path) -> "list[Run]":
-    members = [
+def _members(config: Config, dim: int, dataset: "Dataset") -> list[Settings]:
+    return [
         config.settings(
             dataset,
             beta=float(beta),
@@ -92,7 +103,11 @@ def _train(config: Config, dim: int, dataset: "Dataset", path: Path) -> "list[Ru
         )
         for beta in config.beta
     ]
-    return trained_together([path / f"z{dim}-beta{beta:g}" for beta in config.beta], members, dataset)
+
+
+def _train(members: list[Settings], dataset: "Dataset", path: Path) -> "list[Run]":
+    paths = [path / f"z{settings.latent_dim}-beta{settings.beta:g}" for settings in members]
+    return trained_together(paths, members, dataset)
 
 
 def _measure(run: "Run", dataset: "Dataset") -> dict[str, Any]:

@@ -142,7 +142,8 @@ def _summary(path: Path) -> str:
     summary, rows = read_summary(path), read_metrics(path)
     if summary is None:
         return "not there: the run is not finished"
-    if (summary["epochs"], summary["steps"]) != (len(rows), rows[-1]["step"] if rows else 0):
+    # A study's summary names the step of the best checkpoint.
+    if summary["epochs"] != len(rows) or summary["steps"] not in [row["step"] for row in rows]:
         raise _DamageError(f"says {summary['epochs']} epochs and {summary['steps']} steps, metrics.jsonl {len(rows)}")
     return f"test loss {summary['test']['loss']:.2f} after {summary['epochs']} epochs"
 

@@ -12,7 +12,7 @@ TYPED = (
     "applications.denoising applications.dimensionality applications.entropy_coding "
     "applications.image_codecs applications.sparsity applications.threshold checkpoints convolutions "
     "corruption data distributions evaluation fitting frozen_features gradient_estimators history latent_space many "
-    "models networks objectives plots plots_anomaly plots_compare plots_compression plots_denoising "
+    "models networks objectives parallel plots plots_anomaly plots_compare plots_compression plots_denoising "
     "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal recording records runs "
     "training traversal"
 )
@@ -35,6 +35,7 @@ TRAINING = [
         "sparsity",
     ]
 ]
+OPTIMISED = [f"test_{name}" for name in ["xla", "convolutions", "distributions", "objectives", "numerics"]]
 hook = jaxtyping.install_import_hook([f"vae_jax.{name}" for name in TYPED.split()], "beartype.beartype")
 
 import jax  # noqa: E402
@@ -47,6 +48,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"vae_jax-tests-{RUN}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see optimisation below
+
+
+@pytest.fixture(autouse=True)
+def optimisation(request):
+    """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
+    slow = request.node.get_closest_marker("slow") is not None
+    quick = not slow and request.module.__name__ not in OPTIMISED
+    if jax.config.read("jax_disable_most_optimizations") != quick:
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

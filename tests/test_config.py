@@ -22,6 +22,7 @@ def test_defaults_are_valid_and_resolve():
         ("model", "gan"),
         ("arch", "resnet"),
         ("activation", 3),
+        ("precision", "float16"),
         ("hidden_sizes", (0,)),
         ("hidden_sizes", (2.5,)),
         ("hidden_sizes", [4]),

@@ -125,7 +125,7 @@ def test_a_class_with_fewer_images_than_steps_is_refused():
 
 
 def test_a_member_that_diverges_is_named():
-    members = variants(dataclasses.replace(SETTINGS, gradient_clip=0.0), learning_rate=[0.01, 1e30])
+    members = variants(dataclasses.replace(SETTINGS, gradient_clip=0.0), learning_rate=[0.01, 1e6])
     with pytest.raises(RunError, match="number 2"):
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
 
@@ -143,3 +143,21 @@ def test_runs_trained_together_are_runs_like_any_other(tmp_path):
             np.testing.assert_array_equal(x, y)
     with pytest.raises(UsageError, match="unfinished run"):
         train_runs(paths, model, members, dataset)
+
+
+def test_runs_trained_together_keep_their_best_and_their_latest_checkpoint(tmp_path):
+    # At this rate the second epoch is worse than the first.
+    settings = dataclasses.replace(SETTINGS, learning_rate=0.3, epochs=3)
+    dataset = Dataset("mine", TRAIN, VALIDATION, Split(IMAGES[:8], LABELS[:8]), "a test", "0" * 64)
+    members, model = variants(settings, seed=[0, 1, 2, 3]), build_model(settings, (6, 5, 1))
+    paths = [tmp_path / str(i) for i in range(4)]
+    train_runs(paths, model, members, dataset)
+    steps = []
+    for path, member in zip(paths, members, strict=True):
+        run, losses = load_run(path), [row["validation"]["loss"] for row in load_run(path).metrics]
+        steps.append(run.step)
+        assert run.step == 6 * (1 + int(np.argmin(losses)))
+        assert load_run(path, "latest").step == 18
+        alone = fit(model, TRAIN, VALIDATION, dataclasses.replace(member, epochs=3))
+        assert [row["validation"]["loss"] for row in alone.history] == pytest.approx(losses, rel=1e-3)
+    assert min(steps) < 18

@@ -100,7 +100,28 @@ def test_without_reparametrisation_the_reconstruction_would_give_the_encoder_not
 
 
 def test_a_bad_setting_is_refused_and_parameters_are_counted():
-    with pytest.raises(UsageError, match="--latent-dim must be an integer of at least 1, got 0"):
+    with pytest.raises(UsageError, match="--latent-dim must be an integer of at least 1 and at most 1048576, got 0"):
         build_model(Settings(latent_dim=0), (8, 8, 1))
     _, params = small(hidden_sizes=(), latent_dim=3)
     assert count_parameters(params) == (30 * 6 + 6) + (3 * 30 + 30)
+
+
+@pytest.mark.parametrize("arch", ["mlp", "conv"])
+def test_bfloat16_changes_the_networks_arithmetic_and_nothing_else(arch):
+    model, params = small(arch=arch, likelihood="learned_gaussian")
+    half, half_params = small(arch=arch, likelihood="learned_gaussian", precision="bfloat16")
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(half_params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    def loss(model):
+        def total(params):
+            terms = model.loss_terms(params, X, KEYS)
+            return jnp.mean(terms.objective), (terms, model.encode(params, X))
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+
+    ((_, expected), gradients), ((_, found), half_gradients) = loss(model), loss(half)
+    for a, b in zip(jax.tree.leaves((found, half_gradients)), jax.tree.leaves((expected, gradients)), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05 * max(0.1, float(jnp.abs(b).max())))  # 8 bits
+    assert not np.array_equal(found[1].mean, expected[1].mean)

@@ -241,7 +241,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_trained_over(finished, digits, 
 
 
 def test_a_run_that_early_stopping_ended_is_finished(digits, tmp_path):
-    settings = dataclasses.replace(SETTINGS, patience=1, learning_rate=1e-12, epochs=9, warmup_fraction=0.0)
+    settings = dataclasses.replace(SETTINGS, patience=1, learning_rate=1e-9, epochs=9, warmup_fraction=0.0)
     train(tmp_path, digits, settings)
     test = {"loss": 1, "reconstruction": 1, "kl": 0}
     (tmp_path / "summary.json").write_text(json.dumps({"test": test}))

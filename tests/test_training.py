@@ -13,6 +13,7 @@ from vae_jax.fitting import Progress, compile_program, fit, run_epoch
 from vae_jax.history import has_stopped
 from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
+    global_norm,
     init_state,
     make_optimizer,
     steps_per_epoch,
@@ -114,7 +115,7 @@ def test_every_image_is_seen_once_an_epoch_in_another_order_each():
     seen = []
 
     class Recorder(Autoencoder):
-        def loss_terms(self, params, x, keys, penalty_weight, free_bits, weights, inputs):
+        def loss_terms(self, params, x, keys, penalty_weight, free_bits, weights, inputs, axis):
             jax.debug.callback(lambda x, w: seen.append((np.asarray(x), np.asarray(w))), x[:, 0, 0, 0], weights)
             return super().loss_terms(params, x)
 
@@ -220,12 +221,12 @@ def test_early_stopping_counts_from_the_end_of_warm_up(losses, patience, expecte
 
 
 def test_early_stopping_ends_a_run():
-    settings = dataclasses.replace(SETTINGS, learning_rate=1e-12, patience=2, epochs=50, warmup_fraction=0.0)
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-9, patience=2, epochs=50, warmup_fraction=0.0)
     assert len(run(settings).history) < 50
 
 
 def test_a_loss_that_is_not_finite_stops_with_term_and_step():
-    settings = dataclasses.replace(SETTINGS, learning_rate=1e30, gradient_clip=0.0)
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e6, gradient_clip=0.0)
     with pytest.raises(
         RunError, match=r"(reconstruction|kl|objective|gradient_norm) is not finite at step \d+"
     ) as error:
@@ -240,3 +241,10 @@ def test_fewer_images_than_a_batch_are_refused():
 
 def test_steps_per_epoch_rounds_up():
     assert [steps_per_epoch(n, 8) for n in (8, 9, 16)] == [1, 2, 2]
+
+
+def test_global_norm_is_that_of_all_values():
+    rng = np.random.default_rng(0)
+    tree = {"scalar": rng.normal(), "vector": rng.normal(size=5), "kernel": rng.normal(size=(3, 3, 2, 4))}
+    expected = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in tree.values()]))
+    np.testing.assert_allclose(jax.jit(global_norm)(jax.tree.map(jnp.float32, tree)), expected, rtol=1e-6)

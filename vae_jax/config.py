@@ -12,29 +12,85 @@ from vae_jax.errors import UsageError
 DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "conv": (32, 64), "patch": (64, 64)}
 
 
+LARGEST_NUMBER = 1e6
+"""Of a weight, a rate or a level: products and squares of such numbers are finite in float32."""
+SMALLEST_NUMBER = 1e-9
+"""Of one that has to be above 0, so that it is none in float32 either."""
+MOST_UNITS = 2**20
+"""Of a layer or of the latent space."""
+MOST_STEPS = 2**31 - 1
+"""The step is an int32."""
+MOST_EPOCHS = 1_000_000
+MOST_SAMPLES = 1_000_000
+MOST_SHOWN = 100
+"""Rows, columns or models of a figure."""
+
+
 def setting(default: Any, allowed: str, valid: Callable[[Any], bool]) -> Any:
     """A dataclass field with its domain: `allowed` in words for the error, `valid` as the test."""
     return dataclasses.field(default=default, metadata={"allowed": allowed, "valid": valid})
 
 
-def at_least(minimum: int, default: int, note: str = "") -> Any:
-    """An integer field of at least `minimum`."""
-    return setting(default, f"an integer of at least {minimum}{note}", lambda v: v >= minimum)
+def at_least(minimum: int, default: int | None, note: str = "", *, most: int = MOST_STEPS) -> Any:
+    """An integer field of at least `minimum` and at most `most`; None is allowed where it is the default."""
+    return setting(
+        default,
+        f"an integer of at least {minimum} and at most {most}{note}",
+        lambda v: (v is None and default is None) or minimum <= v <= most,
+    )
 
 
-def non_negative(default: float, note: str = "") -> Any:
-    """A finite float field of at least 0."""
-    return setting(default, f"a finite number of at least 0{note}", lambda v: 0 <= v < math.inf)
+def epoch_number(default: int | None = None) -> Any:
+    """The field of a number of epochs; None is the study's own."""
+    return at_least(1, default, most=MOST_EPOCHS)
 
 
-def positive(default: float) -> Any:
-    """A finite float field above 0."""
-    return setting(default, "a finite number above 0", lambda v: 0 < v < math.inf)
+def layer_sizes(default: tuple[int, ...] | None = None, fewest: int = 0) -> Any:
+    """The field of hidden layers; None is the architecture's own."""
+    return setting(
+        default,
+        f"{'at least one, ' if fewest else ''}integers of at least 1 and at most {MOST_UNITS}, at most {MOST_SHOWN}",
+        lambda v: v is None or (fewest <= len(v) <= MOST_SHOWN and all(1 <= size <= MOST_UNITS for size in v)),
+    )
+
+
+def seed_field() -> Any:
+    """The field of a seed."""
+    return setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+
+
+def non_negative(default: float, note: str = "", *, most: float = LARGEST_NUMBER) -> Any:
+    """A float field of at least 0."""
+    return setting(default, f"a number of at least 0 and at most {most:g}{note}", lambda v: 0 <= v <= most)
+
+
+def positive(default: float, *, least: float = SMALLEST_NUMBER, most: float = LARGEST_NUMBER) -> Any:
+    """A float field above 0."""
+    return setting(default, f"a number of at least {least:g} and at most {most:g}", lambda v: least <= v <= most)
 
 
 def fraction(default: float, note: str = "") -> Any:
     """A float field in [0, 1)."""
     return setting(default, f"a number in [0, 1){note}", lambda v: 0 <= v < 1)
+
+
+def probability(default: float) -> Any:
+    """A float field strictly between 0 and 1."""
+    return setting(
+        default,
+        f"a number between 0 and 1, no nearer to them than {SMALLEST_NUMBER:g}",
+        lambda v: SMALLEST_NUMBER <= v <= 1 - SMALLEST_NUMBER,
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many letters of a text, so that a message stays readable."""
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
+def are_different(values: tuple[Any, ...], most: int = MOST_SHOWN) -> bool:
+    """Whether these are between one and `most` values, each once."""
+    return 0 < len(values) == len(set(values)) <= most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +101,23 @@ class Settings:
     """Variational autoencoder, or the classic autoencoder with the same networks."""
     arch: Literal["mlp", "conv", "patch"] = "mlp"
     """Fully connected; convolutional with stride 2; or, for a denoising AE, a code at each patch of 4x4 pixels."""
-    hidden_sizes: tuple[int, ...] | None = setting(
-        None, "integers of at least 1", lambda v: v is None or all(size >= 1 for size in v)
-    )
+    hidden_sizes: tuple[int, ...] | None = layer_sizes()
     """Widths of the encoder's hidden layers (channels for conv and patch), mirrored by the
     decoder. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
-    dense_size: int = at_least(0, 16, " (0: none)")
+    dense_size: int = at_least(0, 16, " (0: none)", most=MOST_UNITS)
     """Units of the conv encoder's dense layer before the latent one."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
     """Nonlinearity between the layers."""
-    latent_dim: int = at_least(1, 2)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Numbers that the networks compute with; bfloat16 is for GPUs and TPUs. Parameters, their updates, the
+    latents and the losses are float32 either way."""
+    latent_dim: int = at_least(1, 2, most=MOST_UNITS)
     """Dimensions of the latent space."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"] = (
         "bernoulli"
     )
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
-    sigma: float = positive(0.1)
+    sigma: float = positive(0.1, least=1e-4)
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
     binarize: Literal["none", "threshold", "dynamic"] = "none"
     """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
@@ -71,14 +128,16 @@ class Settings:
     activation of each unit, for --code-activation sigmoid; or only the largest units kept."""
     sparsity_weight: float = non_negative(0.1)
     """Weight of the penalty of --sparsity l1 or kl."""
-    sparsity_target: float = setting(0.05, "a number between 0 and 1", lambda v: 0 < v < 1)
+    sparsity_target: float = probability(0.05)
     """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
     corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = "none"
     """Noise on the encoder's input, while the loss compares with the clean image: a denoising autoencoder."""
     corruption_level: float = non_negative(0.25)
     """Standard deviation of the Gaussian noise, or share of the pixels that are replaced."""
     classes: tuple[int, ...] | None = setting(
-        None, "different labels", lambda v: v is None or (len(v) > 0 and len(set(v)) == len(v))
+        None,
+        "different labels, each an integer of 32 bits",
+        lambda v: v is None or (are_different(v, len(v)) and all(-(2**31) <= label < 2**31 for label in v)),
     )
     """Train and validate on the images of these labels only. Default: all."""
     beta: float = non_negative(1.0)
@@ -92,7 +151,7 @@ class Settings:
     file or a folder of images. Default: mnist, and digits where mnist can't be had."""
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
-    epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
+    epochs: int | None = epoch_number()
     """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
     --resume stretch the cosine of the learning rate from there on."""
     batch_size: int = at_least(1, 256)
@@ -101,7 +160,7 @@ class Settings:
     """Peak of Adam's learning rate, which falls to 1% of it along a cosine."""
     warmup_fraction: float = fraction(0.05)
     """Share of all steps in which the learning rate rises to its peak."""
-    gradient_clip: float = non_negative(10.0, " (0: off)")
+    gradient_clip: float = non_negative(10.0, " (0: off)", most=1e30)
     """Largest global norm of the gradient."""
     ema_decay: float = fraction(0.0, " (0: off)")
     """Decay of a moving average of the parameters, evaluated and saved in their place."""
@@ -109,7 +168,10 @@ class Settings:
     """Stop after so many epochs without a lower validation loss; never before warm-up ends."""
     checkpoint_every_steps: int = at_least(0, 0, " (0: off)")
     """Save within an epoch, too, each time the number of steps is a multiple of this. Its end is always saved."""
-    seed: int = setting(0, "an integer from 0 to 4294967295", lambda v: 0 <= v < 2**32)
+    parallel: Literal["auto", "jit", "pmap"] = "auto"
+    """How a step uses the devices: jit on one, or spread over all by jit or pmap; auto is jit. The parameters are
+    the same but for rounding. On a CPU that is divided into several devices auto takes one."""
+    seed: int = seed_field()
     """Seed of the one root key: initial parameters, order of the images, noise."""
 
 
@@ -126,7 +188,7 @@ def check_settings(settings: Any) -> None:
         allowed = field.metadata.get("allowed") or _in_words(hint)
         if not _has_type(value, hint) or not field.metadata.get("valid", lambda _: True)(value):
             flag = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{flag} must be {allowed}, got {value!r}.")
+            raise UsageError(f"{flag} must be {allowed}, got {shortened(repr(value), 120)}.")
     if not isinstance(settings, Settings):
         return
     if settings.arch != "mlp" and settings.hidden_sizes == ():
@@ -176,9 +238,10 @@ def _has_type(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and all(_has_type(item, arguments[0]) for item in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        # An integer is no NaN, but may be too large to be asked.
+        return type(value) is int or (isinstance(value, float) and not math.isnan(value))
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return type(value) is int
     return value is None if hint is types.NoneType else isinstance(value, hint)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array
 
 from vae_jax.config import Settings, check_settings, epochs
@@ -14,6 +15,7 @@ from vae_jax.data import Split, check_batch_size
 from vae_jax.evaluation import evaluate
 from vae_jax.history import Row, check_finite, has_stopped, make_row
 from vae_jax.models import AnyModel, Parameters
+from vae_jax.parallel import ONE_DEVICE, Layout, choose_layout
 from vae_jax.training import (
     Batches,
     Keys,
@@ -56,35 +58,57 @@ class FitResult(NamedTuple):
 class Program(NamedTuple):
     """The compiled functions of a training run; `vae_jax.many` makes one for many models at once."""
 
-    order: Callable[[Array], Batches]
+    order: Callable[[Any], Batches]
     """The order of an epoch, by its number."""
-    advance: Callable[[TrainState, StepMetrics, Batches, Array, Array], tuple[TrainState, StepMetrics]]
+    advance: Callable[[TrainState, StepMetrics, Batches, Any, Any], tuple[TrainState, StepMetrics]]
     """Some steps of an epoch, as `run_steps`; it takes the memory of state and metrics over."""
     steps: int
     """Steps of an epoch."""
+    place: Callable[[Any], Any] = lambda tree: tree
+    """Puts state and metrics, given on one device, where `advance` wants them."""
+    local: Callable[[Any], Any] = lambda tree: tree
+    """The way back, to this process's first device; it may share their memory."""
 
 
-def compile_program(model: AnyModel, settings: Settings, images: Array, state: TrainState) -> Program:
-    """The program that trains one model on these images, compiled before it is first called."""
+def compile_program(
+    model: AnyModel,
+    settings: Settings,
+    images: Array,
+    state: TrainState,
+    layout: Layout = ONE_DEVICE,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Program:
+    """The program that trains one model on these images, compiled before it is first called.
+
+    Args:
+        model: what to train.
+        settings: how.
+        images: uint8 [n, height, width, channels], on one device.
+        state: one as it will train.
+        layout: of the devices.
+        optimizer: by default that of the settings.
+    """
     number, keys = len(images), Keys.from_seed(settings.seed)
-    optimizer, steps = make_optimizer(settings, number), steps_per_epoch(number, settings.batch_size)
+    optimizer = optimizer or make_optimizer(settings, number)
+    steps = steps_per_epoch(number, settings.batch_size)
 
     def order(epoch: Array) -> Batches:
-        return shuffled(jax.random.fold_in(keys.order, epoch), number, settings.batch_size)
+        return layout.divided(shuffled(jax.random.fold_in(keys.order, epoch), number, settings.batch_size))
 
     def advance(
         state: TrainState, metrics: StepMetrics, images: Array, batches: Batches, start: Array, stop: Array
     ) -> tuple[TrainState, StepMetrics]:
-        return run_steps(model, optimizer, settings, state, metrics, images, batches, keys.noise, start, stop)
+        return run_steps(model, optimizer, settings, state, metrics, images, batches, keys.noise, start, stop, layout)
 
-    first = jnp.int32(0)
-    compiled_order = jax.jit(order).lower(first).compile()
-    shapes = (state, jax.eval_shape(lambda: zero_metrics(steps)), images, jax.eval_shape(order, first), first, first)
-    compiled = jax.jit(advance, donate_argnums=(0, 1)).lower(*shapes).compile()
+    compiled_order, images = layout.compile_order(order), layout.replicated(images)
+    initial = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps)))
+    compiled = layout.compile_steps(advance, *initial, images, compiled_order(np.int32(0)))
     return Program(
         compiled_order,
         lambda state, metrics, batches, start, stop: compiled(state, metrics, images, batches, start, stop),
         steps,
+        layout.replicated,
+        layout.local,
     )
 
 
@@ -107,22 +131,23 @@ def run_epoch(
     Returns:
         The progress at the epoch's end, the metrics on the host.
     """
-    batches = program.order(jnp.int32(epoch))
-    state, metrics, seconds, pace = progress
+    seconds, pace = progress.seconds, progress.seconds_per_step
     before = epoch * program.steps
-    done = int(np.max(jax.device_get(state.step))) - before
+    done = int(np.max(jax.device_get(progress.state.step))) - before
+    batches = program.order(np.int32(epoch))
+    state, metrics = program.place((progress.state, progress.metrics))
     while done < program.steps:
         started = time.perf_counter()
         length = max(1, round(PART_SECONDS / pace)) if pace else 1
         boundary = every - (before + done) % every if every else program.steps
         stop = min(done + length, done + boundary, program.steps)
-        state, metrics = program.advance(state, metrics, batches, jnp.int32(done), jnp.int32(stop))
+        state, metrics = program.advance(state, metrics, batches, np.int32(done), np.int32(stop))
         jax.block_until_ready(metrics)
         taken = time.perf_counter() - started
         seconds, pace, done = seconds + taken, taken / (stop - done), stop
         if on_part and done < program.steps:
-            on_part(Progress(state, metrics, seconds, pace))
-    return Progress(state, jax.tree.map(np.asarray, metrics), seconds, pace)
+            on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
+    return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
 
 
 def fit(
@@ -170,7 +195,7 @@ def fit(
         progress = progress._replace(state=state, metrics=metrics)
     images, validation_images = jax.device_put((train.images, validation.images))
     history = list(history or [])
-    program = compile_program(model, settings, images, progress.state)
+    program = compile_program(model, settings, images, progress.state, choose_layout(settings.parallel))
     if on_start:
         on_start()
 

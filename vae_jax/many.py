@@ -17,6 +17,7 @@ from vae_jax.evaluation import ImageLosses, image_losses, mean_loss
 from vae_jax.fitting import FitResult, Program, Progress, run_epoch
 from vae_jax.history import Row, check_finite, make_row
 from vae_jax.models import AnyModel, Parameters
+from vae_jax.parallel import Members, choose_members
 from vae_jax.training import (
     Batches,
     Keys,
@@ -54,7 +55,7 @@ def fit_many(
         validation: images for the validation loss of each row.
         members: settings that differ in seed, beta, learning rate, sparsity weight, corruption level or classes only.
         on_epoch: called after each epoch with the states, stacked along a first axis, and a row for each member. The
-            next epoch takes the states' memory over.
+            next epoch takes the states' memory over. On several devices the last member may stand there more than once.
         on_part: as in `vae_jax.fitting.fit`, with states and metrics stacked.
 
     Raises:
@@ -73,18 +74,19 @@ def fit_many(
             "Use a larger --batch-size, or train it alone."
         )
     held_out = [validation.positions(member.classes) for member in members]
-    images, validation_images = jax.device_put((train.images, validation.images))
-    program = _compile_program(model, members, subsets, number, images)
+    validation_images, layout = jax.device_put(validation.images), choose_members(settings.parallel, len(members))
+    trained = [*members, *[members[-1]] * layout.padding(len(members))]
+    program = _compile_program(model, trained, train, number, layout)
 
     def no_metrics() -> StepMetrics:
-        return jax.tree.map(lambda values: jnp.zeros((len(members), *values.shape)), zero_metrics(steps))
+        return jax.tree.map(lambda values: jnp.zeros((len(trained), *values.shape)), zero_metrics(steps))
 
-    progress = Progress(_initial_states(model, members, number), no_metrics())
+    progress = Progress(_initial_states(model, trained, number), no_metrics())
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(settings, number)):
         progress = run_epoch(program, epoch, progress, settings.checkpoint_every_steps, on_part)
         for i, (member, history) in enumerate(zip(members, histories, strict=True)):
-            own, params = _take(progress.metrics, i), _take(progress.state, i).evaluation_params
+            own, params = member_of(progress.metrics, i), member_of(progress.state, i).evaluation_params
             scores = _validation_loss(model, params, validation_images, held_out[i], held_out, member)
             try:
                 check_finite(own, first_step=epoch * steps)
@@ -94,10 +96,15 @@ def fit_many(
         if on_epoch:
             on_epoch(progress.state, [history[-1] for history in histories])
         progress = progress._replace(metrics=no_metrics(), seconds=0.0)
-    finals = [_take(progress.state, i) for i in range(len(members))]
+    finals = [member_of(progress.state, i) for i in range(len(members))]
     return [
         FitResult(state.evaluation_params, state, history) for state, history in zip(finals, histories, strict=True)
     ]
+
+
+def member_of(tree: Any, i: int) -> Any:
+    """The arrays of member `i`, copied out of those stacked along a first axis."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
 
 
 def _common(members: Sequence[Settings]) -> Settings:
@@ -156,9 +163,10 @@ def _initial_states(model: AnyModel, members: Sequence[Settings], number: int) -
 
 
 def _compile_program(
-    model: AnyModel, members: Sequence[Settings], subsets: _Subsets | None, number: int, images: Array
+    model: AnyModel, members: Sequence[Settings], train: Split, number: int, layout: Members
 ) -> Program:
-    settings = members[0]
+    settings, images = members[0], layout.everywhere(train.images)
+    subsets = None if settings.classes is None else _Subsets.of(train, members)
     steps = steps_per_epoch(number, settings.batch_size)
     # Members of one seed share the order and the noise, which are then computed once.
     shared = all(member.seed == settings.seed for member in members)
@@ -197,17 +205,17 @@ def _compile_program(
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def advance(
-        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Array, stop: Array
+        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Any, stop: Any
     ) -> tuple[TrainState, StepMetrics]:
         axes = (0, 0, axis, 0, batches_axis, None, None, None)
-        return jax.vmap(one, axes)(state, metrics, keys, differing, batches, images, start, stop)
+        return layout.over_members(one, axes)(state, metrics, keys, differing, batches, images, start, stop)
 
     def advance_on_images(
-        state: TrainState, metrics: StepMetrics, batches: Batches, start: Array, stop: Array
+        state: TrainState, metrics: StepMetrics, batches: Batches, start: Any, stop: Any
     ) -> tuple[TrainState, StepMetrics]:
         return advance(state, metrics, batches, images, start, stop)
 
-    return Program(jax.jit(orders), advance_on_images, steps)
+    return Program(jax.jit(orders), advance_on_images, steps, layout.place, layout.local)
 
 
 def _validation_loss(
@@ -233,7 +241,3 @@ def _validation_loss(
 
 def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _take(tree: Any, i: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[i], tree)

@@ -30,6 +30,8 @@ class _EncoderDecoder:
     likelihood: Likelihood
     image_shape: tuple[int, int, int]
     latent_dim: int
+    precision: str = "float32"
+    """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
 
     def init(self, key: Key[Array, ""]) -> Parameters:
         """Draw initial parameters {"encoder": ..., "decoder": ...}."""
@@ -42,15 +44,25 @@ class _EncoderDecoder:
 
     def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
         """The encoder's raw output."""
-        return self.encoder.apply({"params": params["encoder"]}, jnp.asarray(x))
+        return _apply(self.encoder, params["encoder"], x, self.precision)
 
     def decode(self, params: Parameters, z: Latents) -> Float[Array, "batch height width parameters"]:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
-        return self.decoder.apply({"params": params["decoder"]}, jnp.asarray(z))
+        return _apply(self.decoder, params["decoder"], z, self.precision)
 
     def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
         return self.likelihood.mean(self.decode(params, z))
+
+
+def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:
+    def cast(leaf: Any) -> Any:
+        # A lone scalar such as log sigma costs nothing, and its gradient is a sum over all pixels.
+        return leaf.astype(precision) if leaf.ndim else leaf
+
+    x = jnp.asarray(x)
+    result: Any = network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision))
+    return result.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +94,18 @@ class VariationalAutoencoder(_EncoderDecoder):
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
         inputs: Images | None = None,
+        axis: str | None = None,
     ) -> Terms:
         """Reconstruction + penalty_weight * KL with one latent sample an example, drawn by its own key.
 
-        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
+        hold the rest of the batch.
         """
         posterior = self.encode(params, x if inputs is None else inputs)
         z = posterior.sample(keys)
         reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), jnp.asarray(x))
         weights = jnp.ones_like(reconstruction) if weights is None else weights
-        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights)
+        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights, axis)
         return Terms(reconstruction + penalty_weight * penalty, reconstruction, posterior.kl())
 
 
@@ -135,10 +149,12 @@ class Autoencoder(_EncoderDecoder):
         free_bits: float = 0.0,
         weights: Float[Array, " batch"] | None = None,
         inputs: Images | None = None,
+        axis: str | None = None,
     ) -> Terms:
         """Reconstruction loss + penalty_weight * sparsity penalty; what concerns the KL term is ignored.
 
-        `inputs` are what the encoder sees in place of `x`: a corrupted image.
+        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
+        hold the rest of the batch.
         """
         code = self.encode(params, x if inputs is None else inputs)
         reconstruction = self.likelihood.reconstruction_loss(self.decode(params, code), jnp.asarray(x))
@@ -147,7 +163,7 @@ class Autoencoder(_EncoderDecoder):
         if self.sparsity == "l1":
             penalty = l1_penalty(code)
         elif self.sparsity == "kl":
-            penalty = kl_penalty(code, self.sparsity_target, weights)
+            penalty = kl_penalty(code, self.sparsity_target, weights, axis)
         return Terms(reconstruction + penalty_weight * penalty, reconstruction, jnp.zeros_like(reconstruction))
 
 
@@ -171,7 +187,7 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyMod
         features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
         learned_sigma=likelihood.learned_sigma,
     )
-    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim)
+    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim, settings.precision)
     if settings.model == "vae":
         return VariationalAutoencoder(*common)
     return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)

@@ -167,7 +167,7 @@ def _convolve(h: Any, size: int, activation: str) -> Any:
 def _append_log_sigma(module: nn.Module, mean: Any) -> Any:
     # One scalar for all pixels: the optimal one is the root mean squared error (Rybkin et al. 2021).
     log_sigma = module.param("log_sigma", nn.initializers.zeros_init(), ())
-    return jnp.concatenate([mean, jnp.broadcast_to(log_sigma, mean.shape)], axis=-1)
+    return jnp.concatenate([mean.astype(log_sigma.dtype), jnp.broadcast_to(log_sigma, mean.shape)], axis=-1)
 
 
 def make_networks(

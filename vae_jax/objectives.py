@@ -4,11 +4,13 @@ beta = 1 without free bits is the negative evidence lower bound (Kingma & Wellin
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+T = TypeVar("T")
 
 
 class Terms(NamedTuple):
@@ -28,8 +30,16 @@ def kl_weight(step: Float[Array, ""], beta: float | Float[Array, ""], warmup_ste
     return beta * jnp.minimum(step / warmup_steps, 1.0)
 
 
+def total(values: T, axis: str | None = None) -> T:
+    """The sum of each array over the devices of a mapped axis; without one the arrays themselves."""
+    return values if axis is None else jax.lax.psum(values, axis)
+
+
 def free_bits_kl(
-    kl_per_dimension: Float[Array, "batch latent"], free_bits: float, weights: Float[Array, " batch"]
+    kl_per_dimension: Float[Array, "batch latent"],
+    free_bits: float,
+    weights: Float[Array, " batch"],
+    axis: str | None = None,
 ) -> Float[Array, " batch"]:
     """KL divergence in which a dimension costs at least `free_bits` nats (Kingma et al. 2016, equation 15).
 
@@ -40,10 +50,11 @@ def free_bits_kl(
         kl_per_dimension: nats.
         free_bits: nats a dimension; 0 gives the plain sum over dimensions.
         weights: weight of each example in the batch mean, 0 for padding.
+        axis: of the devices that hold the rest of the batch.
     """
     if free_bits == 0:
         return jnp.sum(kl_per_dimension, axis=-1)
-    mean = jnp.sum(kl_per_dimension * weights[:, None], axis=0) / jnp.sum(weights)
+    mean = _batch_mean(kl_per_dimension, weights, axis)
     free = (mean < free_bits)[None, :]
     return jnp.sum(jnp.where(free, free_bits, kl_per_dimension), axis=-1)
 
@@ -54,7 +65,7 @@ def l1_penalty(code: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
 
 
 def kl_penalty(
-    code: Float[Array, "batch latent"], target: float, weights: Float[Array, " batch"]
+    code: Float[Array, "batch latent"], target: float, weights: Float[Array, " batch"], axis: str | None = None
 ) -> Float[Array, " batch"]:
     """Sum over units of KL[Bernoulli(target), Bernoulli(mean activation)] in nats (Ng 2011, section 3).
 
@@ -64,12 +75,19 @@ def kl_penalty(
         code: activations in (0, 1).
         target: the wanted mean activation.
         weights: weight of each example in the batch mean, 0 for padding.
+        axis: of the devices that hold the rest of the batch.
     """
-    mean = jnp.sum(code * weights[:, None], axis=0) / jnp.sum(weights)
+    mean = _batch_mean(code, weights, axis)
     mean = jnp.clip(mean, 1e-6, 1 - 1e-6)  # a sigmoid far out rounds to 0 or 1
     cross_entropy = -target * jnp.log(mean) - (1 - target) * jnp.log1p(-mean)
     entropy = -target * math.log(target) - (1 - target) * math.log1p(-target)
     return jnp.broadcast_to(jnp.sum(cross_entropy - entropy), weights.shape)
+
+
+def _batch_mean(
+    values: Float[Array, "batch latent"], weights: Float[Array, " batch"], axis: str | None
+) -> Float[Array, " latent"]:
+    return total(jnp.sum(values * weights[:, None], axis=0), axis) / total(jnp.sum(weights), axis)
 
 
 def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Array, "batch latent"]:

@@ -15,7 +15,7 @@ from vae_jax.errors import Interrupted, RunError, UsageError
 from vae_jax.files import append_line, locked, remove_leftovers
 from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row
-from vae_jax.many import fit_many
+from vae_jax.many import fit_many, member_of
 from vae_jax.models import AnyModel
 from vae_jax.records import (
     read_metrics,
@@ -137,7 +137,9 @@ def train_runs(
     *,
     on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> list[FitResult]:
-    """Train models together, each into a run directory of its own; a checkpoint is written at the end only.
+    """Train models together, each into a run directory of its own.
+
+    Its checkpoints are those of a single run, the latest and the best, but written at the end only.
 
     Args:
         paths: directories that do not exist yet, one a model.
@@ -156,18 +158,25 @@ def train_runs(
             locks.enter_context(locked(path))
             _begin(path, settings, dataset.of_classes(settings.classes))
 
-        def record(_: TrainState, rows: list[Row]) -> None:
-            for path, row in zip(paths, rows, strict=True):
+        best: list[tuple[TrainState, Row]] = []
+
+        def record(states: TrainState, rows: list[Row]) -> None:
+            for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
                 _append(path, row)
+                if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
+                    best[i : i + 1] = [(member_of(states, i), row)]
             if on_epoch:
                 on_epoch(rows)
 
         results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
-        for path, settings, result in zip(paths, members, results, strict=True):
+        for path, settings, result, (state, row) in zip(paths, members, results, best, strict=True):
+            last = result.history[-1]
             images = len(dataset.train.of_classes(settings.classes))
             metrics = zero_metrics(steps_per_epoch(images, settings.batch_size))
             with Checkpoints(path, writing=True) as checkpoints:
-                checkpoints.save(Progress(result.state, metrics), result.history[-1]["validation"]["loss"])
+                if row["step"] < last["step"]:
+                    checkpoints.save(Progress(state, metrics), row["validation"]["loss"])
+                checkpoints.save(Progress(result.state, metrics), last["validation"]["loss"])
         return results
 
 

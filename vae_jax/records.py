@@ -12,13 +12,17 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import jax
 
-from vae_jax.config import Settings, check_settings
+from vae_jax.archives import read_bytes
+from vae_jax.config import MOST_UNITS, Settings, check_settings
 from vae_jax.data import Dataset
 from vae_jax.errors import UsageError
 from vae_jax.files import replacing
 from vae_jax.history import Row
 
 SCHEMA_VERSION = 4
+_TERMS = ("loss", "reconstruction", "kl")
+_MOST_TEXT = 2**28  # bytes: a million rows of metrics
+_LARGEST = 1e300
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
 S = TypeVar("S", bound=Settings)
@@ -101,9 +105,10 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     record = _read_config(path)["dataset"]
     for name, kind in (("name", str), ("sha256", str), ("image_shape", list), ("train", int)):
         if not isinstance(record.get(name), kind):
-            raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {record.get(name)!r}.\n{_REMEDY}")
+            found = str(record.get(name))[:60]
+            raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {found!r}.\n{_REMEDY}")
     shape = record["image_shape"]
-    if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape):
+    if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
     return record
 
@@ -130,9 +135,9 @@ def read_metrics(path: Path) -> list[Row]:
     for line in _read_text(file).splitlines() if file.exists() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-        if not (isinstance(row, dict) and isinstance(row.get("step"), int) and "validation" in row):
+        if not _is_row(row):
             raise UsageError(f"{file} is damaged: {line[:60]!r} is no row of metrics.\n{_REMEDY}")
         rows.append(row)
     return rows
@@ -148,8 +153,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     summary = read_json(file)
-    test = summary.get("test") if isinstance(summary, dict) else None
-    if not (isinstance(test, dict) and {"loss", "reconstruction", "kl"} <= set(test)):
+    if not (isinstance(summary, dict) and _has_numbers(summary.get("test"), *_TERMS)):
         raise UsageError(f"{file} is damaged: no test loss in it.\n{_REMEDY}")
     return summary
 
@@ -165,32 +169,49 @@ def _read_config(path: Path) -> dict[str, Any]:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA_VERSION:
         raise UsageError(
-            f"{file} has schema version {schema!r}, this vae_jax reads {SCHEMA_VERSION}.\n"
+            f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {SCHEMA_VERSION}.\n"
             "Use the vae_jax that wrote it, or train the run again."
         )
     for part in ("settings", "dataset"):
         if not isinstance(content.get(part), dict):
-            raise UsageError(f"{file} is damaged: {part} is {content.get(part)!r}.\n{_REMEDY}")
+            raise UsageError(f"{file} is damaged: {part} is {str(content.get(part))[:60]!r}.\n{_REMEDY}")
     return content
 
 
-def read_json(file: Path) -> Any:
-    """The content of a JSON file.
+def read_json(file: Path, remedy: str = _REMEDY) -> Any:
+    """What a JSON file holds; `remedy` is the message's last line.
 
     Raises:
         UsageError: it can't be read, or is no JSON.
     """
     try:
-        return json.loads(_read_text(file))
-    except ValueError as error:
-        raise UsageError(f"{file} is damaged: no JSON ({error}).\n{_REMEDY}") from error
+        return json.loads(_read_text(file, remedy))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{file} is damaged: no JSON ({error}).\n{remedy}") from error
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, remedy: str = _REMEDY) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_bytes(file, _MOST_TEXT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} can't be read: {error}.\n{_REMEDY}") from error
+        raise UsageError(f"{file} can't be read: {error}.\n{remedy}") from error
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        _has_numbers(row, "epoch", "step", "beta", "images_per_second", "seconds")
+        and type(row["epoch"]) is type(row["step"]) is int
+        and all(_has_numbers(row.get(part), *_TERMS) for part in ("train", "validation"))
+    )
+
+
+def _has_numbers(content: Any, *names: str) -> bool:
+    # A number is finite and no integer beyond any float.
+    return isinstance(content, dict) and all(
+        type(content.get(name)) in (int, float) and abs(content[name]) < _LARGEST for name in names
+    )
 
 
 def _from_json(value: Any, hint: Any) -> Any:

@@ -11,11 +11,11 @@ import zlib
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
+from vae_jax import archives
 from vae_jax.errors import UsageError
 
 MNIST_FAMILY = ("mnist", "fashion_mnist", "kmnist")
@@ -27,8 +27,6 @@ IDX_FILES = (
 )
 _NPZ_KEYS = ("images", "labels", "test_images", "test_labels")
 _IDX_DIMENSIONS = {2049: 1, 2051: 3}
-_MOST_BYTES = 2**31
-_GZIP_RATIO = 1100  # deflate shrinks by 1,032 at most
 _GREY_MODES = ("1", "L", "LA")
 _PALETTE_MODES = ("P", "PA")
 _COLOUR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr")
@@ -52,10 +50,11 @@ def read_idx(path: Path) -> np.ndarray:
         UsageError: it is unreadable, of another type, or longer or shorter than its header says.
     """
     try:
+        archives.check_regular(path)
         with path.open("rb") as raw, _decompressed(raw) as file:
             shape = _idx_shape(path, file)
             size = math.prod(shape)
-            limit = min(_MOST_BYTES, _GZIP_RATIO * path.stat().st_size)
+            limit = min(archives.MOST_BYTES, archives.DEFLATE_RATIO * path.stat().st_size)
             if size > limit:
                 raise _broken(path, f"declares {size} bytes of data in its header, where {limit} are possible")
             payload = file.read(size + 1)
@@ -105,14 +104,9 @@ def read_npz(path: Path) -> Raw:
         UsageError: the file is unreadable, holds Python objects, or lacks a key.
     """
     try:
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not a zip archive of arrays")
-            arrays = {key: np.asarray(file[key]) for key in _NPZ_KEYS if key in file.files}
-            keys = ", ".join(file.files) or "none"
-    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
+        arrays, names = archives.read_arrays(path, _NPZ_KEYS)
+    except archives.UNREADABLE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(
             f"{path} can't be read as an .npz file of plain arrays: {reason}\n"
             "Write it with numpy.savez(path, images=uint8 array [n, height, width, channels])."
@@ -120,7 +114,7 @@ def read_npz(path: Path) -> Raw:
     for key, needed in (("images", True), ("test_images", "test_labels" in arrays)):
         if needed and key not in arrays:
             raise UsageError(
-                f"{path} must hold {key}, found the keys: {keys}.\n"
+                f"{path} must hold {key}, found the keys: {', '.join(names)[:200] or 'none'}.\n"
                 f"Allowed are {', '.join(_NPZ_KEYS)}; all but images may be left out."
             )
     return Raw(source=str(path), **arrays)
@@ -146,12 +140,19 @@ def read_image_folder(folder: Path) -> Raw:
     paths = [path for path, _ in labelled] or files
     if not paths:
         raise UsageError(f"{folder} holds no images: put {', '.join(_IMAGE_FORMATS)} files there.")
-    images = [_read_image(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
+    images: list[np.ndarray] = []
+    for path in paths:
+        image = _read_image(path)
+        images.append(image)
         if image.shape[:2] != images[0].shape[:2]:
             raise UsageError(
                 f"{path} is {_size(image)} pixels, but {paths[0]} is {_size(images[0])}.\n"
                 "All images must have one size (width x height): scale or crop them first."
+            )
+        if len(paths) * images[0].nbytes > archives.MOST_BYTES:
+            raise UsageError(
+                f"{folder} holds {len(paths)} images of {_size(image)} pixels, more than {archives.MOST_BYTES} bytes.\n"
+                "Give fewer images, or scale them down first."
             )
     channels = max(image.shape[2] for image in images)
     stacked = np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
@@ -190,13 +191,17 @@ def _broken(path: Path, finding: str) -> UsageError:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"{folder} can't be read: {error.strerror}. Give a folder of images.") from error
 
 
 def _read_image(path: Path) -> np.ndarray:
     try:
+        archives.check_regular(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("error")  # of a decompression bomb among others
             with Image.open(path, formats=_IMAGE_FORMATS) as image:
                 return _pixels(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:

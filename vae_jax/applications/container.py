@@ -12,10 +12,8 @@ the file was written. A file is
 
 import hashlib
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -40,6 +38,7 @@ from vae_jax.applications.entropy_coding import (
     decode_symbols,
     encode_symbols,
 )
+from vae_jax.archives import UNREADABLE, read_arrays
 from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import encode_images
 from vae_jax.files import replacing
@@ -183,8 +182,7 @@ def read_codec(path: Path, latent_dim: int) -> Codec:
         UsageError: the file is missing, damaged, or another model's.
     """
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays, _ = read_arrays(path)
         transform = Transform(*(arrays[name] for name in Transform._fields))
         priors = tuple(Prior(arrays[f"classes_{q}"], arrays[f"symbols_{q}"]) for q in QUALITIES)
     except FileNotFoundError as error:
@@ -192,17 +190,7 @@ def read_codec(path: Path, latent_dim: int) -> Codec:
             f"{path} is missing, the codec that this run's first compress wrote.\n"
             "Decompress with the run directory that the images were compressed with."
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        RuntimeError,
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise _damaged_codec(path) from error
     if not _fits(transform, priors, latent_dim):
         raise _damaged_codec(path)

@@ -106,6 +106,8 @@ def decode_symbols(payload: bytes, number: int, prior: Prior) -> Symbols:
     try:
         coder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
         classes = coder.decode(_class_model(prior), number)
+        if classes.max(initial=0) >= len(prior.classes):  # the one that never occurs
+            raise ValueError("no such class")
         parts = [
             coder.decode(_SYMBOL_MODELS, _rows(prior, classes[part])) for part in _chunks(number, prior.symbols[0].size)
         ]

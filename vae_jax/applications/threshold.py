@@ -1,7 +1,6 @@
 """When a score is an alarm: a threshold with a guaranteed rate of false alarms, kept with the run."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -11,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from vae_jax.applications.anomaly import MODEL_SCORES, Scores
+from vae_jax.config import MOST_SAMPLES
 from vae_jax.errors import UsageError
-from vae_jax.records import write_json
+from vae_jax.records import read_json, write_json
 
+_LARGEST = 1e38  # no float32 goes beyond
 RECORD = "anomaly.json"
 """The file of a run directory that holds its threshold."""
 
@@ -77,12 +78,12 @@ class Threshold:
         file = run / RECORD
         if not file.exists():
             return None
+        remedy = f"Write it anew by python -m experiments.anomaly calibrate {run}"
+        content = read_json(file, remedy)
         try:
-            return cls(**_checked(json.loads(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"{file} is damaged: {error}.\nWrite it anew by python -m experiments.anomaly calibrate {run}"
-            ) from error
+            return cls(**_checked(content))
+        except ValueError as error:
+            raise UsageError(f"{file} is damaged: {error}.\n{remedy}") from error
 
 
 def _checked(content: Any) -> Mapping[str, Any]:
@@ -92,13 +93,13 @@ def _checked(content: Any) -> Mapping[str, Any]:
     for name, kind in fields.items():
         value = content[name]
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} is {str(value)[:60]!r}")
+        if kind is not str and not abs(value) < _LARGEST:
+            raise ValueError(f"{name} is {str(value)[:60]}")
     if content["score"] not in MODEL_SCORES["vae"]:
         raise ValueError(f"score is {content['score']!r}")
-    if not math.isfinite(content["threshold"]):
-        raise ValueError(f"threshold is {content['threshold']!r}")
     if not 0 < content["false_alarm_rate"] < 1:
         raise ValueError(f"false_alarm_rate is {content['false_alarm_rate']!r}")
-    if min(content["samples"], content["neighbours"]) < 1:
-        raise ValueError("samples and neighbours must be at least 1")
+    if not all(1 <= content[name] <= MOST_SAMPLES for name in ("samples", "neighbours")):
+        raise ValueError(f"samples and neighbours must be at least 1 and at most {MOST_SAMPLES}")
     return content

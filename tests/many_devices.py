@@ -1,0 +1,104 @@
+"""20 SGD steps under each layout of 8 virtual devices, as JSON: run by test_parallel, as devices are set at start."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import vae_jax  # noqa: F401
+from vae_jax.config import Settings
+from vae_jax.data import Split
+from vae_jax.fitting import Progress, compile_program, fit, run_epoch
+from vae_jax.many import fit_many
+from vae_jax.models import build_model
+from vae_jax.parallel import Layout, choose_layout
+from vae_jax.training import init_state, zero_metrics
+
+IMAGES = (np.random.default_rng(0).uniform(size=(50, 8, 8, 1)) ** 3 * 255).astype(np.uint8)
+SGD = optax.sgd(3e-3, momentum=0.5)
+VAE = Settings(hidden_sizes=(16,), latent_dim=6, batch_size=10, kl_warmup_steps=4, ema_decay=0.9, binarize="dynamic")
+AE = Settings(model="ae", hidden_sizes=(16,), latent_dim=12, code_activation="sigmoid", sparsity="kl", batch_size=10)
+CASES = {
+    "vae": VAE,
+    "free bits": dataclasses.replace(VAE, free_bits=0.03),
+    "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
+    "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
+    "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
+}
+
+
+def after_20_steps(settings, layout):
+    """Vectors of all parameters with their moving average, of what they were at first, and of the steps' metrics."""
+    model, steps = build_model(settings, (8, 8, 1)), -(-len(IMAGES) // settings.batch_size)
+    state = init_state(model, SGD, settings)
+    program = compile_program(model, settings, jax.device_put(IMAGES), state, layout, SGD)
+    progress, seen = Progress(state, zero_metrics(steps)), []
+    for epoch in range(20 // steps):
+        progress = run_epoch(program, epoch, progress._replace(metrics=zero_metrics(steps)), 3, None)
+        seen.append(progress.metrics)
+    trees = [(of.params, of.ema_params) for of in (progress.state, init_state(model, SGD, settings))]
+    return tuple(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*trees, seen))
+
+
+def differences(layouts):
+    """Of each case and layout to one device: the largest of a parameter, and of a metric in relation to its size."""
+    for case, chosen in layouts.items():
+        params, initial, metrics = after_20_steps(CASES[case], Layout())
+        yield f"{case}: moved", (float(np.max(np.abs(params - initial))), 0.0)
+        for kind, number in chosen:
+            layout = Layout(tuple(jax.devices()[:number]), mapped=kind == "pmap")
+            other, _, seen = after_20_steps(CASES[case], layout)
+            relative = np.max(np.abs(seen - metrics) / np.maximum(1, np.abs(metrics)))
+            yield f"{case}: {kind} on {number}", (float(np.max(np.abs(other - params))), float(relative))
+
+
+def fitted():
+    """What `fit` gives its callers under pmap, and that a state goes on under another layout."""
+    train, validation, states, devices = Split(IMAGES[:42], None), Split(IMAGES[42:], None), {}, set()
+    settings = dataclasses.replace(VAE, epochs=2, checkpoint_every_steps=2)
+    model = build_model(settings, (8, 8, 1))
+
+    def keep(state, row):
+        states[row["epoch"]] = jax.tree.map(np.array, state)
+
+    def part(progress):
+        devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(progress[:2]))
+
+    whole = fit(model, train, validation, settings, on_epoch=keep)
+    goes_on = fit(
+        *(model, train, validation, dataclasses.replace(settings, parallel="pmap")),
+        progress=Progress(jax.tree.map(jnp.asarray, states[1]), zero_metrics(5)),
+        history=whole.history[:1],
+        on_part=part,
+    )
+    devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(goes_on.state))
+    pairs = zip(jax.tree.leaves(whole.state), jax.tree.leaves(goes_on.state), strict=True)
+    layouts = {kind: choose_layout(kind) for kind in ("auto", "jit", "pmap")}
+    return {
+        "devices": sorted(devices),
+        "difference": max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs),
+        "layouts": {kind: [len(layout.devices), layout.mapped] for kind, layout in layouts.items()},
+    }
+
+
+def together():
+    """Largest difference of a parameter of 9 models trained on 8 devices to the same on one, by model."""
+    members = [dataclasses.replace(VAE, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(9)]
+    model, splits = build_model(VAE, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
+    one = fit_many(model, *splits, members)
+    many = fit_many(model, *splits, [dataclasses.replace(member, parallel="jit") for member in members])
+    pairs = [zip(*(jax.tree.leaves(r.state) for r in each), strict=True) for each in zip(one, many, strict=True)]
+    return [max(float(np.max(np.abs(a - b))) for a, b in pair) for pair in pairs]
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
+    few = {"free bits": [("jit", 8), ("pmap", 2)], "sparse": [("pmap", 8)]}
+    found = {"fit": fitted(), "together": together()} if sys.argv[1] == "few" else {}
+    json.dump(dict(differences(few if sys.argv[1] == "few" else every)) | found, sys.stdout)

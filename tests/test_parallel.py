@@ -1,0 +1,48 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# The programs are small: most of the time is XLA's, which need not optimise.
+UNOPTIMISED = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
+def on_virtual_devices(which):
+    command = [sys.executable, "-W", "error", str(ROOT / "tests" / "many_devices.py"), which]
+    done = subprocess.run(command, env=UNOPTIMISED, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check(found):
+    for name, (params, metrics) in found.items():
+        if name.endswith("moved"):
+            assert params > 1e-2, name
+        else:
+            assert params <= 1e-5, name
+            assert metrics <= 1e-5, name
+
+
+def test_20_steps_on_many_devices_equal_those_on_one():
+    found = on_virtual_devices("few")
+    fit, together = found.pop("fit"), found.pop("together")
+    assert len(found) == 5
+    check(found)
+    # What the callers of fit see lies on one device, and a state goes on under another layout.
+    assert fit["devices"] == [1]
+    assert fit["difference"] <= 1e-5
+    assert fit["layouts"] == {"auto": [0, False], "jit": [8, False], "pmap": [8, True]}
+    # Whole models are spread over the devices, also where these don't divide their number.
+    assert len(together) == 9
+    assert max(together) <= 1e-5
+
+
+@pytest.mark.slow
+def test_every_layout_of_1_2_and_8_devices_gives_the_same_parameters():
+    found = on_virtual_devices("all")
+    assert len(found) == 5 * 7
+    check(found)

@@ -1,0 +1,119 @@
+"""Files that others wrote, read within limits: regular files only, .npz archives without pickle. Imports no JAX.
+
+What a file declares is checked against its size before anything is allocated or unpacked.
+"""
+
+import math
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+
+MOST_BYTES = 2**31
+"""Of one array that was unpacked from something smaller."""
+DEFLATE_RATIO = 1100
+"""Deflate shrinks by 1,032 at most."""
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error, struct.error)
+"""What `read_arrays` raises."""
+_MAGIC_OF_ARRAY = b"\x93NUMPY"
+_MOST_ENTRIES = 1000
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file with an end, such as a pipe or a device; opening it might wait for ever.
+
+    Raises:
+        OSError: it is not there, or no regular file.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(22, "Not a regular file", str(path))
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: it can't be read, or is larger.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(27, f"File too large: more than {most:,} bytes", str(path))
+        return file.read(size)
+
+
+def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of these names (all, where none are given) in an .npz file, and the names of all that it holds.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no archive of plain arrays, or declares what can't be.
+        others of UNREADABLE: it is damaged.
+    """
+    check_regular(path)
+    with path.open("rb") as opened:
+        if opened.read(len(_MAGIC_OF_ARRAY)) == _MAGIC_OF_ARRAY:
+            raise ValueError("a single array, not a zip archive of arrays")
+        with ZipFile(opened) as archive:
+            entries = archive.infolist()
+            if len(entries) > _MOST_ENTRIES:
+                raise ValueError(f"{len(entries)} entries, at most {_MOST_ENTRIES} are allowed")
+            for entry in entries:
+                _check_entry(entry)
+            found = {entry.filename.removesuffix(".npy"): entry for entry in entries}
+            if len(found) < len(entries):
+                raise ValueError("two entries of one name")
+            wanted = [name for name in found if names is None or name in names]
+            arrays = {}
+            for name in wanted:
+                with archive.open(found[name]) as file:
+                    arrays[name] = _read_array(name, file, found[name].file_size)
+            return arrays, list(found)
+
+
+def _check_entry(entry: ZipInfo) -> None:
+    parts = entry.filename.replace("\\", "/").split("/")
+    if entry.filename.startswith("/") or ".." in parts:
+        raise ValueError(f"the entry {entry.filename[:60]!r} leads out of the archive")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise ValueError(f"the entry {entry.filename[:60]!r} is a link")
+    if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise ValueError(f"the entry {entry.filename[:60]!r} is neither stored nor deflated")
+    # What is stored as it is can't be larger than the file.
+    limit = entry.compress_size
+    if entry.compress_type != ZIP_STORED:
+        limit = min(MOST_BYTES, DEFLATE_RATIO * entry.compress_size)
+    if entry.file_size > limit:
+        raise ValueError(
+            f"the entry {entry.filename[:60]!r} declares {entry.file_size} bytes, where {limit} are possible"
+        )
+
+
+def _read_array(name: str, file: IO[bytes], size: int) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"the array {name} is of format version {version}, where (1, 0) and (2, 0) are allowed")
+    try:
+        shape, column_major, dtype = readers[version](file)
+    except (TypeError, SyntaxError, RecursionError, OverflowError, TokenError) as error:
+        raise ValueError(f"the array {name} has a damaged header") from error
+    if dtype.hasobject:
+        raise ValueError(f"the array {name} holds Python objects, and pickles are never read (allow_pickle=False)")
+    declared, left = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or declared != left:
+        raise ValueError(f"the array {name} declares {declared} bytes in its header, found {left}")
+    content = file.read(declared + 1)
+    if len(content) != declared:
+        raise EOFError(f"the array {name} ends after {len(content)} of {declared} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if column_major else "C")

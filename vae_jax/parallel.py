@@ -1,0 +1,163 @@
+"""The layout of devices: on which of them a step runs, and what each of them holds of it.
+
+Parameters, optimiser state and images are on every device; a batch is spread over them. Noise is drawn by example, so
+the layout does not decide the parameters, beyond rounding.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+T = TypeVar("T")
+AXIS = "batch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Some devices, of one process or of many, and how a step is spread over them."""
+
+    devices: tuple[jax.Device, ...] = ()
+    """Those of a process side by side. None: the default device, by plain jit."""
+    mapped: bool = False
+    """By pmap: the step says itself what is summed over the devices. Else by jit, and XLA finds that out."""
+
+    @property
+    def axis(self) -> str | None:
+        """The axis over which a step has to sum; None where it sees the whole batch."""
+        return AXIS if self.mapped else None
+
+    def replicated(self, tree: T) -> T:
+        """Arrays of this process, the same in every process, on all devices; it may take their memory over."""
+        if not self.devices:
+            return tree
+        sharding = self._sharding()
+        if sharding.is_fully_addressable:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(lambda leaf: _from_each_process(leaf, sharding), tree)
+
+    def local(self, tree: T) -> T:
+        """Replicated arrays as they are on this process's first device, in the same memory."""
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if self.devices else tree
+
+    def divided(self, batches: T) -> T:
+        """Batches [steps, batch] as the steps take them: with zeros up to a multiple of the devices.
+
+        For pmap they get a first axis, [devices of this process, steps, batch / devices].
+        """
+        number = max(1, len(self.devices))
+
+        def divide(leaf: Any) -> Any:
+            leaf = jnp.pad(leaf, ((0, 0), (0, -leaf.shape[1] % number)))
+            if not self.mapped:
+                return leaf
+            own = np.array([device.process_index == jax.process_index() for device in self.devices])
+            return jnp.moveaxis(leaf.reshape(len(leaf), number, -1), 1, 0)[np.flatnonzero(own)]
+
+        return jax.tree.map(divide, batches)
+
+    def spread(self, batch: T) -> T:
+        """The arrays of one batch within a step, with their first axis spread over the devices."""
+        if not self.devices or self.mapped:
+            return batch
+        return jax.lax.with_sharding_constraint(batch, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
+    def compile_order(self, order: Callable[[Any], T]) -> Callable[[Any], T]:
+        """Compile the function that makes the `divided` batches of an epoch of its number."""
+        if not self.devices:
+            return jax.jit(order)
+        return jax.jit(order, out_shardings=self._sharding(*([AXIS] if self.mapped else [])))
+
+    def compile_steps(self, steps: Callable[..., T], state: Any, metrics: Any, images: Any, batches: Any) -> Any:
+        """Compile a function of these and the first and the last step, which takes the memory of the first two over."""
+        first = np.int32(0)
+        if not self.mapped:
+            everywhere = self._sharding() if self.devices else None
+            compiled = jax.jit(steps, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=(0, 1))
+            return compiled.lower(state, metrics, images, batches, first, first).compile()
+        axes = (None, None, None, 0, None, None)
+        compiled = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
+        # What pmap compiles ahead of time can't be called with the arrays of one process of many: so, no step of it.
+        compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
+        return compiled
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        # pmap takes arrays of this process only, and gives such back.
+        return NamedSharding(self._mesh.local_mesh if self.mapped else self._mesh, PartitionSpec(*axes))
+
+
+ONE_DEVICE = Layout()
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """Devices of this process over which whole models are spread, as many on each."""
+
+    devices: tuple[jax.Device, ...] = ()
+    """None: the default device."""
+
+    def padding(self, number: int) -> int:
+        """How many models more it takes to have as many on every device."""
+        return -number % max(1, len(self.devices))
+
+    def over_members(self, function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
+        """`vmap` over the first axis, or none, of each argument; each device computes its own models."""
+        mapped = jax.vmap(function, axes)
+        if not self.devices:
+            return mapped
+        specs = tuple(self._spec if axis == 0 else PartitionSpec() for axis in axes)
+        return jax.shard_map(mapped, mesh=self._mesh, in_specs=specs, out_specs=self._spec, check_vma=False)
+
+    def place(self, tree: T) -> T:
+        """Spread arrays that have models along their first axis."""
+        return jax.device_put(tree, NamedSharding(self._mesh, self._spec)) if self.devices else tree
+
+    def everywhere(self, tree: T) -> T:
+        """Put the same arrays on each device."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()) if self.devices else None)
+
+    def local(self, tree: T) -> T:
+        """Gather on the first device what was spread."""
+        return jax.device_put(tree, self.devices[0]) if self.devices else tree
+
+    _spec = PartitionSpec("member")
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return jax.make_mesh((len(self.devices),), ("member",), axis_types=(AxisType.Auto,), devices=self.devices)
+
+
+def choose_layout(parallel: str) -> Layout:
+    """The layout for `Settings.parallel`.
+
+    "auto" takes all devices there are, but one of several that a CPU is divided into: its cores work together anyway.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    divided_cpu = _is_cpu(devices) and jax.process_count() == 1
+    if parallel == "pmap":
+        return Layout(tuple(devices), mapped=True)
+    return ONE_DEVICE if len(devices) == 1 or (parallel == "auto" and divided_cpu) else Layout(tuple(devices))
+
+
+def choose_members(parallel: str, number: int) -> Members:
+    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto"."""
+    devices = jax.local_devices()[:number]
+    return Members() if len(devices) == 1 or (parallel == "auto" and _is_cpu(devices)) else Members(tuple(devices))
+
+
+def _is_cpu(devices: Sequence[jax.Device]) -> bool:
+    return devices[0].platform == "cpu"
+
+
+def _from_each_process(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    values = np.array(leaf)  # a copy: the steps take the memory over
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
