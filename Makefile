@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 BENCHMARK_VENV ?= .venv-benchmark
 ARGS ?=
 
-.PHONY: help setup mnist test test-slow check results benchmark clean
+.PHONY: help setup mnist test test-slow test-faults check results benchmark clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed-dev  ## Create .venv with everything, tests and linters too
 
@@ -21,6 +21,10 @@ test: $(VENV)/.installed-dev  ## Run the tests with coverage
 
 test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: $(VENV)/.installed-dev  ## Kill runs, damage checkpoints, fill disks, soak: half an hour
+	@$(BIN)/python -m pytest -m "slow or not slow" -s tests/faults $(ARGS)
+	@$(BIN)/python tests/faults/soak.py
 
 check: $(VENV)/.installed-dev  ## Check format, lint and types
 	@$(BIN)/ruff format --check .

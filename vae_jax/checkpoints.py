@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +33,9 @@ class Checkpoints:
 
     def __init__(self, run: Path, *, writing: bool = False):
         """Open RUN/checkpoints; to write, it is made where it is missing and cleared of what a kill left there."""
-        import absl.logging
         import orbax.checkpoint as ocp
 
-        # What goes wrong is raised; orbax logs the whole stack of it as well.
-        absl.logging.set_verbosity(absl.logging.FATAL)
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        _quiet()
         self._ocp = ocp
         self._run, self._folder = run, (run / "checkpoints").absolute()
         if writing:
@@ -251,6 +249,26 @@ class Checkpoints:
             f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason[:200]}\n"
             "Make room, then go on from the last finished one with --resume."
         )
+
+
+def _quiet() -> None:
+    # What goes wrong is raised; orbax logs the whole stack of it as well, and prints one for each array that it
+    # was still reading when the first one failed.
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _without_late_reads:
+        global _unraisablehook
+        _unraisablehook, sys.unraisablehook = sys.unraisablehook, _without_late_reads
+
+
+_unraisablehook = sys.unraisablehook
+
+
+def _without_late_reads(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _unraisablehook(unraisable)
 
 
 class _DamagedError(Exception):

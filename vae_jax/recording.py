@@ -77,7 +77,7 @@ def train_run(
                 recorder.epoch(state, row)
                 if on_epoch:
                     on_epoch(state, row)
-                recorder.end_if_asked()
+                recorder.end()
 
             return fit(
                 *(model, dataset.train, dataset.validation, settings),
@@ -105,10 +105,10 @@ class _Recorder:
         self._steps = steps_per_epoch(len(dataset.train), settings.batch_size)
 
     def part(self, progress: Progress) -> None:
-        step, asked = int(progress.state.step), self._stop and self._stop()
-        if asked or (self._every and step % self._every == 0):
+        number = self._asked()
+        if number or (self._every and int(progress.state.step) % self._every == 0):
             self._checkpoints.save(progress, None)
-        self.end_if_asked()
+        self.end(number)
 
     def epoch(self, state: TrainState, row: Row) -> None:
         # The row after the checkpoint before and before its own: one too many is dropped when the run goes on,
@@ -117,12 +117,16 @@ class _Recorder:
         _append(self._path, row)
         self._checkpoints.save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
 
-    def end_if_asked(self) -> None:
-        number = self._stop() if self._stop else 0
+    def end(self, number: int | None = None) -> None:
+        """End the run if that signal came, or by default if one is there now; all that is done has been saved."""
+        number = self._asked() if number is None else number
         if number:
             self._checkpoints.wait()
             name = signal.Signals(number).name
-            raise Interrupted(f"Stopped by {name} and saved at step {self._checkpoints.latest_step}.", number)
+            raise Interrupted(f"Stopped by {name}, saved at step {self._checkpoints.latest_step}.", number)
+
+    def _asked(self) -> int:
+        return self._stop() if self._stop else 0
 
 
 def train_runs(

@@ -103,7 +103,7 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
         UsageError: no run directory, or something is missing.
     """
     record = _read_config(path)["dataset"]
-    for name, kind in (("name", str), ("sha256", str), ("image_shape", list)):
+    for name, kind in (("name", str), ("sha256", str), ("image_shape", list), ("train", int)):
         if not isinstance(record.get(name), kind):
             found = str(record.get(name))[:60]
             raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {found!r}.\n{_REMEDY}")

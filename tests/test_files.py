@@ -1,0 +1,121 @@
+"""Files that are never half-written, locks that no crash leaves behind, and the two signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from experiments._signals import Signals
+from vae_jax.errors import Interrupted, RunError
+from vae_jax.files import append_line, locked, remove_leftovers, replacing
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match="a"), replacing(tmp_path / "a") as temporary:
+        (temporary / "not a folder").write_text("new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_lines_are_appended_whole(tmp_path):
+    append_line(tmp_path / "a", "one")
+    append_line(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "one\ntwo\n"
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.png.12.tmp", "a.png", ".hidden", "a.tmp", ".lock"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.png", ".hidden", "a.tmp", ".lock"}
+
+
+def test_a_second_one_is_refused_and_told_who_has_it(tmp_path):
+    refused = []
+
+    def second():
+        try:
+            with locked(tmp_path / "run"):
+                pass
+        except RunError as error:
+            refused.append(str(error))
+
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):  # the same thread may ask again
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert f"pid {os.getpid()}" in refused[0]
+    assert len(refused[0].splitlines()) == 2
+    assert list((tmp_path / "run").iterdir()) == []
+    second()
+    assert len(refused) == 1
+
+
+def test_a_crash_leaves_no_lock_behind(tmp_path):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from vae_jax.files import locked
+with locked(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert python(code, str(tmp_path)).returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_signal_waits_while_there_is_something_to_save_and_raises_elsewhere():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Signals() as signals:
+        signals.saving = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            signals.end()
+    with Signals(), pytest.raises(Interrupted, match="SIGINT") as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.value.number == signal.SIGINT
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_second_signal_leaves_at_once():
+    code = """
+import os, signal, time
+from experiments._signals import Signals
+with Signals() as signals:
+    signals.saving = True
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)
+"""
+    result = python(code)
+    assert result.returncode == 128 + signal.SIGINT
+    assert result.stderr.strip() == "SIGTERM: stopping. Once more to stop at once."
+
+
+def test_outside_the_main_thread_nothing_is_installed():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def enter():
+        with Signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [before]

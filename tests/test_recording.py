@@ -1,0 +1,164 @@
+"""Runs that are interrupted anywhere end as straight ones; what can go wrong while recording is said in two lines."""
+
+import dataclasses
+import itertools
+import json
+import resource
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from vae_jax.checkpoints import Checkpoints
+from vae_jax.config import Settings
+from vae_jax.errors import Interrupted, RunError, UsageError
+from vae_jax.models import build_model
+from vae_jax.recording import train_run
+from vae_jax.records import read_metrics, read_resumed
+from vae_jax.runs import load_run
+
+SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=2, batch_size=256, checkpoint_every_steps=2)
+
+
+def train(path, digits, settings=SETTINGS, **arguments):
+    return train_run(path, build_model(settings, digits.image_shape), settings, digits, **arguments)
+
+
+def in_pieces(path, digits, settings, questions):
+    """Train, ended at each so-manieth question whether to stop, and gone on with until it is done."""
+    for ends in itertools.count():
+        asked = itertools.count(1)
+        try:
+            result = train(
+                *(path, digits, settings),
+                resume=ends > 0,
+                stop=lambda asked=asked: signal.SIGTERM if next(asked) == questions else 0,
+            )
+        except Interrupted:
+            continue
+        return result, ends
+
+
+def without_times(rows):
+    return [
+        {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")} for row in rows
+    ]
+
+
+def assert_same(a, b):
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic"},
+        {"model": "ae", "likelihood": "squared_error", "corruption": "masking"},
+        {"arch": "conv", "hidden_sizes": (2,), "dense_size": 2},
+        {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0},
+        {"patience": 1, "epochs": 5, "learning_rate": 1e-9, "warmup_fraction": 0.0},
+    ],
+    ids=["vae with EMA and KL warm-up", "denoising ae", "conv vae", "conv ae", "early stopping"],
+)
+def test_a_run_in_pieces_equals_a_straight_one_bit_for_bit(changes, digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    straight = train(tmp_path / "straight", digits, dataclasses.replace(settings, checkpoint_every_steps=0))
+    pieces, ends = in_pieces(tmp_path / "pieces", digits, settings, 4)
+    assert ends >= 2
+    assert_same(straight.state, pieces.state)
+    assert (
+        without_times(straight.history)
+        == without_times(pieces.history)
+        == without_times(read_metrics(tmp_path / "pieces"))
+    )
+    best = [load_run(tmp_path / name) for name in ("straight", "pieces")]
+    assert best[0].step == best[1].step
+    assert_same(best[0].params, best[1].params)
+
+
+def test_what_changes_on_resume_is_recorded(digits, tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, digits, stop=lambda: signal.SIGINT)
+    step = load_run(tmp_path, "latest").step
+    train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=3, checkpoint_every_steps=0), resume=True)
+    assert read_resumed(tmp_path) == [{"step": step, "changed": {"epochs": [2, 3], "checkpoint_every_steps": [2, 0]}}]
+    assert json.loads((tmp_path / "config.json").read_text())["settings"]["epochs"] == 3
+
+
+def test_leftovers_of_a_kill_are_cleared_and_a_run_that_had_not_begun_begins(digits, tmp_path):
+    (tmp_path / ".lock").write_text("1")
+    (tmp_path / ".config.json.1.tmp").write_text("{")
+    straight = train(tmp_path, digits, resume=True)
+    (tmp_path / ".metrics.jsonl.1.tmp").write_text("{")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / ".samples.png.1.tmp").write_text("")
+    (tmp_path / "checkpoints" / "99.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "environment.json").unlink()
+    shutil.copytree(tmp_path / "checkpoints" / "12", tmp_path / "checkpoints" / ".removed.tmp" / "12")
+    resumed = train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=3), resume=True)
+    assert int(straight.state.step) < int(resumed.state.step)
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.name.startswith(".") or "tmp" in p.name}
+    assert found == set()
+    assert (tmp_path / "environment.json").exists()
+
+
+def test_rows_that_are_gone_are_not_trained_over(digits, tmp_path):
+    train(tmp_path, digits)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join(["{", lines[1]]) + "\n")
+    with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged") as error:
+        train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=3), resume=True)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_the_latest_two_and_the_best_checkpoint_survive_those_within_an_epoch(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=2, learning_rate=1e-3)
+    asked = itertools.count(1)
+    with pytest.raises(Interrupted):
+        train(tmp_path, digits, settings, stop=lambda: signal.SIGINT if next(asked) == 6 else 0)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step == 6
+        assert checkpoints.steps[0] == 6
+        assert len(checkpoints.steps) == 3
+
+
+@pytest.mark.parametrize("limit", [200, 4000], ids=["a row", "a checkpoint"])
+def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digits, tmp_path):
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    straight = train(tmp_path / "straight", digits)
+
+    def fill(_, row):
+        if row["epoch"] == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+
+    try:
+        with pytest.raises(RunError, match=r"could not be written|can't be written") as error:
+            train(tmp_path / "run", digits, on_epoch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert len(str(error.value).splitlines()) <= 2
+    assert load_run(tmp_path / "run", "latest").step >= 6
+    assert_same(straight.state, train(tmp_path / "run", digits, resume=True).state)
+
+
+def test_a_directory_that_is_deleted_underneath_is_said(digits, tmp_path):
+    with pytest.raises(RunError, match=r"run.*written") as error:
+        train(tmp_path / "run", digits, on_epoch=lambda _, row: shutil.rmtree(tmp_path / "run"))
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_a_file_in_place_of_the_checkpoints_is_said(digits, tmp_path):
+    with pytest.raises(RunError, match="can't be written"):
+        train(
+            tmp_path / "run",
+            digits,
+            on_epoch=lambda *_: (shutil.rmtree(tmp_path / "run"), (tmp_path / "run").write_text("")),
+        )
+    train(tmp_path / "other", digits, dataclasses.replace(SETTINGS, epochs=1))
+    shutil.rmtree(tmp_path / "other" / "checkpoints")
+    (tmp_path / "other" / "checkpoints").write_text("")
+    with pytest.raises(RunError, match="can't be written"):
+        train(tmp_path / "other", digits, dataclasses.replace(SETTINGS, epochs=2), resume=True)
