@@ -136,7 +136,8 @@ def check_settings(settings: Any) -> None:
         raise UsageError("--arch patch needs --model ae, got --model vae: its code is no bottleneck.")
     if settings.arch == "patch" and settings.fourier_features:
         raise UsageError(
-            f"--fourier-features must be 0 for --arch patch, got {settings.fourier_features}: its code is no bottleneck."
+            f"--fourier-features needs --arch mlp or conv, got {settings.fourier_features} and --arch patch, "
+            "whose code is no bottleneck."
         )
     if settings.likelihood == "squared_error" and settings.model != "ae":
         raise UsageError(
