@@ -40,13 +40,16 @@ class Config(StudyConfig):
     """Dimensions of the latent space to train for; those of --run are its own."""
     run: tuple[Path, ...] = ()
     """Evaluate these finished runs, all of one data set, instead of training."""
-    epochs: int = epoch_number(20)
-    """Passes over the training images."""
+    epochs: int | None = epoch_number()
+    """Passes over the training images. Default: 60 for a plane, whose map takes long to unfold, else 20."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutional with stride 2."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes()
     """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
     Default: 512 256 128 for mlp, 32 64 for conv."""
+    fourier_features: int | None = at_least(0, None, most=MOST_UNITS)
+    """Sines, and as many cosines, of the latent that the decoder sees beside it. Default: 64 for at most two
+    dimensions, else none."""
     batch_size: int | None = at_least(1, None)
     """Images a step. Default: 256, and at most 32 for fewer than 10,000 images, so that there are enough steps."""
     seed: int = seed_field()
@@ -147,13 +150,17 @@ def _write_csv(path: Path, means: "np.ndarray", labels: "np.ndarray | None") -> 
 
 
 def _settings(config: Config, model: Any, dim: int, dataset: "Dataset") -> Settings:
+    # In a plane a decoder of dense layers alone mixes up classes that one with sines of the latent tells apart.
+    plane = dim <= 2
+    waves = config.fourier_features
     return config.settings(
         dataset,
         model=model,
         latent_dim=dim,
         arch=config.arch,
         hidden_sizes=config.hidden_sizes,
-        epochs=config.epochs,
+        fourier_features=(64 if plane else 0) if waves is None else waves,
+        epochs=config.epochs or (60 if plane else 20),
         batch_size=_batch_size(config, dataset),
         seed=config.seed,
     )

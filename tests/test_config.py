@@ -27,6 +27,7 @@ def test_defaults_are_valid_and_resolve():
         ("hidden_sizes", (2.5,)),
         ("hidden_sizes", [4]),
         ("dense_size", -1),
+        ("fourier_features", -1),
         ("latent_dim", 0),
         ("latent_dim", 2.0),
         ("latent_dim", True),
@@ -61,7 +62,15 @@ def test_a_value_outside_its_domain_is_named_with_what_is_allowed(name, value):
     assert len(message.splitlines()) <= 2
 
 
-@pytest.mark.parametrize("changes", [{"likelihood": "squared_error"}, {"arch": "conv", "hidden_sizes": ()}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"likelihood": "squared_error"},
+        {"arch": "conv", "hidden_sizes": ()},
+        {"model": "ae", "arch": "patch", "fourier_features": 4},
+    ],
+    ids=str,
+)
 def test_settings_that_contradict_each_other_are_refused_with_a_remedy(changes):
     with pytest.raises(UsageError) as error:
         check_settings(Settings(**changes))

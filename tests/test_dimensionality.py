@@ -204,6 +204,13 @@ def test_the_study_writes_its_report_numbers_and_figures(study):
     assert "published" not in report  # other data than the published numbers'
 
 
+def test_by_default_the_plane_trains_longer_and_its_decoder_sees_waves(digits):
+    found = [dimensionality._settings(dimensionality.Config(), "ae", dim, digits) for dim in (2, 8)]
+    assert [(s.epochs, s.fourier_features) for s in found] == [(60, 64), (20, 0)]
+    given = dimensionality._settings(dimensionality.Config(epochs=3, fourier_features=0), "vae", 2, digits)
+    assert (given.epochs, given.fourier_features) == (3, 0)
+
+
 def test_finished_runs_are_evaluated_as_they_are(study, tmp_path, capsys):
     path, summary = study
     main(
@@ -264,6 +271,7 @@ def test_own_images_are_embedded(study, labels, tmp_path, digits, capsys):
         (["--latent-dims", "0"], "--latent-dims"),
         (["--latent-dims", "2", "2"], "different"),
         (["--epochs", "0"], "--epochs"),
+        (["--fourier-features", "-1"], "--fourier-features"),
         (["--run", "nowhere"], "nowhere"),
         (["--dataset", "digits", "--batch-size", "99999"], "--batch-size"),
         (["--trust-images", "24"], "25"),

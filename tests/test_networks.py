@@ -45,6 +45,18 @@ def test_the_default_conv_networks_are_the_keras_tutorials():
     assert count(decoder, jnp.ones((1, 2))) == 65_089
 
 
+@pytest.mark.parametrize("arch", ["mlp", "conv"])
+def test_a_decoder_with_fourier_features_is_one_without_on_latent_sines_and_cosines(arch):
+    args = (arch, (7, 5, 1), (4, 5), 3, "tanh", 4, False)
+    (_, waves), (_, plain) = make_networks(*args, fourier_features=6), make_networks(*args)
+    z = jax.random.normal(jax.random.key(1), (3, 2))
+    logits, params = waves.init_with_output(jax.random.key(0), z)
+    params = dict(params["params"])
+    phases = np.float64(z) @ np.float64(params.pop("frequencies"))
+    seen = jnp.asarray(np.concatenate([z, np.sin(phases), np.cos(phases)], axis=1), jnp.float32)
+    np.testing.assert_allclose(logits, plain.apply({"params": params}, seen), atol=1e-5)
+
+
 def test_learned_sigma_is_one_scalar_behind_the_mean():
     _, decoder = make_networks("mlp", (2, 2, 3), (4,), 0, "tanh", 4, learned_sigma=True)
     parameters, params = decoder.init_with_output(jax.random.key(0), jnp.ones((2, 2)))

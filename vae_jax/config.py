@@ -106,6 +106,9 @@ class Settings:
     decoder. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
     dense_size: int = at_least(0, 16, " (0: none)", most=MOST_UNITS)
     """Units of the conv encoder's dense layer before the latent one."""
+    fourier_features: int = at_least(0, 0, " (0: none)", most=MOST_UNITS)
+    """Sines, and as many cosines, of the latent that the decoder sees beside it, their frequencies trained: it can
+    then change faster over a plane, and a latent of few dimensions tells more images apart. Not for patch."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
     """Nonlinearity between the layers."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -195,6 +198,11 @@ def check_settings(settings: Any) -> None:
         raise UsageError(f"--hidden-sizes must name at least one layer for --arch {settings.arch}, got none.")
     if settings.arch == "patch" and settings.model != "ae":
         raise UsageError("--arch patch needs --model ae, got --model vae: its code is no bottleneck.")
+    if settings.arch == "patch" and settings.fourier_features:
+        raise UsageError(
+            f"--fourier-features needs --arch mlp or conv, got {settings.fourier_features} and --arch patch, "
+            "whose code is no bottleneck."
+        )
     if settings.likelihood == "squared_error" and settings.model != "ae":
         raise UsageError(
             "--likelihood squared_error needs --model ae, got --model vae.\n"

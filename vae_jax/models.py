@@ -186,6 +186,7 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyMod
         settings.activation,
         features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
         learned_sigma=likelihood.learned_sigma,
+        fourier_features=settings.fourier_features,
     )
     common = (encoder, decoder, likelihood, image_shape, settings.latent_dim, settings.precision)
     if settings.model == "vae":

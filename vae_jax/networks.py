@@ -47,11 +47,12 @@ class MLPDecoder(nn.Module):
     image_shape: tuple[int, int, int]
     activation: str
     learned_sigma: bool = False
+    fourier_features: int = 0
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
         """Decode latents."""
-        h = z
+        h = _with_waves(self, z, self.fourier_features)
         for size in self.hidden_sizes:
             h = ACTIVATIONS[self.activation](nn.Dense(size)(h))
         height, width, channels = self.image_shape
@@ -89,6 +90,7 @@ class ConvDecoder(nn.Module):
     image_shape: tuple[int, int, int]
     activation: str
     learned_sigma: bool = False
+    fourier_features: int = 0
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
@@ -99,7 +101,8 @@ class ConvDecoder(nn.Module):
         for _ in self.hidden_sizes:
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
         height, width = sizes.pop()
-        h = activation(nn.Dense(height * width * self.hidden_sizes[0])(z))
+        h = _with_waves(self, z, self.fourier_features)
+        h = activation(nn.Dense(height * width * self.hidden_sizes[0])(h))
         h = h.reshape(-1, height, width, self.hidden_sizes[0])
         for channels in self.hidden_sizes:
             height, width = sizes.pop()
@@ -164,6 +167,16 @@ def _convolve(h: Any, size: int, activation: str) -> Any:
     return h + change if h.shape[-1] == size else change
 
 
+def _with_waves(module: nn.Module, z: Any, number: int) -> Any:
+    # Sines and cosines beside the latent: dense layers alone learn fast changes over a plane only slowly (Tancik et
+    # al. 2020). The frequencies are trained, from a standard normal that suits latents of the prior's size.
+    if number == 0:
+        return z
+    frequencies = module.param("frequencies", nn.initializers.normal(1.0), (z.shape[-1], number))
+    phases = z @ frequencies
+    return jnp.concatenate([z, jnp.sin(phases), jnp.cos(phases)], axis=-1)
+
+
 def _append_log_sigma(module: nn.Module, mean: Any) -> Any:
     # One scalar for all pixels: the optimal one is the root mean squared error (Rybkin et al. 2021).
     log_sigma = module.param("log_sigma", nn.initializers.zeros_init(), ())
@@ -178,6 +191,7 @@ def make_networks(
     activation: str,
     features: int,
     learned_sigma: bool,
+    fourier_features: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and mirrored decoder of an architecture; a new one is one more row here.
 
@@ -189,6 +203,7 @@ def make_networks(
         activation: a key of ACTIVATIONS.
         features: length of the encoder's output.
         learned_sigma: whether the decoder appends log sigma.
+        fourier_features: waves of the latent that the decoder of mlp and conv sees beside it.
 
     Raises:
         UsageError: the latent of patch can't be shared out among the patches.
@@ -208,9 +223,9 @@ def make_networks(
     if arch == "conv":
         return (
             ConvEncoder(hidden_sizes, dense_size, features, activation),
-            ConvDecoder(mirrored, image_shape, activation, learned_sigma),
+            ConvDecoder(mirrored, image_shape, activation, learned_sigma, fourier_features),
         )
     return (
         MLPEncoder(hidden_sizes, features, activation),
-        MLPDecoder(mirrored, image_shape, activation, learned_sigma),
+        MLPDecoder(mirrored, image_shape, activation, learned_sigma, fourier_features),
     )
