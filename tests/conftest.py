@@ -14,7 +14,7 @@ TYPED = (
     "corruption data distributions evaluation fitting frozen_features gradient_estimators history latent_space many "
     "models networks objectives plots plots_anomaly plots_compare plots_compression plots_denoising "
     "plots_dimensionality plots_gradients plots_sparsity plots_sweep plots_traversal records runs "
-    "training traversal"
+    "stored streaming training traversal"
 )
 TRAINING = [
     f"test_{name}"
@@ -30,6 +30,7 @@ TRAINING = [
         "studies",
         "readme",
         "sparsity",
+        "streaming",
     ]
 ]
 OPTIMISED = [f"test_{name}" for name in ["xla", "convolutions", "distributions", "objectives", "numerics"]]

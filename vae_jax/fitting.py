@@ -14,6 +14,7 @@ from vae_jax.data import Split, check_batch_size
 from vae_jax.evaluation import evaluate
 from vae_jax.history import Row, check_finite, has_stopped, make_row
 from vae_jax.models import AnyModel, Parameters
+from vae_jax.streaming import compile_stream, live_on_device
 from vae_jax.training import (
     Batches,
     Keys,
@@ -168,9 +169,13 @@ def fit(
         # The steps take their state's memory over, so the caller's own is copied.
         state, metrics = jax.tree.map(jnp.copy, progress[:2])
         progress = progress._replace(state=state, metrics=metrics)
-    images, validation_images = jax.device_put((train.images, validation.images))
     history = list(history or [])
-    program = compile_program(model, settings, images, progress.state)
+    validation_images: Any = validation.images
+    if live_on_device(settings.device_data, train.images.nbytes):
+        images, validation_images = jax.device_put((np.asarray(train.images), np.asarray(validation.images)))
+        program = compile_program(model, settings, images, progress.state)
+    else:
+        program = Program(*compile_stream(model, settings, train.images, progress.state))
     if on_start:
         on_start()
 

@@ -73,7 +73,7 @@ def fit_many(
             "Use a larger --batch-size, or train it alone."
         )
     held_out = [validation.positions(member.classes) for member in members]
-    images, validation_images = jax.device_put((train.images, validation.images))
+    images, validation_images = jax.device_put((np.asarray(train.images), np.asarray(validation.images)))
     program = _compile_program(model, members, subsets, number, images)
 
     def no_metrics() -> StepMetrics:
@@ -105,6 +105,8 @@ def _common(members: Sequence[Settings]) -> Settings:
         check_settings(member)
         if member.patience:
             raise UsageError(f"--patience must be 0 for models trained together, got {member.patience}.")
+        if member.device_data == "never":
+            raise UsageError("--device-data must be auto or always for models trained together, got never.")
     first, free = members[0], (*TRACED, "seed", "classes")
     for field in dataclasses.fields(Settings):
         values = [getattr(member, field.name) for member in members]

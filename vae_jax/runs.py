@@ -131,7 +131,7 @@ def check_available(path: Path) -> None:
 
 
 # What --resume may change; everything else decides the parameters that were trained so far.
-_FREE_ON_RESUME = ("epochs", "patience", "data_dir")
+_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "device_data")
 
 
 def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
@@ -160,7 +160,9 @@ def check_same_settings(path: Path, settings: Settings, dataset: Dataset) -> Non
     Raises:
         UsageError: naming the first difference.
     """
-    _check_same_settings(path, settings, ("data_dir", "dataset"), "Give {flag} as it was, or another --output.")
+    _check_same_settings(
+        path, settings, ("data_dir", "dataset", "device_data"), "Give {flag} as it was, or another --output."
+    )
     _check_same_data(dataset, read_dataset_record(path), path)
 
 

@@ -10,13 +10,15 @@ import warnings
 import zlib
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
+from vae_jax import stored
 from vae_jax.errors import UsageError
+from vae_jax.stored import Images
 
 MNIST_FAMILY = ("mnist", "fashion_mnist", "kmnist")
 IDX_FILES = (
@@ -26,6 +28,7 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _NPZ_KEYS = ("images", "labels", "test_images", "test_labels")
+_NPZ_IMAGES = ("images", "test_images")
 _IDX_DIMENSIONS = {2049: 1, 2051: 3}
 _MOST_BYTES = 2**31
 _GZIP_RATIO = 1100  # deflate shrinks by 1,032 at most
@@ -39,9 +42,9 @@ class Raw(NamedTuple):
     """Arrays as they were found, and the words for where that was."""
 
     source: str
-    images: np.ndarray
+    images: Images
     labels: np.ndarray | None = None
-    test_images: np.ndarray | None = None
+    test_images: Images | None = None
     test_labels: np.ndarray | None = None
 
 
@@ -101,6 +104,8 @@ def read_idx_files(files: dict[str, Path]) -> Raw:
 def read_npz(path: Path) -> Raw:
     """Read `images`, and `labels`, `test_images`, `test_labels` where they are, from an .npz file; no pickle.
 
+    Large images of unsigned bytes stay in the file, where it is not compressed.
+
     Raises:
         UsageError: the file is unreadable, holds Python objects, or lacks a key.
     """
@@ -109,7 +114,11 @@ def read_npz(path: Path) -> Raw:
             file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not a zip archive of arrays")
-            arrays = {key: np.asarray(file[key]) for key in _NPZ_KEYS if key in file.files}
+            arrays: dict[str, Any] = {}
+            for key in _NPZ_KEYS:
+                if key in file.files:
+                    in_file = stored.open_npz_member(path, key) if key in _NPZ_IMAGES else None
+                    arrays[key] = np.asarray(file[key]) if in_file is None else in_file
             keys = ", ".join(file.files) or "none"
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
         reason = str(error).partition("\n")[0]
@@ -124,6 +133,30 @@ def read_npz(path: Path) -> Raw:
                 f"Allowed are {', '.join(_NPZ_KEYS)}; all but images may be left out."
             )
     return Raw(source=str(path), **arrays)
+
+
+def read_npy(path: Path) -> Raw:
+    """The images of an .npy file of unsigned bytes, which stay in it if they are large; no pickle.
+
+    Labels are those of the file beside it whose name ends in .labels.npy, where there is one.
+
+    Raises:
+        UsageError: a file is unreadable, or the images are of another type.
+    """
+    reading, labels = path, None
+    try:
+        images = stored.open_npy(path)
+        beside = path.with_suffix(".labels.npy")
+        if beside.is_file():
+            reading = beside
+            labels = np.load(beside, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        needed = "uint8 array [n, height, width, channels]" if reading == path else "integers [n]"
+        raise UsageError(
+            f"{reading} can't be read as an .npy file: {reason}.\nWrite it with numpy.save(path, {needed})."
+        ) from error
+    return Raw(str(path), images, labels)
 
 
 def read_image_folder(folder: Path) -> Raw:
