@@ -45,7 +45,7 @@ def run(config: Config) -> "Run":
         )
     if config.run_dir and not config.resume:
         check_available(config.run_dir)
-    dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
+    dataset = load_dataset(config.dataset, config.data_dir, in_file=True).of_classes(config.classes)
     check_batch_size(dataset.train, config.batch_size)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     config = dataclasses.replace(config, dataset=name, data_dir=folder)

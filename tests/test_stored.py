@@ -65,12 +65,15 @@ def test_splits_and_fingerprint_are_those_of_arrays_in_memory(tmp_path, monkeypa
     in_memory = data.load_dataset(str(tmp_path / "own.npz"))
     monkeypatch.setattr(stored, "SMALLEST_BYTES", 1)
     monkeypatch.setattr(stored, "PIECE_BYTES", 150)
-    in_file = data.load_dataset(str(tmp_path / "own.npz"))
+    in_file = data.load_dataset(str(tmp_path / "own.npz"), in_file=True)
     found = [in_file]
+    asked_for = data.load_dataset(str(tmp_path / "own.npz"))
+    assert all(isinstance(getattr(asked_for, part).images, np.ndarray) for part in ("train", "validation", "test"))
+    assert asked_for.sha256 == in_memory.sha256
     if not own_test:
         np.save(tmp_path / "own.npy", images)
         np.save(tmp_path / "own.labels.npy", LABELS)
-        found.append(data.load_dataset(str(tmp_path / "own.npy")))
+        found.append(data.load_dataset(str(tmp_path / "own.npy"), in_file=True))
     for one in found:
         assert one.sha256 == in_memory.sha256
         assert one.image_shape == in_memory.image_shape
@@ -91,13 +94,13 @@ def test_small_and_compressed_and_other_arrays_are_read_into_memory(tmp_path, mo
     np.savez(tmp_path / "small.npz", images=IMAGES)
     np.save(tmp_path / "small.npy", IMAGES)
     for name in ("small.npz", "small.npy"):
-        assert isinstance(data.load_dataset(str(tmp_path / name)).train.images, np.ndarray)
+        assert isinstance(data.load_dataset(str(tmp_path / name), in_file=True).train.images, np.ndarray)
     monkeypatch.setattr(stored, "SMALLEST_BYTES", 1)
     np.savez_compressed(tmp_path / "a.npz", images=IMAGES)
     np.savez(tmp_path / "b.npz", images=np.float32(IMAGES) / 255)
     np.savez(tmp_path / "c.npz", images=np.asfortranarray(IMAGES))
     for name in ("a.npz", "b.npz", "c.npz"):
-        train = data.load_dataset(str(tmp_path / name)).train.images
+        train = data.load_dataset(str(tmp_path / name), in_file=True).train.images
         assert isinstance(train, np.ndarray)
         np.testing.assert_array_equal(train, data.load_dataset(str(tmp_path / "small.npz")).train.images)
 
@@ -167,7 +170,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path, opened):
 
 def _refused(path, parts, given=None):
     with pytest.raises(UsageError) as error:
-        data.load_dataset(str(given or path))
+        data.load_dataset(str(given or path), in_file=True)
     message = str(error.value)
     assert len(message.splitlines()) <= 2
     for part in (str(path), *parts):

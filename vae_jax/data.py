@@ -83,7 +83,7 @@ class Dataset:
         return replace(self, **splits)
 
 
-def load_dataset(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+def load_dataset(name: str | None = None, data_dir: str | Path | None = None, *, in_file: bool = False) -> Dataset:
     """Load a data set, check it and split it.
 
     Where the source has no test split, a fixed fifth of it is held out. For validation are the last tenth of
@@ -94,13 +94,16 @@ def load_dataset(name: str | None = None, data_dir: str | Path | None = None) ->
             file or of a folder of images. None is mnist, and digits with a warning where mnist can't be downloaded.
         data_dir: where the IDX files of the MNIST family lie, itself or a subfolder of the data set's name;
             by default the environment variable `VAE_JAX_DATA_DIR`.
+        in_file: leave large images where they are, in an .npy or uncompressed .npz file of unsigned bytes, as
+            `vae_jax.stored.StoredImages`; enough to train, to evaluate and to encode. Otherwise they are read.
 
     Raises:
         UsageError: there is no such data set, or it can't be trained on.
         DownloadError: it is named, is not here and can't be downloaded.
     """
     if name is not None:
-        return _checked(*_find(name, data_dir))
+        found, raw = _find(name, data_dir)
+        return _checked(found, raw if in_file else _read(raw))
     try:
         return _checked(*_find("mnist", data_dir))
     except catalogue.DownloadError as error:
@@ -185,6 +188,11 @@ def _find(name: str, data_dir: str | Path | None) -> tuple[str, sources.Raw]:
             f"--dataset must be an .npz or .npy file or a folder of images where it is a path, got {name!r}."
         )
     return name, catalogue.read_prepared(name)
+
+
+def _read(raw: sources.Raw) -> sources.Raw:
+    test_images = None if raw.test_images is None else np.asarray(raw.test_images)
+    return raw._replace(images=np.asarray(raw.images), test_images=test_images)
 
 
 def _find_in_family(name: str, data_dir: str | Path | None) -> sources.Raw:

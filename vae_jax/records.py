@@ -17,7 +17,7 @@ from vae_jax.errors import UsageError
 from vae_jax.files import replacing
 from vae_jax.history import Row
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
 S = TypeVar("S", bound=Settings)
