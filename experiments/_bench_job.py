@@ -37,7 +37,7 @@ class Job:
 
     def load(self) -> np.ndarray:
         """The images, uint8 [images, height, width, channels]."""
-        return np.ascontiguousarray(np.load(self.data, mmap_mode="r")[: self.images])
+        return np.ascontiguousarray(np.lib.format.open_memmap(self.data, mode="r")[: self.images])
 
     def to_json(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import shutil
-import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import animation, plots
+from vae_jax import animation, archives, plots
 from vae_jax.applications.sparsity import most_used_atoms
 from vae_jax.data import Split
 from vae_jax.distributions import DiagonalGaussian
@@ -253,7 +252,8 @@ class Progress:
         with contextlib.suppress(OSError, ValueError):
             self.grids |= animation.read_progress_grids(self._gif)
         for file in self._kept.glob("*.npz"):
-            with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(file) as kept:
+            with contextlib.suppress(*archives.UNREADABLE, KeyError):
+                kept, _ = archives.read_arrays(file)
                 self.grids[int(file.stem)], self._axes[int(file.stem)] = kept["grid"], str(kept["axes"])
 
     def write(self, rows: Sequence[dict[str, Any]], title: str) -> None:

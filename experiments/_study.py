@@ -23,7 +23,7 @@ class StudyConfig:
 
     dataset: str | None = None
     """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
-    file or a folder of images. Default: mnist, and digits where mnist can't be had."""
+    or .npy file or a folder of images. Default: mnist, and digits where mnist can't be had."""
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
     output: Path | None = None

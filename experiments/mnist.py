@@ -62,7 +62,7 @@ def _load(config: Config) -> tuple["Dataset", Config]:
     from vae_jax.data import load_dataset
     from vae_jax.preflight import check_trainable
 
-    dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
+    dataset = load_dataset(config.dataset, config.data_dir, in_file=True).of_classes(config.classes)
     check_trainable(config, dataset)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     return dataset, dataclasses.replace(config, dataset=name, data_dir=folder)

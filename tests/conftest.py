@@ -34,6 +34,7 @@ TRAINING = [
         "studies",
         "readme",
         "sparsity",
+        "streaming",
     ]
 ]
 OPTIMISED = [f"test_{name}" for name in ["xla", "convolutions", "distributions", "objectives", "numerics"]]

@@ -15,7 +15,7 @@ from vae_jax.fitting import Progress
 from vae_jax.models import build_model
 from vae_jax.recording import train_run
 from vae_jax.records import SCHEMA_VERSION, read_metrics
-from vae_jax.runs import check_available, fresh_path, load_run
+from vae_jax.runs import check_available, check_resumable, fresh_path, load_run
 from vae_jax.training import zero_metrics
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
@@ -57,6 +57,11 @@ def test_the_directory_is_as_designed(finished):
     config = json.loads((path / "config.json").read_text())
     assert config["schema"] == SCHEMA_VERSION
     assert set(config["settings"]) == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_where_the_images_live_may_change_on_resuming(finished, digits):
+    path, _ = finished
+    check_resumable(path, dataclasses.replace(SETTINGS, device_data="never", epochs=9), digits)
 
 
 def test_resuming_equals_a_straight_run(finished, digits, tmp_path):

@@ -94,6 +94,16 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> tuple[dict[
             return arrays, list(found)
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file.
+
+    Raises:
+        OSError, ValueError, EOFError: it can't be read, or is no array of plain values.
+    """
+    with BoundedReader(path) as file:
+        return _read_array(path.name, file, file.size)
+
+
 def _check_entry(entry: ZipInfo) -> None:
     parts = entry.filename.replace("\\", "/").split("/")
     if entry.filename.startswith("/") or ".." in parts:
@@ -112,7 +122,12 @@ def _check_entry(entry: ZipInfo) -> None:
         )
 
 
-def _read_array(name: str, file: Any, size: int) -> np.ndarray:
+def read_header(name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns lie together (Fortran order), and type of the array that an .npy header declares.
+
+    Raises:
+        ValueError: it is none, or damaged.
+    """
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -121,10 +136,17 @@ def _read_array(name: str, file: Any, size: int) -> np.ndarray:
         shape, column_major, dtype = readers[version](file)
     except (TypeError, SyntaxError, RecursionError, OverflowError, TokenError) as error:
         raise ValueError(f"the array {name} has a damaged header") from error
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the array {name} declares the shape {shape}")
+    return shape, column_major, dtype
+
+
+def _read_array(name: str, file: Any, size: int) -> np.ndarray:
+    shape, column_major, dtype = read_header(name, file)
     if dtype.hasobject:
         raise ValueError(f"the array {name} holds Python objects, and pickles are never read (allow_pickle=False)")
     declared, left = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or declared != left:
+    if declared != left:
         raise ValueError(f"the array {name} declares {declared} bytes in its header, found {left}")
     content = file.read(declared + 1)
     if len(content) != declared:

@@ -60,7 +60,7 @@ def read_prepared(name: str) -> Raw:
     except (ValueError, AssertionError, ImportError) as error:
         raise UsageError(
             f"--dataset must be mnist, fashion_mnist, kmnist, digits, the name of a prepared TFDS data set,\n"
-            f"or the path of an .npz file or of a folder of images, got {name!r}."
+            f"or the path of an .npz or .npy file or of a folder of images, got {name!r}."
         ) from error
     if not is_prepared(name) or "train" not in builder.info.splits:
         raise UsageError(

@@ -151,9 +151,12 @@ class Settings:
     """Nats of KL that each latent dimension may use free of charge, on average over the batch."""
     dataset: str | None = None
     """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
-    file or a folder of images. Default: mnist, and digits where mnist can't be had."""
+    or .npy file or a folder of images. Default: mnist, and digits where mnist can't be had."""
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
+    device_data: Literal["auto", "always", "never"] = "auto"
+    """Whether the training images live on the device or are streamed to it from the host, with the same result; auto
+    streams where they exceed a quarter of the device's memory (on a CPU, of the host's)."""
     epochs: int | None = epoch_number()
     """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
     --resume stretch the cosine of the learning rate from there on."""

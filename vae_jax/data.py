@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int32, Int64, Key, UInt8
 
 from vae_jax import catalogue, sources
 from vae_jax.errors import UsageError
+from vae_jax.stored import Images, StoredImages, choose, pieces
 
 _FEWEST_IMAGES = 4  # two to train on, one to validate, one to test
 _REMEDY = (
@@ -25,7 +26,7 @@ _REMEDY = (
 class Split:
     """Images and, where there are any, their labels."""
 
-    images: UInt8[np.ndarray, "n height width channels"]
+    images: UInt8[np.ndarray | StoredImages, "n height width channels"]
     labels: Int32[np.ndarray, " n"] | None
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Split:
             return self
         chosen = self.positions(classes)
         assert self.labels is not None
-        return Split(self.images[chosen], self.labels[chosen])
+        return Split(choose(self.images, chosen), self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +83,27 @@ class Dataset:
         return replace(self, **splits)
 
 
-def load_dataset(name: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+def load_dataset(name: str | None = None, data_dir: str | Path | None = None, *, in_file: bool = False) -> Dataset:
     """Load a data set, check it and split it.
 
     Where the source has no test split, a fixed fifth of it is held out. For validation are the last tenth of
     the training images, or the last 5,000 of at least 50,000.
 
     Args:
-        name: mnist, fashion_mnist, kmnist, digits, a prepared TFDS data set, or the path of an .npz file or
-            of a folder of images. None is mnist, and digits with a warning where mnist can't be downloaded.
+        name: mnist, fashion_mnist, kmnist, digits, a prepared TFDS data set, or the path of an .npz or .npy
+            file or of a folder of images. None is mnist, and digits with a warning where mnist can't be downloaded.
         data_dir: where the IDX files of the MNIST family lie, itself or a subfolder of the data set's name;
             by default the environment variable `VAE_JAX_DATA_DIR`.
+        in_file: leave large images where they are, in an .npy or uncompressed .npz file of unsigned bytes, as
+            `vae_jax.stored.StoredImages`; enough to train, to evaluate and to encode. Otherwise they are read.
 
     Raises:
         UsageError: there is no such data set, or it can't be trained on.
         DownloadError: it is named, is not here and can't be downloaded.
     """
     if name is not None:
-        return _checked(*_find(name, data_dir))
+        found, raw = _find(name, data_dir)
+        return _checked(found, raw if in_file else _read(raw))
     try:
         return _checked(*_find("mnist", data_dir))
     except catalogue.DownloadError as error:
@@ -111,15 +115,18 @@ def read_images(path: str | Path, image_shape: tuple[int, int, int]) -> Split:
     """Read images for a model that takes images of this shape, with their labels where there are any; no split.
 
     Args:
-        path: an .npz file with `images` (and `labels`), or a folder of images.
+        path: an .npz file with `images` (and `labels`), an .npy file of images, or a folder of images.
         image_shape: height, width and channels that the model was trained on.
 
     Raises:
         UsageError: they can't be read, or have another shape.
     """
     path = Path(path).expanduser()
-    raw = sources.read_image_folder(path) if path.is_dir() else sources.read_npz(path)
-    images = _checked_images(raw.images, f"images of {raw.source}")
+    if path.is_dir():
+        raw = sources.read_image_folder(path)
+    else:
+        raw = sources.read_npy(path) if path.suffix == ".npy" else sources.read_npz(path)
+    images = np.asarray(_checked_images(raw.images, f"images of {raw.source}"))
     if images.shape[1:] != image_shape:
         raise UsageError(
             f"images of {raw.source} must have the shape {image_shape} that the model was trained on, "
@@ -172,11 +179,20 @@ def _find(name: str, data_dir: str | Path | None) -> tuple[str, sources.Raw]:
     path = Path(os.path.expanduser(name))
     if path.suffix == ".npz":
         return path.stem, sources.read_npz(path)
+    if path.suffix == ".npy":
+        return path.stem, sources.read_npy(path)
     if name and os.path.isdir(path):
         return path.resolve().name, sources.read_image_folder(path)
     if "/" in name or os.sep in name:
-        raise UsageError(f"--dataset must be an .npz file or a folder of images where it is a path, got {name!r}.")
+        raise UsageError(
+            f"--dataset must be an .npz or .npy file or a folder of images where it is a path, got {name!r}."
+        )
     return name, catalogue.read_prepared(name)
+
+
+def _read(raw: sources.Raw) -> sources.Raw:
+    test_images = None if raw.test_images is None else np.asarray(raw.test_images)
+    return raw._replace(images=np.asarray(raw.images), test_images=test_images)
 
 
 def _find_in_family(name: str, data_dir: str | Path | None) -> sources.Raw:
@@ -225,30 +241,31 @@ def _checked(name: str, raw: sources.Raw) -> Dataset:
 def _permuted(split: Split) -> Split:
     # Own images often come sorted by class, and a validation split of one class says nothing.
     order = np.random.default_rng(0).permutation(len(split))
-    return Split(split.images[order], None if split.labels is None else split.labels[order])
+    return Split(choose(split.images, order), None if split.labels is None else split.labels[order])
 
 
 def _cut(split: Split, last: int) -> tuple[Split, Split]:
-    images, labels = split.images, split.labels
-    if labels is None:
-        return Split(images[:-last], None), Split(images[-last:], None)
-    return Split(images[:-last], labels[:-last]), Split(images[-last:], labels[-last:])
+    parts = (slice(None, -last), slice(-last, None))
+    first, second = (
+        Split(choose(split.images, part), None if split.labels is None else split.labels[part]) for part in parts
+    )
+    return first, second
 
 
-def _checked_images(images: np.ndarray, what: str) -> np.ndarray:
+def _checked_images(images: Images, what: str) -> Images:
     if images.ndim == 3:
-        images = images[..., None]
+        images = images.with_channel() if isinstance(images, StoredImages) else images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise UsageError(
             f"{what} must be [n, height, width] or [n, height, width, 1 or 3], got {images.shape}.\n"
             "Reshape them, with the channels last; no size may be 0."
         )
-    if images.dtype.kind in "iu" and images.max() == 1 and images.min() == 0:
+    if images.dtype.kind in "iu" and _holds_only_zeros_and_ones(images):
         raise UsageError(
             f"{what} must use the range 0 to 255 where they are integers, got only 0 and 1.\n"
             "Multiply them by 255, or give booleans."
         )
-    if images.dtype == np.uint8:
+    if isinstance(images, StoredImages) or images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "biuf":
         raise UsageError(f"{what} must be uint8, integers, floats or booleans, got {images.dtype}. Convert them.")
@@ -262,6 +279,15 @@ def _checked_images(images: np.ndarray, what: str) -> np.ndarray:
     if top == 255:
         return images.astype(np.uint8)
     return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _holds_only_zeros_and_ones(images: Images) -> bool:
+    low, high = 1, 0
+    for piece in pieces(images):
+        low, high = min(low, int(piece.min())), max(high, int(piece.max()))
+        if high > 1:
+            return False
+    return (low, high) == (0, 1)
 
 
 def _checked_labels(labels: np.ndarray | None, number: int, what: str) -> np.ndarray | None:
@@ -286,5 +312,6 @@ def _sha256(*splits: Split) -> str:
                 digest.update(b"none")
             else:
                 digest.update(f"{array.dtype} {array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                for piece in pieces(array):
+                    digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ An example's noise depends on the key and its position only, not on the batch si
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from vae_jax.data import preprocess
 from vae_jax.distributions import DiagonalGaussian
 from vae_jax.models import AnyModel, Parameters, VariationalAutoencoder
 from vae_jax.objectives import importance_weighted_bound
+from vae_jax.stored import PIECE_BYTES, StoredImages
 
-ByteImages = UInt8[Array | np.ndarray, "n height width channels"]
+ByteImages = UInt8[Array | np.ndarray | StoredImages, "n height width channels"]
 """Pixels 0..255."""
 BATCH_SIZE = 500
 INACTIVE_NATS = 0.01
@@ -208,20 +210,28 @@ def _in_batches(
     function: Any,
     model: AnyModel,
     params: Parameters,
-    images: ByteImages,
+    images: Any,
     key: Array,
     samples: int,
     seen: _Seen,
     level: float,
 ) -> tuple[np.ndarray, ...]:
-    # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host.
+    # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
+    # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     number = len(images)
     size = min(BATCH_SIZE, number)
-    indices = np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
-    results = _scan_batches(
-        function, model, samples, seen, params, images, jnp.asarray(indices), key, jnp.float32(level)
-    )
-    return tuple(np.asarray(r).reshape(-1, *r.shape[2:])[:number] for r in results)
+    length = number
+    if not isinstance(images, jax.Array):
+        length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
+    places = jnp.asarray(np.minimum(np.arange(-(-length // size) * size), length - 1).reshape(-1, size))
+    results = []
+    for start in range(0, number, length):
+        first = min(start, number - length)
+        piece = images[first : first + length]
+        arguments = (params, piece, places, jnp.int32(first), key, jnp.float32(level))
+        values = _scan_batches(function, model, samples, seen, *arguments)
+        results.append([np.asarray(v).reshape(-1, *v.shape[2:])[start - first : length] for v in values])
+    return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -232,13 +242,14 @@ def _scan_batches(
     seen: _Seen,
     params: Parameters,
     images: Array,
-    indices: Array,
+    places: Array,
+    first: Array,
     key: Array,
     level: Array,
 ) -> Any:
     def body(_: None, batch: Array) -> tuple[None, Any]:
-        x, keys = as_evaluated(images[batch], batch, key, seen.binarize)
+        x, keys = as_evaluated(images[batch], first + batch, key, seen.binarize)
         inputs = corrupt(x, seen.corruption, level, noise_keys(keys))
         return None, function(model, params, x, inputs, keys, samples)
 
-    return jax.lax.scan(body, None, indices)[1]
+    return jax.lax.scan(body, None, places)[1]

@@ -16,6 +16,7 @@ from vae_jax.evaluation import evaluate
 from vae_jax.history import Row, check_finite, has_stopped, make_row
 from vae_jax.models import AnyModel, Parameters
 from vae_jax.parallel import ONE_DEVICE, Layout, choose_layout
+from vae_jax.streaming import compile_stream, live_on_device
 from vae_jax.training import (
     Batches,
     Keys,
@@ -193,9 +194,14 @@ def fit(
         # The steps take their state's memory over, so the caller's own is copied.
         state, metrics = jax.tree.map(jnp.copy, progress[:2])
         progress = progress._replace(state=state, metrics=metrics)
-    images, validation_images = jax.device_put((train.images, validation.images))
     history = list(history or [])
-    program = compile_program(model, settings, images, progress.state, choose_layout(settings.parallel))
+    layout = choose_layout(settings.parallel)
+    validation_images: Any = validation.images
+    if live_on_device(settings.device_data, train.images.nbytes):
+        images, validation_images = jax.device_put((np.asarray(train.images), np.asarray(validation.images)))
+        program = compile_program(model, settings, images, progress.state, layout)
+    else:
+        program = Program(*compile_stream(model, settings, train.images, progress.state, layout))
     if on_start:
         on_start()
 

@@ -74,7 +74,10 @@ def fit_many(
             "Use a larger --batch-size, or train it alone."
         )
     held_out = [validation.positions(member.classes) for member in members]
-    validation_images, layout = jax.device_put(validation.images), choose_members(settings.parallel, len(members))
+    validation_images, layout = (
+        jax.device_put(np.asarray(validation.images)),
+        choose_members(settings.parallel, len(members)),
+    )
     trained = [*members, *[members[-1]] * layout.padding(len(members))]
     program = _compile_program(model, trained, train, number, layout)
 
@@ -112,6 +115,8 @@ def _common(members: Sequence[Settings]) -> Settings:
         check_settings(member)
         if member.patience:
             raise UsageError(f"--patience must be 0 for models trained together, got {member.patience}.")
+        if member.device_data == "never":
+            raise UsageError("--device-data must be auto or always for models trained together, got never.")
     first, free = members[0], (*TRACED, "seed", "classes")
     for field in dataclasses.fields(Settings):
         values = [getattr(member, field.name) for member in members]

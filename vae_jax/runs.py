@@ -132,7 +132,7 @@ def has_begun(path: Path) -> bool:
 
 
 # What --resume may change; everything else decides the parameters that were trained so far.
-_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "parallel", "checkpoint_every_steps")
+_FREE_ON_RESUME = ("epochs", "patience", "data_dir", "device_data", "parallel", "checkpoint_every_steps")
 
 
 def changed_on_resume(path: Path, settings: Settings) -> dict[str, list[Any]]:
@@ -173,7 +173,10 @@ def check_same_settings(path: Path, settings: Settings, dataset: Dataset) -> Non
         UsageError: naming the first difference.
     """
     _check_same_settings(
-        path, settings, ("data_dir", "dataset", "parallel"), "Give {flag} as it was, or another --output."
+        path,
+        settings,
+        ("data_dir", "dataset", "device_data", "parallel"),
+        "Give {flag} as it was, or another --output.",
     )
     _check_same_data(dataset, read_dataset_record(path), path)
 

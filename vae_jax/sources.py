@@ -10,13 +10,14 @@ import warnings
 import zlib
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from vae_jax import archives
+from vae_jax import archives, stored
 from vae_jax.errors import UsageError
+from vae_jax.stored import Images
 
 MNIST_FAMILY = ("mnist", "fashion_mnist", "kmnist")
 IDX_FILES = (
@@ -26,6 +27,7 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _NPZ_KEYS = ("images", "labels", "test_images", "test_labels")
+_NPZ_IMAGES = ("images", "test_images")
 _IDX_DIMENSIONS = {2049: 1, 2051: 3}
 _GREY_MODES = ("1", "L", "LA")
 _PALETTE_MODES = ("P", "PA")
@@ -37,9 +39,9 @@ class Raw(NamedTuple):
     """Arrays as they were found, and the words for where that was."""
 
     source: str
-    images: np.ndarray
+    images: Images
     labels: np.ndarray | None = None
-    test_images: np.ndarray | None = None
+    test_images: Images | None = None
     test_labels: np.ndarray | None = None
 
 
@@ -99,11 +101,17 @@ def read_idx_files(files: dict[str, Path]) -> Raw:
 def read_npz(path: Path) -> Raw:
     """Read `images`, and `labels`, `test_images`, `test_labels` where they are, from an .npz file; no pickle.
 
+    Large images of unsigned bytes stay in the file, where it is not compressed.
+
     Raises:
         UsageError: the file is unreadable, holds Python objects, or lacks a key.
     """
     try:
-        arrays, names = archives.read_arrays(path, _NPZ_KEYS)
+        _, names = archives.read_arrays(path, ())  # looks at every entry before anything of them is read
+        opened = {key: stored.open_npz_member(path, key) for key in _NPZ_IMAGES if key in names}
+        in_file = {key: images for key, images in opened.items() if images is not None}
+        arrays: dict[str, Any] = dict(in_file)
+        arrays |= archives.read_arrays(path, tuple(key for key in _NPZ_KEYS if key not in in_file))[0]
     except archives.UNREADABLE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(
@@ -117,6 +125,30 @@ def read_npz(path: Path) -> Raw:
                 f"Allowed are {', '.join(_NPZ_KEYS)}; all but images may be left out."
             )
     return Raw(source=str(path), **arrays)
+
+
+def read_npy(path: Path) -> Raw:
+    """The images of an .npy file of unsigned bytes, which stay in it if they are large; no pickle.
+
+    Labels are those of the file beside it whose name ends in .labels.npy, where there is one.
+
+    Raises:
+        UsageError: a file is unreadable, or the images are of another type.
+    """
+    reading, labels = path, None
+    try:
+        images = stored.open_npy(path)
+        beside = path.with_suffix(".labels.npy")
+        if beside.is_file():
+            reading = beside
+            labels = archives.read_npy(beside)
+    except archives.UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        needed = "uint8 array [n, height, width, channels]" if reading == path else "integers [n]"
+        raise UsageError(
+            f"{reading} can't be read as an .npy file: {reason}.\nWrite it with numpy.save(path, {needed})."
+        ) from error
+    return Raw(str(path), images, labels)
 
 
 def read_image_folder(folder: Path) -> Raw:

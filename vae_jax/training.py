@@ -209,12 +209,13 @@ def run_steps(
     settings: Settings,
     state: TrainState,
     metrics: StepMetrics,
-    images: UInt8[Array, "n height width channels"],
+    images: UInt8[Array, "*n height width channels"],
     batches: Batches,
     noise_key: Key[Array, ""],
     start: Int[Array, ""],
     stop: Int[Array, ""],
     layout: Layout = ONE_DEVICE,
+    first: Int[Array, ""] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Steps `start` to `stop` - 1 of an epoch, as one compiled loop of the train step.
 
@@ -226,18 +227,19 @@ def run_steps(
         settings: as for `train_step`.
         state: state before the first of the steps.
         metrics: of the epoch's steps so far, [steps]; gives them back with those of these steps set.
-        images: the whole data set, pixels 0..255.
+        images: the whole data set, pixels 0..255; with `first` the batches of some steps, [k, batch, ...].
         batches: the order of the epoch, as `layout` divides it.
         noise_key: as for `train_step`.
         start: first step, counted in the epoch.
         stop: the step after the last one.
         layout: of the devices.
+        first: the step whose batch comes first in `images`.
     """
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
         indices, weights = layout.spread((batches.indices[i], batches.weights[i]))
-        x = layout.spread(images[indices])
+        x = layout.spread(images[indices] if first is None else images[i - first])
         state, own = train_step(model, optimizer, settings, state, x, indices, weights, noise_key, layout.axis)
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 

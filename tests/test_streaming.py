@@ -1,0 +1,152 @@
+import dataclasses
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import evaluation, stored, streaming
+from vae_jax.config import Settings
+from vae_jax.data import Split
+from vae_jax.errors import RunError, UsageError
+from vae_jax.evaluation import evaluate
+from vae_jax.fitting import Progress, fit
+from vae_jax.many import fit_many
+from vae_jax.models import build_model
+
+IMAGES = (np.random.default_rng(0).uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
+ALWAYS = Settings(hidden_sizes=(9,), epochs=2, batch_size=8, learning_rate=0.01, device_data="always", ema_decay=0.9)
+NEVER = dataclasses.replace(ALWAYS, device_data="never")
+MODEL = build_model(ALWAYS, (6, 5, 1))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def splits(tmp_path, monkeypatch):
+    # Of 42 images, so 6 steps; buffers of 4 steps and of 2.
+    monkeypatch.setattr(stored, "SMALLEST_BYTES", 1)
+    monkeypatch.setattr(streaming, "BUFFER_BYTES", 4 * 8 * 30)
+    np.save(tmp_path / "own.npy", IMAGES)
+    images = stored.open_npy(tmp_path / "own.npy")
+    return Split(images.rows(slice(0, 42)), None), Split(images.rows(slice(42, 50)), None)
+
+
+@pytest.fixture(scope="module")
+def resident():
+    return fit(MODEL, Split(IMAGES[:42], None), Split(IMAGES[42:], None), ALWAYS)
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def same_rows(rows, others):
+    def timeless(rows):
+        return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+    assert timeless(rows) == timeless(others)
+
+
+def test_streamed_training_gives_the_same_parameters_and_rows(monkeypatch, splits, resident):
+    most, fetch = [], streaming._Stream.fetch
+
+    def counted(self):
+        fetch(self)
+        most.append(len(self._buffers))
+
+    monkeypatch.setattr(streaming._Stream, "fetch", counted)
+    streamed = fit(MODEL, *splits, NEVER)
+    same(resident.state, streamed.state)
+    same_rows(resident.history, streamed.history)
+    assert max(most) == 2  # the buffer in use, and the next
+
+
+def test_arrays_in_memory_are_streamed_too(resident):
+    same(resident.state, fit(MODEL, Split(IMAGES[:42], None), Split(IMAGES[42:], None), NEVER).state)
+
+
+def test_images_of_a_file_may_live_on_the_device(splits, resident):
+    same(resident.state, fit(MODEL, *splits, ALWAYS).state)
+    same(resident.state, fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data="auto")).state)
+
+
+@pytest.mark.parametrize("onward", [NEVER, ALWAYS])
+def test_going_on_within_an_epoch(splits, resident, onward):
+    kept = []
+
+    def stop(progress):
+        if int(progress.state.step) == 9:
+            kept.append(Progress(*jax.tree.map(jnp.copy, progress[:2])))
+            raise Stop
+
+    settings = dataclasses.replace(NEVER, checkpoint_every_steps=3)
+    with pytest.raises(Stop):
+        fit(MODEL, *splits, settings, on_part=stop)
+    resumed = fit(MODEL, *splits, onward, progress=kept[0], history=resident.history[:1])
+    same(resident.state, resumed.state)
+    same_rows(resident.history, resumed.history)
+
+
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_what_grain_reads_is_the_order_from_any_step_on(splits, start):
+    indices = np.random.default_rng(1).permutation(42).reshape(6, 7)
+    read = list(streaming.read_ahead(splits[0].images, indices[start:], 4))
+    assert {buffer.shape for buffer in read} == {(4, 7, 6, 5, 1)}
+    np.testing.assert_array_equal(np.concatenate(read)[: 6 - start], IMAGES[indices[start:]])
+
+
+def test_a_file_that_shrinks_ends_the_training_with_its_name(tmp_path, splits):
+    (tmp_path / "own.npy").write_bytes(b"")
+    with pytest.raises(RunError, match=r"own\.npy has become shorter"):
+        fit(MODEL, *splits, NEVER)
+
+
+def test_evaluation_in_pieces_gives_the_same_as_on_the_device(monkeypatch, splits):
+    params, key = MODEL.init(jax.random.key(0)), jax.random.key(1)
+    images = splits[0].images
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 8)
+    whole = evaluate(MODEL, params, jnp.asarray(IMAGES[:42]), key, samples=2, binarize="dynamic")
+    monkeypatch.setattr(evaluation, "PIECE_BYTES", 17 * 30)  # 16 images, so the last piece overlaps
+    assert evaluate(MODEL, params, images, key, samples=2, binarize="dynamic") == whole
+    assert evaluate(MODEL, params, IMAGES[:42], key, samples=2, binarize="dynamic") == whole
+
+
+def test_the_budget_is_a_share_of_the_device_or_else_of_the_host(monkeypatch):
+    assert streaming.live_on_device("always", 2**60)
+    assert not streaming.live_on_device("never", 1)
+    monkeypatch.setattr(streaming, "memory_bytes", lambda device: 4000)
+    assert streaming.live_on_device("auto", 1000)
+    assert not streaming.live_on_device("auto", 1001)
+    monkeypatch.undo()
+    told = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 123})
+    assert streaming.memory_bytes(told) == 123
+    host = streaming.memory_bytes(SimpleNamespace(memory_stats=lambda: None))
+    with open("/proc/meminfo") as file:
+        assert host == pytest.approx(1024 * int(file.readline().split()[1]), rel=0.01)
+
+
+def test_auto_streams_what_exceeds_the_budget(monkeypatch, splits, resident):
+    monkeypatch.setattr(streaming, "memory_bytes", lambda device: 42 * 30 * 4 - 1)
+    opened, compile_stream = [], streaming.compile_stream
+    monkeypatch.setattr(
+        "vae_jax.fitting.compile_stream", lambda *arguments: opened.append(1) or compile_stream(*arguments)
+    )
+    same(resident.state, fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data="auto")).state)
+    assert opened
+
+
+def test_models_trained_together_are_not_streamed(splits):
+    with pytest.raises(UsageError, match="--device-data must be auto or always"):
+        fit_many(MODEL, *splits, [NEVER])
+
+
+def test_grain_is_imported_only_to_stream():
+    code = "import sys, vae_jax; from vae_jax import fitting; assert 'grain' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
