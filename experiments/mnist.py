@@ -31,11 +31,12 @@ class Config(TrainingConfig):
     """Images a side of the decoded latent grid."""
 
 
-def run(config: Config) -> "Run":
-    """Train, evaluate, draw and print; gives back the finished run."""
+def run(config: Config) -> "Run | None":
+    """Train, evaluate, draw and print; gives back the finished run, but nothing in the second of several processes."""
     # Heavy imports wait until the flags are known to be good, so that --help is quick.
     from vae_jax.data import check_batch_size, load_dataset
     from vae_jax.models import build_model
+    from vae_jax.processes import is_first, text_of_first
     from vae_jax.runs import check_available, fresh_path, train_run
 
     if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
@@ -43,14 +44,19 @@ def run(config: Config) -> "Run":
             f"--iwae-samples {config.iwae_samples} needs a likelihood, which bernoulli on grey pixels is not.\n"
             "Add --binarize dynamic, or another --likelihood."
         )
-    if config.run_dir and not config.resume:
+    if config.run_dir and not config.resume and is_first():
         check_available(config.run_dir)
     dataset = load_dataset(config.dataset, config.data_dir).of_classes(config.classes)
     check_batch_size(dataset.train, config.batch_size)
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     config = dataclasses.replace(config, dataset=name, data_dir=folder)
-    path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
-    model = build_model(config, dataset.image_shape)
+    model, path = build_model(config, dataset.image_shape), config.run_dir
+    if path is None:
+        name = f"{dataset.name}-{config.model}-z{config.latent_dim}"
+        path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
+    if not is_first():
+        train_run(path, model, config, dataset, resume=config.resume)
+        return None
     watch = _Watch(config, model, dataset, path)
     print(
         f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",

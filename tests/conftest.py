@@ -27,6 +27,7 @@ TRAINING = [
         "dimensionality",
         "runs",
         "experiments",
+        "processes",
         "studies",
         "readme",
         "sparsity",

@@ -13,6 +13,7 @@ import numpy as np
 from vae_jax.errors import RunError, UsageError
 from vae_jax.history import Row
 from vae_jax.models import Parameters
+from vae_jax.parallel import shared, shared_sharding, unshared
 from vae_jax.training import TrainState
 
 
@@ -92,8 +93,8 @@ class Checkpoints:
         params, training = state.evaluation_params, _training_item(state)
         arguments = self._ocp.args
         items = arguments.Composite(
-            params=arguments.StandardSave(params),
-            training=arguments.StandardSave(training),
+            params=arguments.StandardSave(shared(params)),
+            training=arguments.StandardSave(shared(training)),
             digests=arguments.JsonSave({"params": _digests(params), "training": _digests(training)}),
         )
         try:
@@ -142,11 +143,14 @@ class Checkpoints:
             saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
             if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
                 raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+        own = shared_sharding()
+        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
         wanted = {name: arguments.StandardRestore(target) for name, target in targets.items()}
         try:
-            items = dict(self._manager.restore(step, args=arguments.Composite(**wanted)))
+            items = {
+                name: unshared(item)
+                for name, item in dict(self._manager.restore(step, args=arguments.Composite(**wanted))).items()
+            }
         except Exception as error:
             raise _DamagedError("is damaged (its files can't be read)") from error
         for name in shapes:

@@ -19,6 +19,7 @@ from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row, has_stopped
 from vae_jax.many import fit_many, member_of
 from vae_jax.models import AnyModel, Parameters, build_model
+from vae_jax.processes import is_first, wait_for_others
 from vae_jax.records import (
     read_dataset_record,
     read_metrics,
@@ -213,7 +214,8 @@ def train_run(
     with Checkpoints(path) as checkpoints:
 
         def start() -> None:
-            (path / "summary.json").unlink(missing_ok=True)
+            if is_first():
+                (path / "summary.json").unlink(missing_ok=True)
             if on_start:
                 on_start()
 
@@ -274,16 +276,20 @@ def train_runs(
 
 
 def _append(path: Path, row: Row) -> None:
+    if not is_first():
+        return
     with _writing(path), open(path / "metrics.jsonl", "a", encoding="utf-8") as log:
         log.write(json.dumps(row) + "\n")
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
-    check_available(path)
-    with _writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        write_config(path, settings, dataset)
-        write_environment(path)
+    if is_first():
+        check_available(path)
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            write_config(path, settings, dataset)
+            write_environment(path)
+    wait_for_others()
     return None, []
 
 
@@ -300,9 +306,11 @@ def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -
             progress = Progress(state, zero_metrics(steps))
     done = int(progress.state.step) if progress else 0
     history = [row for row in rows if row["step"] <= done]
-    with _writing(path):
-        write_metrics(path, history)
-        write_config(path, settings, dataset)
+    wait_for_others()  # all have read what one of them writes now
+    if is_first():
+        with _writing(path):
+            write_metrics(path, history)
+            write_config(path, settings, dataset)
     return progress, history
 
 
