@@ -141,10 +141,21 @@ def test_a_cluster_is_known_by_its_environment(environment, expected):
     assert in_cluster(environment) == expected
 
 
-def test_errors_that_tell_of_a_lost_process_are_told_from_others():
-    with pytest.raises(RunError, match=r"--resume"), ending_together():
-        raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-    with pytest.raises(ValueError, match="shapes"), ending_together():
-        raise ValueError("shapes do not fit")
-    with pytest.raises(UsageError, match="unavailable"), ending_together():
-        raise UsageError("the device is unavailable")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer"), (RunError, "--resume")),
+        (RunError("The checkpoint could not be written: Gloo all-reduce failed"), (RunError, "--resume")),
+        (ValueError("shapes do not fit"), (ValueError, "shapes")),
+        (UsageError("the device is unavailable"), (UsageError, "unavailable")),
+    ],
+)
+def test_errors_that_tell_of_a_lost_process_are_told_from_others(error, expected, monkeypatch):
+    monkeypatch.setattr("vae_jax.processes.is_connected", lambda: True)
+    with pytest.raises(expected[0], match=expected[1]), ending_together():
+        raise error
+
+
+def test_a_single_process_keeps_its_errors():
+    with pytest.raises(RunError, match="download"), ending_together():
+        raise RunError("download failed: connection reset by peer")

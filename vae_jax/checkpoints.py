@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from vae_jax.errors import RunError, UsageError
 from vae_jax.history import Row
@@ -24,8 +25,8 @@ class Checkpoints:
     shape and SHA-256 of every array, because orbax restores a flipped byte without a word.
     """
 
-    def __init__(self, run: Path):
-        """Open RUN/checkpoints, which is made where it is missing."""
+    def __init__(self, run: Path, alone: bool = False):
+        """Open RUN/checkpoints, which is made where it is missing; all processes do so, or one `alone` to read."""
         import absl.logging
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
@@ -43,7 +44,9 @@ class Checkpoints:
             best_fn=lambda metrics: metrics["loss"],  # orbax stores metrics only with it
             best_mode="min",
             create=False,
+            multiprocessing_options=_alone(ocp) if alone else ocp.options.MultiprocessingOptions(),
         )
+        self._sharding = SingleDeviceSharding(jax.local_devices()[0]) if alone else shared_sharding()
         try:
             (run / "checkpoints").mkdir(exist_ok=True)
         except OSError as error:
@@ -143,7 +146,7 @@ class Checkpoints:
             saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
             if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
                 raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
-        own = shared_sharding()
+        own = self._sharding
         targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
         wanted = {name: arguments.StandardRestore(target) for name, target in targets.items()}
         try:
@@ -165,6 +168,14 @@ class Checkpoints:
             f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason[:200]}\n"
             "Make room, then go on from the last finished one with --resume."
         )
+
+
+def _alone(ocp: Any) -> Any:
+    # This process waits for no other.
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
 
 
 class _DamagedError(Exception):

@@ -118,7 +118,9 @@ def ending_together() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, (RunError, UsageError)) or not any(sign in str(error).lower() for sign in _SIGNS):
+        # Also the RunError of a checkpoint that could not be saved without the others.
+        told = any(sign in str(error).lower() for sign in _SIGNS)
+        if not is_connected() or isinstance(error, UsageError) or not told:
             raise
         raise RunError(_LOST) from error
 

@@ -71,7 +71,7 @@ def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:
     settings, dataset = read_settings(directory, Settings), read_dataset_record(directory)
     metrics, summary = read_metrics(directory), read_summary(directory)
     model = build_model(settings, tuple(dataset["image_shape"]))
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, alone=jax.process_count() > 1) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         params, step = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))
     return Run(directory, model, params, settings, metrics, dataset, summary, step)
