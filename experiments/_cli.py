@@ -15,8 +15,9 @@ from typing import Any, NoReturn, TextIO, TypeVar
 import tyro
 
 from vae_jax._xla import enable_compilation_cache
-from vae_jax.config import Settings, check_settings, shortened
+from vae_jax.config import Settings, at_least, check_settings, shortened
 from vae_jax.errors import RunError, UsageError
+from vae_jax.processes import connect, ending_together, is_connected, leave, wait_for_others
 
 START = time.perf_counter()
 
@@ -34,6 +35,13 @@ class TrainingConfig(Settings):
     which none has begun yet is begun."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes train together: give it, --num-processes and --process-id to
+    each. On SLURM (srun), Open MPI, GKE and TPU pods they find each other without."""
+    num_processes: int | None = at_least(1, None)
+    """Of all; 1 alone: look for no cluster."""
+    process_id: int | None = at_least(0, None)
+    """Number of this process, from 0, which alone prints and writes."""
 
 
 Command = tuple[type[Any], Callable[[Any], object]]
@@ -63,7 +71,11 @@ def main(
         config = parse(kind, arguments)
         if getattr(config, "compilation_cache", True):
             enable_compilation_cache()
-        run(config)
+        if isinstance(config, TrainingConfig):
+            connect(config.coordinator, config.num_processes, config.process_id)
+        with ending_together():
+            run(config)
+            wait_for_others()
     except UsageError as error:
         _exit(str(error), 2)
     except RunError as error:
@@ -94,6 +106,7 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")
         if has_begun(config.run_dir) or not config.run_dir.is_dir():
             saved = read_settings(config.run_dir, type(config))
+            saved = dataclasses.replace(saved, coordinator=None, num_processes=None, process_id=None)
             config = _tyro(kind, arguments, default=saved)
     check_settings(config)
     return config
@@ -169,4 +182,6 @@ def _show_warning(
 
 def _exit(message: str, code: int) -> NoReturn:
     print(message, file=sys.stderr)
+    if is_connected():
+        leave(code)
     sys.exit(code)

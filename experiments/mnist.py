@@ -34,11 +34,12 @@ class Config(TrainingConfig):
     """Images a side of the decoded latent grid."""
 
 
-def run(config: Config) -> "Run":
-    """Train, evaluate, draw and print; gives back the finished run."""
+def run(config: Config) -> "Run | None":
+    """Train, evaluate, draw and print; gives back the finished run, but in the first of several processes only."""
     with Signals() as signals:
         # Heavy imports wait until the flags are known to be good, so that --help is quick.
         from vae_jax.files import locked
+        from vae_jax.processes import is_first, text_of_first
         from vae_jax.runs import check_available, fresh_path
 
         if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
@@ -46,13 +47,21 @@ def run(config: Config) -> "Run":
                 f"--iwae-samples {config.iwae_samples} needs a likelihood, which bernoulli on grey pixels is not.\n"
                 "Add --binarize dynamic, or another --likelihood."
             )
-        if config.run_dir and not config.resume:
+        if config.run_dir and not config.resume and is_first():
             check_available(config.run_dir)
         dataset, config = _load(config)
-        path = config.run_dir or fresh_path(f"{dataset.name}-{config.model}-z{config.latent_dim}")
+        path = config.run_dir
+        if path is None:
+            name = f"{dataset.name}-{config.model}-z{config.latent_dim}"
+            path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
         try:
+            if not is_first():
+                _train(config, dataset, path, signals, None)
+                return None
             with locked(path):
-                return _finish(config, dataset, path, _train(config, dataset, path, signals))
+                watch = _Watch(config, dataset, path)
+                _train(config, dataset, path, signals, watch)
+                return _finish(config, dataset, path, watch)
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with\n{_command(path)}", number) from None
@@ -75,13 +84,9 @@ def _command(path: Path) -> str:
     return command if has_begun(path) else f"{command} and the same flags: it had not begun."
 
 
-def _train(config: Config, dataset: "Dataset", path: Path, signals: Signals) -> "_Watch":
-    from vae_jax.models import build_model
-    from vae_jax.recording import train_run
+def _announce(config: Config, dataset: "Dataset", path: Path) -> None:
     from vae_jax.runs import changed_on_resume, has_begun
 
-    model = build_model(config, dataset.image_shape)
-    watch = _Watch(config, model, dataset, path)
     print(
         f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",
         flush=True,
@@ -92,33 +97,43 @@ def _train(config: Config, dataset: "Dataset", path: Path, signals: Signals) -> 
         for name, (old, new) in changed_on_resume(path, config).items():
             print(f"--{name.replace('_', '-')} was {old}, goes on with {new}", flush=True)
 
+
+def _train(config: Config, dataset: "Dataset", path: Path, signals: Signals, watch: "_Watch | None") -> None:
+    from vae_jax.models import build_model
+    from vae_jax.recording import train_run
+
     def start() -> None:
-        watch.start()
+        if watch:
+            watch.start()
         signals.saving = True
+
+    if watch:
+        _announce(config, dataset, path)
 
     try:
         train_run(
-            *(path, model, config, dataset),
+            *(path, build_model(config, dataset.image_shape), config, dataset),
             resume=config.resume,
             on_start=start,
-            on_epoch=watch.epoch,
+            on_epoch=watch.epoch if watch else None,
             stop=lambda: signals.received,
         )
         signals.end()
     finally:
-        watch.stop()
-    return watch
+        if watch:
+            watch.stop()
 
 
 class _Watch:
     """Progress on the terminal (one line an epoch where there is none) and the grids for the GIF."""
 
-    def __init__(self, config: Config, model: Any, dataset: Any, path: Path):
+    def __init__(self, config: Config, dataset: Any, path: Path):
         from experiments._figures import Progress
         from vae_jax.config import epochs
+        from vae_jax.models import build_model
         from vae_jax.training import Keys
 
-        self.path = path
+        self.path, model = path, build_model(config, dataset.image_shape)
         self.number = epochs(config, len(dataset.train))
         key = Keys.from_seed(config.seed).evaluation
         self.progress = Progress(model, dataset.validation, key, config.binarize, self.number, path / "figures")

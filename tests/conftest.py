@@ -31,6 +31,7 @@ TRAINING = [
         "verify",
         "faults",
         "experiments",
+        "processes",
         "studies",
         "readme",
         "sparsity",

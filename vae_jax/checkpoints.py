@@ -13,10 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import Progress
 from vae_jax.models import Parameters
+from vae_jax.parallel import shared, shared_sharding, unshared
+from vae_jax.processes import is_first, wait_for_others
 from vae_jax.training import StepMetrics, TrainState
 
 _REMOVED = ".removed.tmp"
@@ -32,7 +35,10 @@ class Checkpoints:
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
-        """Open RUN/checkpoints; to write, it is made where it is missing and cleared of what a kill left there."""
+        """Open RUN/checkpoints: for any process to read, or for all of them together to write.
+
+        To write, it is made where it is missing and cleared of what a kill left there.
+        """
         import orbax.checkpoint as ocp
 
         _quiet()
@@ -46,7 +52,9 @@ class Checkpoints:
             read_only=not writing,
             todelete_subdir=_REMOVED,
             lightweight_initialize=True,  # else a damaged file of one checkpoint hides them all
+            multiprocessing_options=ocp.options.MultiprocessingOptions() if writing else _alone(ocp),
         )
+        self._sharding = shared_sharding() if writing else SingleDeviceSharding(jax.local_devices()[0])
         self._manager: Any = None
         self._losses: dict[int, float | None] = {}
         if self._folder.is_dir():
@@ -55,6 +63,11 @@ class Checkpoints:
             self._losses = {step: self._loss(step) for step in self.steps}
 
     def _prepare(self) -> None:
+        if is_first():
+            self._clear()
+        wait_for_others()
+
+    def _clear(self) -> None:
         try:
             self._folder.mkdir(exist_ok=True)
             for path in self._folder.iterdir():
@@ -74,7 +87,7 @@ class Checkpoints:
         except Exception as error:
             if kind is None:
                 raise self._not_saved(error) from error
-        shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
+        self._empty()
 
     @property
     def steps(self) -> list[int]:
@@ -127,8 +140,8 @@ class Checkpoints:
         }
         arguments = self._ocp.args
         items = arguments.Composite(
-            params=arguments.StandardSave(params),
-            training=arguments.StandardSave(training),
+            params=arguments.StandardSave(shared(params)),
+            training=arguments.StandardSave(shared(training)),
             record=arguments.JsonSave({**record, "sha256": _digest_of(record)}),
         )
         self._losses[step] = loss
@@ -147,7 +160,11 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_saved(error) from error
-        shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
+        self._empty()
+
+    def _empty(self) -> None:
+        if is_first():
+            shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
 
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
         """The evaluated parameters at a step, or at the newest other one that is not damaged, and that step."""
@@ -230,11 +247,14 @@ class Checkpoints:
             saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
             if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
                 raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+        own = self._sharding
+        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
         wanted = {name: arguments.StandardRestore(target) for name, target in targets.items()}
         try:
-            items = dict(self._manager.restore(step, args=arguments.Composite(**wanted)))
+            items = {
+                name: unshared(item)
+                for name, item in dict(self._manager.restore(step, args=arguments.Composite(**wanted))).items()
+            }
         except Exception as error:
             raise _DamagedError("is damaged (its files can't be read)") from error
         for name in shapes:
@@ -269,6 +289,16 @@ _unraisablehook = sys.unraisablehook
 def _without_late_reads(unraisable: Any) -> None:
     if str(unraisable.exc_value) != "Event loop is closed":
         _unraisablehook(unraisable)
+
+
+def _alone(ocp: Any) -> Any:
+    # This process waits for no other.
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
 
 
 class _DamagedError(Exception):

@@ -15,7 +15,7 @@ from vae_jax.data import Split, check_batch_size
 from vae_jax.evaluation import evaluate
 from vae_jax.history import Row, check_finite, has_stopped, make_row
 from vae_jax.models import AnyModel, Parameters
-from vae_jax.parallel import ONE_DEVICE, Layout, choose_layout
+from vae_jax.parallel import ONE_DEVICE, Layout, choose_layout, from_first_process
 from vae_jax.streaming import compile_stream, live_on_device
 from vae_jax.training import (
     Batches,
@@ -145,7 +145,8 @@ def run_epoch(
         state, metrics = program.advance(state, metrics, batches, np.int32(done), np.int32(stop))
         jax.block_until_ready(metrics)
         taken = time.perf_counter() - started
-        seconds, pace, done = seconds + taken, taken / (stop - done), stop
+        # The processes have to cut an epoch alike, or one waits for another's step for ever.
+        seconds, pace, done = seconds + taken, from_first_process(taken / (stop - done)), stop
         if on_part and done < program.steps:
             on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
     return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
@@ -222,10 +223,12 @@ def fit(
 
 def validation_scores(model: AnyModel, params: Parameters, images: Any, settings: Settings) -> dict[str, float]:
     """Loss, reconstruction and KL of the validation images, with one latent sample each and the run's own key."""
-    return evaluate(
+    scores = evaluate(
         *(model, params, images, Keys.from_seed(settings.seed).evaluation),
         samples=1,
         binarize=settings.binarize,
         corruption=settings.corruption,
         corruption_level=settings.corruption_level,
     )
+    # Rounding may differ between processors, but all have to stop after the same epoch.
+    return {name: from_first_process(score) for name, score in scores.items()}

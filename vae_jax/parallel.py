@@ -154,8 +154,54 @@ def choose_members(parallel: str, number: int) -> Members:
     return Members() if len(devices) == 1 or (parallel == "auto" and _is_cpu(devices)) else Members(tuple(devices))
 
 
+def from_first_process(value: float) -> float:
+    """The value that the first of all processes has; each of them has to ask. Without others, the value itself."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    # In two halves, as arrays have 32 bits here.
+    high = np.float32(value)
+    halves = multihost_utils.broadcast_one_to_all(np.array([high, np.float32(value - float(high))]))
+    return float(halves[0]) + float(halves[1])
+
+
+def agreed(value: int) -> int:
+    """The largest of the values that the processes have; each of them has to ask."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
 def _is_cpu(devices: Sequence[jax.Device]) -> bool:
     return devices[0].platform == "cpu"
+
+
+def shared(tree: T) -> T:
+    """Arrays of this process, the same in every one, as arrays of all of them: what orbax saves then. No copy."""
+    if jax.process_count() == 1:
+        return tree
+    own, sharding = jax.local_devices()[0], shared_sharding()
+
+    def share(leaf: Any) -> jax.Array:
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, [jax.device_put(leaf, own)])
+
+    return jax.tree.map(share, tree)
+
+
+def shared_sharding() -> jax.sharding.Sharding:
+    """Of `shared` arrays: on the first device of each process."""
+    if jax.process_count() == 1:
+        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    first = {device.process_index: device for device in sorted(jax.devices(), key=lambda device: -device.id)}
+    return NamedSharding(Mesh(np.array([first[i] for i in sorted(first)]), ("process",)), PartitionSpec())
+
+
+def unshared(tree: T) -> T:
+    """The way back: arrays of this process."""
+    return tree if jax.process_count() == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def _from_each_process(leaf: Any, sharding: NamedSharding) -> jax.Array:

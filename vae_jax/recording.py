@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -17,6 +18,8 @@ from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row
 from vae_jax.many import fit_many, member_of
 from vae_jax.models import AnyModel
+from vae_jax.parallel import agreed
+from vae_jax.processes import is_first, text_of_first, wait_for_others
 from vae_jax.records import (
     read_metrics,
     read_resumed,
@@ -42,6 +45,8 @@ def train_run(
 ) -> FitResult:
     """Train into a run directory: config, environment, a checkpoint and a row of metrics each epoch.
 
+    Of several processes all have to call it; the first one writes.
+
     Args:
         path: a directory that does not exist yet, or with `resume` the one to go on with.
         model: from `build_model`.
@@ -58,10 +63,11 @@ def train_run(
         Interrupted: `stop` asked for it, and everything is saved.
     """
     dataset = dataset.of_classes(settings.classes)
-    if not resume:
+    if not resume and is_first():
         check_available(path)
-    with locked(path):
-        if resume and has_begun(path):
+    with locked(path) if is_first() else contextlib.nullcontext():
+        # As the first process sees it, which may begin the run at once.
+        if resume and text_of_first("begun" if has_begun(path) else ""):
             progress, history = _resume(path, model, settings, dataset)
         else:
             progress, history = _begin(path, settings, dataset)
@@ -69,7 +75,8 @@ def train_run(
             recorder = _Recorder(path, settings, dataset, checkpoints, stop)
 
             def start() -> None:
-                (path / "summary.json").unlink(missing_ok=True)
+                if is_first():
+                    (path / "summary.json").unlink(missing_ok=True)
                 if on_start:
                     on_start()
 
@@ -126,7 +133,8 @@ class _Recorder:
             raise Interrupted(f"Stopped by {name}, saved at step {self._checkpoints.latest_step}.", number)
 
     def _asked(self) -> int:
-        return self._stop() if self._stop else 0
+        # The signal may have come to any of the processes; all of them have to ask alike.
+        return agreed(self._stop() if self._stop else 0)
 
 
 def train_runs(
@@ -188,16 +196,20 @@ def state_shapes(model: AnyModel, settings: Settings, images: int) -> tuple[Trai
 
 
 def _append(path: Path, row: Row) -> None:
+    if not is_first():
+        return
     with _writing(path):
         append_line(path / "metrics.jsonl", json.dumps(row))
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
-    check_available(path)
-    with _writing(path):
-        remove_leftovers(path)
-        write_config(path, settings, dataset)
-        write_environment(path)
+    if is_first():
+        check_available(path)
+        with _writing(path):
+            remove_leftovers(path)
+            write_config(path, settings, dataset)
+            write_environment(path)
+    wait_for_others()
     return None, []
 
 
@@ -217,14 +229,22 @@ def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -
             f"each, got {[row.get('epoch') for row in history]}.\nRestore the file, or train in another --run-dir."
         )
     changed, resumed = changed_on_resume(path, settings), read_resumed(path)
+    wait_for_others()  # all have read what one of them writes now
+    if is_first():
+        _rewrite(path, settings, dataset, history, resumed + ([{"step": done, "changed": changed}] if changed else []))
+    return progress, history
+
+
+def _rewrite(
+    path: Path, settings: Settings, dataset: Dataset, history: list[Row], resumed: list[dict[str, Any]]
+) -> None:
     with _writing(path):
         remove_leftovers(path)
         remove_leftovers(path / "figures")
         write_metrics(path, history)
-        write_config(path, settings, dataset, resumed + ([{"step": done, "changed": changed}] if changed else []))
+        write_config(path, settings, dataset, resumed)
         if not (path / "environment.json").exists():
             write_environment(path)
-    return progress, history
 
 
 @contextlib.contextmanager
