@@ -57,8 +57,8 @@ def assert_same(a, b):
     [
         {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic"},
         {"model": "ae", "likelihood": "squared_error", "corruption": "masking"},
-        {"arch": "conv", "hidden_sizes": (2,), "dense_size": 2},
-        {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0},
+        pytest.param({"arch": "conv", "hidden_sizes": (2,), "dense_size": 2}, marks=pytest.mark.slow),
+        pytest.param({"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0}, marks=pytest.mark.slow),
         {"patience": 1, "epochs": 5, "learning_rate": 1e-9, "warmup_fraction": 0.0},
     ],
     ids=["vae with EMA and KL warm-up", "denoising ae", "conv vae", "conv ae", "early stopping"],
