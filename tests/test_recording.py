@@ -140,13 +140,17 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digit
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert len(str(error.value).splitlines()) <= 2
-    assert load_run(tmp_path / "run", "latest").step >= 6
+    assert load_run(tmp_path / "run", "latest").step >= 4  # that of step 6 was being written
     assert_same(straight.state, train(tmp_path / "run", digits, resume=True).state)
+
+
+def remove(path):
+    path.rename(path.with_name("elsewhere"))  # what is being written there would keep rmtree from ending
 
 
 def test_a_directory_that_is_deleted_underneath_is_said(digits, tmp_path):
     with pytest.raises(RunError, match=r"run.*written") as error:
-        train(tmp_path / "run", digits, on_epoch=lambda _, row: shutil.rmtree(tmp_path / "run"))
+        train(tmp_path / "run", digits, on_epoch=lambda *_: remove(tmp_path / "run"))
     assert len(str(error.value).splitlines()) <= 2
 
 
@@ -155,7 +159,7 @@ def test_a_file_in_place_of_the_checkpoints_is_said(digits, tmp_path):
         train(
             tmp_path / "run",
             digits,
-            on_epoch=lambda *_: (shutil.rmtree(tmp_path / "run"), (tmp_path / "run").write_text("")),
+            on_epoch=lambda *_: (remove(tmp_path / "run"), (tmp_path / "run").write_text("")),
         )
     train(tmp_path / "other", digits, dataclasses.replace(SETTINGS, epochs=1))
     shutil.rmtree(tmp_path / "other" / "checkpoints")
