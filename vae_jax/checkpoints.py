@@ -287,7 +287,8 @@ _unraisablehook = sys.unraisablehook
 
 
 def _without_late_reads(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
+    source = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+    if "orbax" not in source and str(unraisable.exc_value) != "Event loop is closed":
         _unraisablehook(unraisable)
 
 
