@@ -50,12 +50,12 @@ class Config(StudyConfig):
     hidden_sizes: tuple[int, ...] | None = setting(
         None, "integers of at least 1", lambda v: v is None or (len(v) > 0 and all(size >= 1 for size in v))
     )
-    """Widths of its hidden layers. Default: 64 64 for patch, 1024 for mlp."""
+    """Widths of its hidden layers. Default: 64 64 64 for patch, 1024 for mlp."""
     epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
-    """Passes over the training images for each denoising AE. Default: 3, and 15 for fewer than 10,000 images."""
+    """Passes over the training images for each denoising AE. Default: 8, and 15 for fewer than 10,000 images."""
     batch_size: int = at_least(1, 32)
     """Images a step of the denoising AE."""
-    learning_rate: float = positive(2e-3)
+    learning_rate: float = positive(5e-3)
     """Peak of its learning rate."""
     plain_epochs: int | None = setting(None, "an integer of at least 1", lambda v: v is None or v >= 1)
     """Passes for the plain AE and VAE. Default: 8, and 30 for fewer than 10,000 images."""
@@ -188,11 +188,11 @@ def _settings(config: Config, corruption: Corruption, dataset: "Dataset") -> Set
         dataset,
         model="ae",
         arch=config.arch,
-        hidden_sizes=config.hidden_sizes or ((64, 64) if config.arch == "patch" else (1024,)),
+        hidden_sizes=config.hidden_sizes or ((64, 64, 64) if config.arch == "patch" else (1024,)),
         latent_dim=CODE_CHANNELS * places if config.arch == "patch" else 256,
         corruption=corruption.kind,
         corruption_level=corruption.level,
-        epochs=config.epochs or (15 if len(dataset.train) < 10_000 else 3),
+        epochs=config.epochs or (15 if len(dataset.train) < 10_000 else 8),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         seed=config.seed,

@@ -191,7 +191,7 @@ def test_the_study_leaves_tables_numbers_and_figures(study, digits):
 
 def test_by_default_the_denoiser_has_a_code_for_each_patch(digits):
     settings = denoising._settings(denoising.Config(), Corruption("gaussian", 0.25), digits)
-    assert (settings.arch, settings.latent_dim, settings.hidden_sizes) == ("patch", 2 * 2 * 64, (64, 64))
+    assert (settings.arch, settings.latent_dim, settings.hidden_sizes) == ("patch", 2 * 2 * 64, (64, 64, 64))
     build_model(settings, digits.image_shape)
 
 
