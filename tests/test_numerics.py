@@ -13,6 +13,7 @@ from vae_jax.config import Settings
 from vae_jax.data import Split
 from vae_jax.distributions import DiagonalGaussian, make_likelihood
 from vae_jax.errors import RunError
+from vae_jax.fitting import fit
 from vae_jax.latent_space import decoder_gain
 from vae_jax.models import build_model
 from vae_jax.objectives import (
@@ -22,7 +23,6 @@ from vae_jax.objectives import (
     kl_penalty,
     l1_penalty,
 )
-from vae_jax.training import fit
 
 LIKELIHOODS = ["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"]
 MODELS = [("vae", name) for name in LIKELIHOODS[:-1]] + [("ae", name) for name in LIKELIHOODS]
