@@ -28,6 +28,26 @@ def training_text(cases: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def speed_table(cases: list[dict[str, Any]], machine: str) -> str:
+    """The README's table: images a second of each contestant, a column for each architecture and batch size."""
+    titles = {row["contestant"]: row["title"] for case in cases for row in case["rows"]}
+    header = ["images/s", *(f"{case['job']['arch']}, batch {case['job']['batch_size']}" for case in cases)]
+    rows = []
+    for contestant, title in titles.items():
+        found = [next(row for row in case["rows"] if row["contestant"] == contestant) for case in cases]
+        rows.append([title, *("" if row["wrong"] else number(row["images_per_second"]) for row in found)])
+    own = [next(row for row in case["rows"] if row["contestant"] == "ours") for case in cases]
+    rows.append(
+        ["share of the roof, vae_jax", *(f"{row['roof_share']:.0%}" if row["roof_share"] else "" for row in own)]
+    )
+    roofs = ", ".join(f"{case['roof_flops'] / 1e9:,.0f}" for case in cases if case["roof_flops"])
+    names = "; ".join(dict.fromkeys(f"{case['job']['arch']}: {name_of(case['job'])}" for case in cases))
+    return (
+        f"{markdown_table(header, rows)}\n\n{names}. Roof: {roofs} GFLOP/s. Recorded on {machine}.\n\n"
+        "![Training speed of each contestant](docs/figures/benchmark.png)"
+    )
+
+
 def name_of(job: dict[str, Any]) -> str:
     """The architecture in words; the usual sizes by name."""
     if job["arch"] == "mlp":

@@ -105,7 +105,7 @@ USES = [
         _reparametrisation,
         "gradient_variance.png",
     ),
-    Use("dimensionality", "reducing dimensions", "--dataset mnist --epochs 12", _dimensionality, "embeddings.png"),
+    Use("dimensionality", "reducing dimensions", "--dataset mnist", _dimensionality, "embeddings.png"),
     Use("denoising", "denoising", "--dataset mnist", _denoising, "denoising.png"),
     Use("anomaly", "finding anomalies", "--dataset mnist", _anomaly, "most_least_anomalous_one_class.png"),
     Use("compression", "compressing", "--dataset mnist", _compression, "rate_distortion.png"),

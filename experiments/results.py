@@ -1,6 +1,7 @@
-"""Train the runs of the README's two tables and write the tables: `python -m experiments.results`.
+"""Train the runs of the README's tables and write the tables: `python -m experiments.results`.
 
-Finished runs and studies under runs/results are kept, so only what is missing is trained. Needs real MNIST.
+Finished runs and studies under runs/results are kept, so only what is missing is trained. Needs real MNIST. The table
+of speed needs PyTorch, Keras and TensorFlow, so `make benchmark` records it; here it is only written.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments._bench_report import speed_table
 from experiments._cli import main
 from experiments._uses import USES, make_uses_table
 from vae_jax.errors import RunError, UsageError
@@ -33,13 +35,14 @@ RUNS = [
 FIGURES = ["latent_means.png", "latent_grid.png"]
 FIGURE_WIDTH = 1200  # pixels, of the studies' figures in the README
 MARKERS = {
-    name: (f"<!-- {name}: written by make results -->", f"<!-- end of {name} -->") for name in ("results", "uses")
+    name: (f"<!-- {name}: written by make results -->", f"<!-- end of {name} -->")
+    for name in ("results", "uses", "speed")
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Train what is missing of the two tables, and write them into the README with their figures."""
+    """Train what is missing of the tables, and write them into the README with their figures."""
 
     data_dir: Path | None = None
     """Where MNIST lies. Default: the environment variable VAE_JAX_DATA_DIR, else it is downloaded."""
@@ -47,8 +50,9 @@ class Config:
     """Where the recorded runs are."""
     readme: Path = Path("README.md")
     """The file whose tables are replaced, each between its two markers."""
-    tables: Literal["both", "results", "uses"] = "both"
-    """Which tables to write: that of the trained models, that of the studies, or both."""
+    tables: Literal["all", "results", "uses", "speed"] = "all"
+    """Which tables to write: that of the trained models, that of the studies, that of the benchmark, or all; that
+    of the benchmark only once `make benchmark ARGS="--output runs/results/benchmark"` has recorded it."""
     figures: Path = Path("docs/figures")
     """Where the figures of the README are written to."""
 
@@ -64,10 +68,13 @@ def run(config: Config) -> str:
             raise UsageError(f"{flag} must be a folder, got {str(folder)!r}, which is none.")
     config.figures.mkdir(parents=True, exist_ok=True)
     tables = {}
-    if config.tables in ("both", "results"):
+    if config.tables in ("all", "results"):
         tables["results"] = _results(config)
-    if config.tables in ("both", "uses"):
+    if config.tables in ("all", "uses"):
         tables["uses"] = _uses(config)
+    recorded = config.root / "benchmark"
+    if config.tables == "speed" or (config.tables == "all" and (recorded / "summary.json").exists()):
+        tables["speed"] = _speed(config, recorded)
     _replace(config.readme, tables)
     text = "\n\n".join(tables.values())
     print(text)
@@ -97,6 +104,14 @@ def _uses(config: Config) -> str:
     environment = _read(config.root / USES[0].name / "environment.json")
     summaries = {use.name: _read(config.root / use.name / "summary.json") for use in USES}
     return make_uses_table(summaries, _machine(environment))
+
+
+def _speed(config: Config, recorded: Path) -> str:
+    if not (recorded / "summary.json").exists():
+        raise UsageError(f'{recorded} holds no benchmark. Record it by make benchmark ARGS="--output {recorded}".')
+    summary = _read(recorded / "summary.json")
+    _shrink(recorded / "figures" / "benchmark.png", config.figures / "benchmark.png")
+    return speed_table(summary["training"], _machine(_read(recorded / "environment.json")))
 
 
 def _command(config: Config, module: str, arguments: list[str]) -> None:

@@ -134,6 +134,7 @@ def test_a_process_that_dies_or_does_not_answer_is_named(tmp_path):
         worker.close()
 
 
+@pytest.mark.slow
 def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     output = tmp_path / "b"
     flags = ["--dataset", "digits", "--quick", "--sections", "training", "--contestants", "ours", "flax"]

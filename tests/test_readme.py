@@ -1,5 +1,6 @@
 """What the README shows runs as it stands there."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -59,9 +60,25 @@ SUMMARIES = {
 ENVIRONMENT = '{"cores": 2, "device": "cpu", "python": "3", "jax": "0", "flax": "0"}'
 
 
+JOB = {"arch": "mlp", "batch_size": 128, "hidden_sizes": [400], "latent_dim": 20}
+CONTESTANT = {"images_per_second": 40123.4, "roof_share": 0.63, "wrong": None}
+BENCHMARK = {
+    "training": [
+        {
+            "job": JOB,
+            "roof_flops": 2e11,
+            "rows": [
+                {"contestant": "ours", "title": "vae_jax", **CONTESTANT},
+                {"contestant": "keras_jax", "title": "Keras", **CONTESTANT, "wrong": "its loss does not fall"},
+            ],
+        }
+    ]
+}
+
+
 @pytest.fixture
 def recorded(tmp_path):
-    """Recorded runs and studies, a README with the markers of both tables, and the configuration of both."""
+    """Recorded runs, studies and a benchmark, a README with the markers of all tables, and the configuration."""
     for name, _, _ in results.RUNS:
         folder = tmp_path / "runs" / name / "figures"
         folder.mkdir(parents=True)
@@ -77,17 +94,22 @@ def recorded(tmp_path):
         Image.new("RGB", (2400, 1000), "orange").save(folder / use.figure)
         (folder.parent / "environment.json").write_text(ENVIRONMENT)
         (folder.parent / "summary.json").write_text(json.dumps({"seconds": 61.2, **SUMMARIES[use.name]}))
+    folder = tmp_path / "runs" / "benchmark" / "figures"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (2400, 1000), "orange").save(folder / "benchmark.png")
+    (folder.parent / "environment.json").write_text(ENVIRONMENT)
+    (folder.parent / "summary.json").write_text(json.dumps(BENCHMARK))
     readme = tmp_path / "README.md"
     markers = "\n".join(f"{begin}\nold\n{end}" for begin, end in results.MARKERS.values())
     readme.write_text(f"before\n{markers}\nafter\n")
     return results.Config(root=tmp_path / "runs", readme=readme, figures=tmp_path / "figures")
 
 
-def test_both_tables_are_written_between_their_markers_from_recorded_runs(recorded):
+def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorded):
     results.run(recorded)
     text = recorded.readme.read_text()
     assert text.startswith(f"before\n{results.MARKERS['results'][0]}\n| model")
-    assert text.endswith(f"{results.MARKERS['uses'][1]}\nafter\n")
+    assert text.endswith(f"{results.MARKERS['speed'][1]}\nafter\n")
     assert "old" not in text
     assert text.count("| 134.57 (NLL ≤ 91.50) | 127.50 | 7.00 | 35,580 | 58 |") == len(results.RUNS)
     assert (recorded.figures / results.FIGURES[0]).exists()
@@ -96,10 +118,22 @@ def test_both_tables_are_written_between_their_markers_from_recorded_runs(record
         assert f"](docs/figures/{use.name}.png)" in text
         with Image.open(recorded.figures / f"{use.name}.png") as figure:
             assert figure.size == (results.FIGURE_WIDTH, 500)
+    assert re.search(r"\| vae_jax +\| +40,123 \|", text)
+    assert re.search(r"\| Keras +\| +\|", text)  # it did less work
+    assert "63%" in text
     assert "AE 0.50 ± 0.01" in text
     assert "mean AUROC 0.971 by elbo" in text
     assert "JPEG 2.0 times the bits" in text
     assert "WebP" not in text
+
+
+def test_a_benchmark_that_was_not_recorded_leaves_its_table_alone(recorded):
+    (recorded.root / "benchmark" / "summary.json").unlink()
+    results.run(recorded)
+    begin, end = results.MARKERS["speed"]
+    assert f"{begin}\nold\n{end}" in recorded.readme.read_text()
+    with pytest.raises(UsageError, match="make benchmark"):
+        results.run(dataclasses.replace(recorded, tables="speed"))
 
 
 def test_a_readme_without_markers_is_left_alone(recorded):

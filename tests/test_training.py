@@ -13,6 +13,7 @@ from vae_jax.fitting import Progress, compile_program, fit, run_epoch
 from vae_jax.history import has_stopped
 from vae_jax.models import Autoencoder, build_model
 from vae_jax.training import (
+    chunks_of,
     global_norm,
     init_state,
     make_optimizer,
@@ -147,6 +148,36 @@ def test_padding_changes_nothing():
     plain, expected = step(3, [1, 1, 1])
     for a, b in zip(jax.tree.leaves((padded, metrics)), jax.tree.leaves((plain, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["vae", "ae"])
+def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
+    settings = dataclasses.replace(SETTINGS, model=model, arch="conv", hidden_sizes=(3, 4))
+    built, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
+    state, key = init_state(built, optimizer, settings), jax.random.key(1)
+    images, indices, weights = jnp.asarray(IMAGES[:12]), jnp.arange(12), jnp.float32([1] * 10 + [0] * 2)
+
+    def step(chunks):
+        run = jax.jit(lambda s: train_step(built, optimizer, settings, s, images, indices, weights, key, chunks=chunks))
+        return run(state)
+
+    for a, b in zip(jax.tree.leaves(step(3)), jax.tree.leaves(step(1)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"batch_size": 64}, 1),
+        ({"batch_size": 128}, 2),
+        ({"batch_size": 200}, 4),
+        ({"batch_size": 127}, 1),  # a prime
+        ({"batch_size": 128, "arch": "mlp"}, 1),
+        ({"batch_size": 128, "free_bits": 0.1}, 1),
+    ],
+)
+def test_large_batches_of_convolutions_are_taken_in_chunks_on_a_cpu(changes, expected):
+    assert chunks_of(dataclasses.replace(Settings(arch="conv"), **changes)) == expected
 
 
 def test_optimizer_is_adam_with_warm_up_and_cosine():

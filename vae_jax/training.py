@@ -37,6 +37,10 @@ class Keys(NamedTuple):
         return cls(*jax.random.split(jax.random.key(seed), 4))
 
 
+CHUNK = 64
+"""Images that a step with convolutions works on at a time on a CPU."""
+
+
 @flax.struct.dataclass
 class TrainState:
     """Everything that training carries from step to step."""
@@ -136,6 +140,7 @@ def train_step(
     weights: Float[Array, " batch"],
     noise_key: Key[Array, ""],
     axis: str | None = None,
+    chunks: int = 1,
 ) -> tuple[TrainState, StepMetrics]:
     """One step of gradient descent on the weighted mean of the objective.
 
@@ -149,6 +154,7 @@ def train_step(
         weights: 1 for an image, 0 for padding.
         noise_key: the stream from which step and index pick a key.
         axis: of the devices that hold the rest of the batch, under pmap.
+        chunks: parts of the batch, as many examples each, whose gradients are taken one after another and summed.
     """
     step_key = jax.random.fold_in(noise_key, state.step)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(indices)
@@ -160,13 +166,14 @@ def train_step(
 
     number = total(jnp.sum(weights), axis)
 
-    def objective(params: Parameters) -> tuple[Any, Any]:
-        # This device's share of the means: the sum of the shares' gradients is the gradient of the mean.
-        terms = model.loss_terms(params, x, keys[:, 1], weight, settings.free_bits, weights, inputs, axis)
+    def objective(params: Parameters, part: tuple[Array, Array, Array, Array]) -> tuple[Any, Any]:
+        # This part's share of the means: the sum of the shares' gradients is the gradient of the mean.
+        x, inputs, keys, weights = part
+        terms = model.loss_terms(params, x, keys, weight, settings.free_bits, weights, inputs, axis)
         shares = [jnp.sum(term * weights) / number for term in terms]
         return shares[0], shares
 
-    (_, shares), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    shares, gradient = _summed_gradient(objective, state.params, (x, inputs, keys[:, 1], weights), chunks)
     means, gradient = total((shares, gradient), axis)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -179,6 +186,33 @@ def train_step(
     objective_mean, reconstruction, kl = means
     metrics = StepMetrics(objective_mean, reconstruction, kl, global_norm(gradient), number)
     return TrainState(params, opt_state, state.step + 1, ema), metrics
+
+
+def _summed_gradient(objective: Any, params: Parameters, batch: Any, chunks: int) -> tuple[Any, Any]:
+    # Values and gradients of the chunks' shares, summed.
+    gradient_of = jax.value_and_grad(objective, has_aux=True)
+    if chunks == 1:
+        (_, shares), gradient = gradient_of(params, batch)
+        return shares, gradient
+
+    def add(sums: Any, part: Any) -> tuple[Any, None]:
+        (_, shares), gradient = gradient_of(params, part)
+        return jax.tree.map(jnp.add, sums, (shares, gradient)), None
+
+    parts = jax.tree.map(lambda values: values.reshape(chunks, -1, *values.shape[1:]), batch)
+    zeros = ([jnp.float32(0)] * 3, jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, zeros, parts)[0]
+
+
+def chunks_of(settings: Settings) -> int:
+    """How many chunks a step on one device makes of its batch: several of a large one of convolutions on a CPU.
+
+    Their maps then stay in its cache. One where the objective has means over the whole batch.
+    """
+    if settings.arch == "mlp" or settings.free_bits or settings.sparsity == "kl" or jax.default_backend() != "cpu":
+        return 1
+    fewest = -(-settings.batch_size // CHUNK)
+    return next((n for n in range(fewest, 2 * fewest + 1) if settings.batch_size % n == 0), 1)
 
 
 class Batches(NamedTuple):
@@ -235,12 +269,13 @@ def run_steps(
         layout: of the devices.
         first: the step whose batch comes first in `images`.
     """
+    chunks = 1 if layout.devices else chunks_of(settings)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
         indices, weights = layout.spread((batches.indices[i], batches.weights[i]))
         x = layout.spread(images[indices] if first is None else images[i - first])
-        state, own = train_step(model, optimizer, settings, state, x, indices, weights, noise_key, layout.axis)
+        state, own = train_step(model, optimizer, settings, state, x, indices, weights, noise_key, layout.axis, chunks)
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
     return jax.lax.fori_loop(start, stop, body, (state, metrics))
