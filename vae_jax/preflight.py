@@ -64,7 +64,7 @@ def _values_between_layers(settings: Settings, image_shape: tuple[int, int, int]
 
 def _memory() -> int:
     # Bytes of the accelerator, or of the machine where the processor computes.
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return int(_MOST_HOST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
