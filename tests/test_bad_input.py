@@ -344,7 +344,7 @@ CASES = [
     ("dimensionality", ["embed", "run", "/"], ["/", "--output"]),
     ("anomaly", ["score", "run", "/"], ["/", "--output"]),
     ("denoising", ["denoise", "run", "/"], ["/", "--output"]),
-    ("results", ["--tables", "all"], ["--tables", "all"]),
+    ("results", ["--tables", "both"], ["--tables", "both"]),
 ]
 
 
