@@ -44,6 +44,7 @@ class Checkpoints:
         _quiet()
         self._ocp = ocp
         self._run, self._folder = run, (run / "checkpoints").absolute()
+        self._writing = writing
         if writing:
             self._prepare()
         options = ocp.CheckpointManagerOptions(
@@ -163,7 +164,7 @@ class Checkpoints:
         self._empty()
 
     def _empty(self) -> None:
-        if is_first():
+        if self._writing and is_first():  # a reader leaves it to whoever writes there
             shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
 
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
