@@ -24,6 +24,8 @@ def measure(entries: Entries, actions: Sequence[str], repetitions: int, logs: Pa
 
     Roofs take part as entries whose action is always "rates".
     """
+    if not entries:
+        return {}
     workers = {key: Worker(name, logs, job) for key, (name, job) in entries.items()}
     found: dict[str, Measured] = {key: {} for key in entries}
     try:

@@ -44,7 +44,8 @@ class Plan:
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         """Of the training section."""
-        return (128,) if self.quick else (128, 512, 8192) if self.accelerator else (128, 512)
+        sizes = (128,) if self.quick else (128, 512, 8192) if self.accelerator else (128, 512)
+        return tuple(size for size in sizes if size <= self.available)
 
 
 def training(plan: Plan) -> list[dict[str, Any]]:
@@ -110,14 +111,14 @@ def scaling(plan: Plan) -> list[dict[str, Any]]:
     batches = (64, 256) if plan.quick else (32, 128, 512, 2048)
     sizes = (512, 1024) if plan.quick else (6_144, 12_288, 24_576, 49_152)
     sets: dict[str, dict[int, Job]] = {
-        "batch size": {batch: plan.job("mlp", batch) for batch in batches},
+        "batch size": {batch: plan.job("mlp", batch) for batch in batches if batch <= plan.available},
         "latent dimensions": {dim: plan.job("mlp", 128, latent_dim=dim) for dim in (2, 20, 128)},
         "images": {size: dataclasses.replace(base, images=size) for size in sizes if size <= plan.available},
         "virtual CPU devices": {
             number: plan.job("mlp", 512, devices=number) for number in ((1, 2) if plan.quick else (1, 2, 4, 8))
         },
     }
-    return [_own_series(plan, title, jobs) for title, jobs in sets.items()]
+    return [_own_series(plan, title, jobs) for title, jobs in sets.items() if jobs]
 
 
 def many(plan: Plan) -> list[dict[str, Any]]:

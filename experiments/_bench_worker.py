@@ -4,6 +4,7 @@ Keras's backends can't share a process, and the threads of PyTorch and XLA would
 asked anything waits on its pipe; how much processor time it took while waiting is part of the next answer.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -92,7 +93,8 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # it died, and never read what was asked last
+                self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ import tyro
 from vae_jax._xla import enable_compilation_cache
 from vae_jax.config import Settings, at_least, check_settings, shortened
 from vae_jax.errors import RunError, UsageError
-from vae_jax.processes import connect, ending_together, is_connected, leave, wait_for_others
+from vae_jax.processes import connect, ending_together, is_connected, is_first, leave, wait_for_others
 
 START = time.perf_counter()
 
@@ -181,7 +181,8 @@ def _show_warning(
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    if code <= 2 or is_first():  # a signal comes to all processes, and one says what to do
+        print(message, file=sys.stderr)
     if is_connected():
         leave(code)
     sys.exit(code)

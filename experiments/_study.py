@@ -1,5 +1,6 @@
 """What the studies share: where they write, the runs that they train or restore, tables and reports."""
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -128,16 +129,21 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
     Raises:
         UsageError: one was trained with other settings or data, naming the difference.
     """
+    from vae_jax.files import locked
     from vae_jax.runs import check_same_settings, load_run
 
-    finished = [(path / "summary.json").exists() for path in paths]
-    for path, settings, there in zip(paths, members, finished, strict=True):
-        if there:
-            check_same_settings(path, settings, dataset)
-            print(f"restored {path}", flush=True)
-    missing = [i for i, there in enumerate(finished) if not there]
-    if missing:
-        _train([paths[i] for i in missing], [members[i] for i in missing], dataset)
+    with contextlib.ExitStack() as locks:
+        for path in paths:  # until its summary is written: another study must not take it for unfinished
+            locks.enter_context(locked(path))
+        missing = []
+        for path, settings in zip(paths, members, strict=True):
+            if (path / "summary.json").exists():
+                check_same_settings(path, settings, dataset)
+                print(f"restored {path}", flush=True)
+            else:
+                missing.append((path, settings))
+        if missing:
+            _train([path for path, _ in missing], [settings for _, settings in missing], dataset)
     return [load_run(path) for path in paths]
 
 
@@ -158,7 +164,7 @@ def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset
 
 def _remove_unfinished(path: Path, settings: Settings, dataset: "Dataset") -> None:
     # What a study that was interrupted left: a run with these very settings, and nothing else is ever removed.
-    from vae_jax.files import locked
+    from vae_jax.files import LOCK
     from vae_jax.runs import check_same_settings, has_begun
 
     if not has_begun(path):
@@ -166,8 +172,9 @@ def _remove_unfinished(path: Path, settings: Settings, dataset: "Dataset") -> No
     if not (path / "config.json").exists():
         raise UsageError(f"{path} holds files that are no run; nothing was changed. Give another --output.")
     check_same_settings(path, settings, dataset)
-    with locked(path):  # another study may be at it
-        shutil.rmtree(path)
+    for child in path.iterdir():
+        if child.name != LOCK:  # which this study holds
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
 
 
 def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:

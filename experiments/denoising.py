@@ -10,6 +10,7 @@ others; `--run RUN` measures a finished run on all of them instead of training.
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,7 +105,8 @@ def run(config: Config) -> dict[str, Any]:
     corruptions = [Corruption.parse(text) for text in config.corruptions]
     plain_members = _plain_members(config, dataset)
     members = {} if given else {corruption: _settings(config, corruption, dataset) for corruption in corruptions}
-    path = begin(config, STUDY, dataset, [*plain_members.values(), *members.values()])
+    together = max(Counter(corruption.kind for corruption in corruptions).values())
+    path = begin(config, STUDY, dataset, [*plain_members.values(), *members.values()], together)
     plain = {
         model.upper(): trained(path / "runs" / model, settings, dataset) for model, settings in plain_members.items()
     }

@@ -110,6 +110,9 @@ def _speed(config: Config, recorded: Path) -> str:
     if not (recorded / "summary.json").exists():
         raise UsageError(f'{recorded} holds no benchmark. Record it by make benchmark ARGS="--output {recorded}".')
     summary = _read(recorded / "summary.json")
+    own = [row for case in summary.get("training", []) for row in case["rows"] if row["contestant"] == "ours"]
+    if not own or not (recorded / "figures" / "benchmark.png").exists():
+        raise UsageError(f"{recorded} holds no benchmark of training with vae_jax in it. Remove it and record it anew.")
     _shrink(recorded / "figures" / "benchmark.png", config.figures / "benchmark.png")
     return speed_table(summary["training"], _machine(_read(recorded / "environment.json")))
 

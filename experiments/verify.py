@@ -163,7 +163,7 @@ def _find_data(path: Path, data_dir: Path | None) -> "Dataset | None":
     settings, record = read_settings(path, Settings), read_dataset_record(path)
     then = settings.data_dir if settings.data_dir and settings.data_dir.is_dir() else None
     try:
-        dataset = load_dataset(settings.dataset, data_dir or then)
+        dataset = load_dataset(settings.dataset, data_dir or then, in_file=True)
     except (UsageError, RunError):
         return None
     if dataset.sha256 != record["sha256"]:

@@ -10,7 +10,7 @@ from experiments import benchmark
 from experiments._bench_job import Job, conv_job, mlp_job, training_flops
 from experiments._bench_measure import check_losses, images_per_second, measure, roof
 from experiments._bench_report import report, series_text, startup_text
-from experiments._bench_sections import summarise
+from experiments._bench_sections import Plan, summarise
 from experiments._bench_worker import Worker
 from experiments._cli import main, parse
 from vae_jax import plots_benchmark
@@ -132,6 +132,12 @@ def test_a_process_that_dies_or_does_not_answer_is_named(tmp_path):
         assert "ended with code" in worker.ask("prepare", 30.0, job=JOB.to_json())["failed"]
     finally:
         worker.close()
+
+
+def test_sections_without_jobs_are_left_out(tmp_path):
+    plan = Plan("none.npy", 100, (8, 8, 1), ("flax",), 1, quick=False, accelerator=False, logs=tmp_path)
+    assert plan.batch_sizes == ()
+    assert measure({}, ["train"], 1, tmp_path) == {}
 
 
 @pytest.mark.slow

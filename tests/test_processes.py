@@ -142,11 +142,19 @@ def test_a_cluster_is_known_by_its_environment(environment, expected):
     assert in_cluster(environment) == expected
 
 
+def caused_by(cause):
+    error = RunError("The checkpoint was not written")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer"), (RunError, "--resume")),
-        (RunError("The checkpoint could not be written: Gloo all-reduce failed"), (RunError, "--resume")),
+        (caused_by(ValueError("Gloo all-reduce failed")), (RunError, "--resume")),
+        (caused_by(OSError("Resource temporarily unavailable")), (RunError, "not written")),
+        (RunError("mnist could not be downloaded: Connection reset by peer"), (RunError, "downloaded")),
         (ValueError("shapes do not fit"), (ValueError, "shapes")),
         (UsageError("the device is unavailable"), (UsageError, "unavailable")),
     ],

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from vae_jax import recording
 from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import Interrupted, RunError, UsageError
@@ -142,6 +143,56 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digit
     assert len(str(error.value).splitlines()) <= 2
     assert load_run(tmp_path / "run", "latest").step >= 4  # that of step 6 was being written
     assert_same(straight.state, train(tmp_path / "run", digits, resume=True).state)
+
+
+def test_damaged_later_checkpoints_are_set_aside_only_when_training_goes_on(digits, tmp_path):
+    straight = train(tmp_path, digits)
+    last = tmp_path / "checkpoints" / str(int(straight.state.step))
+    for file in (last / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="is damaged"):
+        load_run(tmp_path, "latest")
+    assert last.exists()
+    with pytest.warns(UserWarning, match="is damaged"):
+        resumed = train(tmp_path, digits, resume=True)
+    assert_same(straight.state, resumed.state)
+    assert (tmp_path / "set_aside" / last.name).is_dir()
+    assert load_run(tmp_path, "latest").step == int(last.name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "words"),
+    [
+        ({"parallel": "pmap", "device_data": "never"}, {}, "--parallel pmap needs the images on the device"),
+        ({}, {"--seed": "7"}, "--seed is 0 in this process, 7 in the first"),
+        ({}, {"the data set's sha256": "other"}, "the data set's sha256 is .* other in the first"),
+    ],
+    ids=["pmap streamed", "other settings", "other data"],
+)
+def test_what_can_not_be_trained_is_refused_before_anything_is_written(
+    changes, first, words, digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(recording, "text_of_first", lambda text: json.dumps(json.loads(text) | first))
+    with pytest.raises(UsageError, match=words):
+        train(tmp_path / "run", digits, dataclasses.replace(SETTINGS, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_members_that_can_not_be_trained_together_are_refused_before_anything_is_written(digits, tmp_path):
+    members = [SETTINGS, dataclasses.replace(SETTINGS, latent_dim=3)]
+    model = build_model(SETTINGS, digits.image_shape)
+    with pytest.raises(UsageError, match="--latent-dim must be the same"):
+        recording.train_runs([tmp_path / "a", tmp_path / "b"], model, members, digits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_member_with_fewer_images_than_others_can_not_go_on_alone_and_says_why(digits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=64, checkpoint_every_steps=0)
+    members = [dataclasses.replace(settings, classes=classes) for classes in [(0,), (1, 2, 3)]]
+    recording.train_runs([tmp_path / "a", tmp_path / "b"], build_model(settings, digits.image_shape), members, digits)
+    with pytest.raises(UsageError, match="trained together with runs of more images"):
+        train(tmp_path / "a", digits, dataclasses.replace(members[0], epochs=2), resume=True)
 
 
 def remove(path):

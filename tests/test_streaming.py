@@ -119,11 +119,14 @@ def test_evaluation_in_pieces_gives_the_same_as_on_the_device(monkeypatch, split
 
 
 def test_the_budget_is_a_share_of_the_device_or_else_of_the_host(monkeypatch):
-    assert streaming.live_on_device("always", 2**60)
-    assert not streaming.live_on_device("never", 1)
+    def streamed(device_data, size):
+        return streaming.are_streamed(Settings(device_data=device_data), size)
+
+    assert not streamed("always", 2**60)
+    assert streamed("never", 1)
     monkeypatch.setattr(streaming, "memory_bytes", lambda device: 4000)
-    assert streaming.live_on_device("auto", 1000)
-    assert not streaming.live_on_device("auto", 1001)
+    assert not streamed("auto", 1000)
+    assert streamed("auto", 1001)
     monkeypatch.undo()
     told = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 123})
     assert streaming.memory_bytes(told) == 123

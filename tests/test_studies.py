@@ -1,17 +1,19 @@
 """The studies of AE against VAE, beta, gradients and sparse codes, as a user runs them, on the embedded digits."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import compare, reparametrisation, sparse, sweep
+from experiments import _study, compare, reparametrisation, sparse, sweep
 from experiments._cli import main, parse
 from experiments._study import interval, markdown_table, trained_together
 from vae_jax.config import Settings
-from vae_jax.errors import UsageError
+from vae_jax.errors import RunError, UsageError
 from vae_jax.evaluation import diagnose
+from vae_jax.files import locked
 from vae_jax.runs import load_run
 
 SMALL = ["--dataset", "digits", "--epochs", "1", "--no-compilation-cache"]
@@ -65,6 +67,27 @@ def test_given_runs_are_measured_on_their_own_data_only(compared, tmp_path):
         compare.run(parse(compare.Config, ["--dataset", "mnist", "--ae", str(path / "ae-seed0")]))
     with pytest.raises(UsageError, match="another model: VAE"):
         compare.run(parse(compare.Config, ["--ae", str(path / "vae-seed0")]))
+
+
+def test_runs_stay_locked_until_their_summary_is_written(digits, tmp_path, monkeypatch):
+    refused, summarise = [], _study._summarise
+
+    def another(path):
+        with pytest.raises(RunError, match="another process"), locked(path):
+            pass
+        refused.append(path)
+
+    def summarise_while_another_asks(path, dataset):
+        thread = threading.Thread(target=another, args=(path,))
+        thread.start()
+        thread.join()
+        summarise(path, dataset)
+
+    monkeypatch.setattr(_study, "_summarise", summarise_while_another_asks)
+    trained_together([tmp_path / "a"], [Settings(hidden_sizes=(4,), epochs=1)], digits)
+    assert refused == [tmp_path / "a"]
+    with locked(tmp_path / "a"):
+        pass
 
 
 def test_only_an_unfinished_run_of_the_same_settings_is_replaced(digits, tmp_path):

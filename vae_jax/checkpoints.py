@@ -182,8 +182,6 @@ class Checkpoints:
         """
         template = _training_item(shapes, metrics)
         items, record = self._restore(step, params=shapes.evaluation_params, training=template)
-        for later in (other for other in self.steps if other > record["step"]):
-            self._manager.delete(later)  # damaged, and about to be trained again
         training = items["training"]
         averaged = shapes.ema_params is not None
         state = TrainState(
@@ -270,6 +268,17 @@ class Checkpoints:
             f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason[:200]}\n"
             "Make room, then go on from the last finished one with --resume."
         )
+
+
+def set_aside_after(run: Path, step: int) -> None:
+    """Move the checkpoints after a step, which could not be read, to RUN/set_aside: they are about to be made anew."""
+    folder = run / "checkpoints"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.isdigit() and int(path.name) > step:
+            target = run / "set_aside" / path.name
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
 
 
 def _quiet() -> None:

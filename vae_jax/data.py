@@ -67,7 +67,7 @@ class Dataset:
     test: Split
     source: str
     sha256: str
-    """Of all arrays of all splits: their types, shapes and bytes."""
+    """Of all arrays, before they were split: their types, shapes and bytes."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -219,6 +219,7 @@ def _checked(name: str, raw: sources.Raw) -> Dataset:
         raise UsageError(
             f"{raw.source} must hold at least {_FEWEST_IMAGES} images to split, got {len(images)}. Add some."
         )
+    digest = _sha256(images, labels)  # as they lie there: a file is read from its beginning to its end
     if raw.test_images is None:
         whole = _permuted(Split(images, labels))
         train, test = _cut(whole, max(1, len(whole) // 5))
@@ -232,10 +233,11 @@ def _checked(name: str, raw: sources.Raw) -> Dataset:
             )
         test_labels = _checked_labels(raw.test_labels, len(test_images), f"test_labels of {raw.source}")
         test = Split(test_images, test_labels)
+        digest = _sha256(test_images, test_labels, digest)
     if name not in sources.MNIST_FAMILY:
         train = _permuted(train)
     train, validation = _cut(train, 5000 if len(train) >= 50_000 else max(1, len(train) // 10))
-    return Dataset(name, train, validation, test, raw.source, _sha256(train, validation, test))
+    return Dataset(name, train, validation, test, raw.source, digest)
 
 
 def _permuted(split: Split) -> Split:
@@ -304,14 +306,13 @@ def _checked_labels(labels: np.ndarray | None, number: int, what: str) -> np.nda
     return converted
 
 
-def _sha256(*splits: Split) -> str:
-    digest = hashlib.sha256()
-    for split in splits:
-        for array in (split.images, split.labels):
-            if array is None:
-                digest.update(b"none")
-            else:
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                for piece in pieces(array):
-                    digest.update(np.ascontiguousarray(piece).data)
+def _sha256(images: Images, labels: np.ndarray | None, before: str = "") -> str:
+    digest = hashlib.sha256(before.encode())
+    for array in (images, labels):
+        if array is None:
+            digest.update(b"none")
+        else:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            for piece in pieces(array):
+                digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from vae_jax.evaluation import evaluate
 from vae_jax.history import Row, check_finite, has_stopped, make_row
 from vae_jax.models import AnyModel, Parameters
 from vae_jax.parallel import ONE_DEVICE, Layout, choose_layout, from_first_process
-from vae_jax.streaming import compile_stream, live_on_device
+from vae_jax.streaming import are_streamed, compile_stream
 from vae_jax.training import (
     Batches,
     Keys,
@@ -135,10 +135,10 @@ def run_epoch(
     seconds, pace = progress.seconds, progress.seconds_per_step
     before = epoch * program.steps
     done = int(np.max(jax.device_get(progress.state.step))) - before
+    started = time.perf_counter()
     batches = program.order(np.int32(epoch))
     state, metrics = program.place((progress.state, progress.metrics))
     while done < program.steps:
-        started = time.perf_counter()
         length = max(1, round(PART_SECONDS / pace)) if pace else 1
         boundary = every - (before + done) % every if every else program.steps
         stop = min(done + length, done + boundary, program.steps)
@@ -149,6 +149,7 @@ def run_epoch(
         seconds, pace, done = seconds + taken, from_first_process(taken / (stop - done)), stop
         if on_part and done < program.steps:
             on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
+        started = time.perf_counter()
     return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
 
 
@@ -198,11 +199,11 @@ def fit(
     history = list(history or [])
     layout = choose_layout(settings.parallel)
     validation_images: Any = validation.images
-    if live_on_device(settings.device_data, train.images.nbytes):
+    if are_streamed(settings, train.images.nbytes):
+        program = Program(*compile_stream(model, settings, train.images, progress.state, layout))
+    else:
         images, validation_images = jax.device_put((np.asarray(train.images), np.asarray(validation.images)))
         program = compile_program(model, settings, images, progress.state, layout)
-    else:
-        program = Program(*compile_stream(model, settings, train.images, progress.state, layout))
     if on_start:
         on_start()
 

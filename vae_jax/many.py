@@ -62,22 +62,12 @@ def fit_many(
         UsageError: settings that differ in more, that ask for early stopping, or with fewer images than a batch.
         RunError: a loss that is not finite, naming the member, the term and the step.
     """
-    settings = _common(members)
-    subsets = None if settings.classes is None else _Subsets.of(train, members)
-    number = len(train) if subsets is None else int(subsets.sizes.max())
-    check_batch_size(train if subsets is None else Split(train.images[:number], None), settings.batch_size)
+    number = check_members(train, members)
+    settings = members[0]
     steps = steps_per_epoch(number, settings.batch_size)
-    if subsets is not None and subsets.sizes.min() < steps:
-        few = members[int(subsets.sizes.argmin())].classes
-        raise UsageError(
-            f"--classes {few} has {subsets.sizes.min()} training images, fewer than the {steps} steps of an epoch.\n"
-            "Use a larger --batch-size, or train it alone."
-        )
     held_out = [validation.positions(member.classes) for member in members]
-    validation_images, layout = (
-        jax.device_put(np.asarray(validation.images)),
-        choose_members(settings.parallel, len(members)),
-    )
+    validation_images = jax.device_put(np.asarray(validation.images))
+    layout = choose_members(settings.parallel, len(members))
     trained = [*members, *[members[-1]] * layout.padding(len(members))]
     program = _compile_program(model, trained, train, number, layout)
 
@@ -103,6 +93,28 @@ def fit_many(
     return [
         FitResult(state.evaluation_params, state, history) for state, history in zip(finals, histories, strict=True)
     ]
+
+
+def check_members(train: Split, members: Sequence[Settings]) -> int:
+    """Check that these models can be trained together; gives the images of the one that has the most.
+
+    Raises:
+        UsageError: as `fit_many`.
+    """
+    settings = _common(members)
+    if settings.classes is None:
+        check_batch_size(train, settings.batch_size)
+        return len(train)
+    sizes = [len(train.positions(member.classes)) for member in members]
+    number, fewest = max(sizes), min(sizes)
+    check_batch_size(Split(train.images[:number], None), settings.batch_size)
+    steps = steps_per_epoch(number, settings.batch_size)
+    if fewest < steps:
+        raise UsageError(
+            f"--classes {members[sizes.index(fewest)].classes} has {fewest} training images, fewer than the {steps} "
+            "steps of an epoch.\nUse a larger --batch-size, or train it alone."
+        )
+    return number
 
 
 def member_of(tree: Any, i: int) -> Any:
@@ -170,7 +182,7 @@ def _initial_states(model: AnyModel, members: Sequence[Settings], number: int) -
 def _compile_program(
     model: AnyModel, members: Sequence[Settings], train: Split, number: int, layout: Members
 ) -> Program:
-    settings, images = members[0], layout.everywhere(train.images)
+    settings, images = members[0], layout.everywhere(np.asarray(train.images))
     subsets = None if settings.classes is None else _Subsets.of(train, members)
     steps = steps_per_epoch(number, settings.batch_size)
     # Members of one seed share the order and the noise, which are then computed once.

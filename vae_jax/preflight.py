@@ -1,6 +1,5 @@
 """What can be refused before anything is written: training that can't begin, or that the memory can't hold."""
 
-import os
 from collections.abc import Sequence
 
 import jax
@@ -10,10 +9,11 @@ from vae_jax.data import Dataset, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models import build_model
 from vae_jax.networks import PATCH_SIDE
+from vae_jax.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
 _COPIES = 4  # parameters, gradient, Adam's two moments
-_MOST_HOST_SHARE = 0.9
+_MOST_SHARE = 0.9
 
 
 def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> None:
@@ -32,6 +32,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     for split in (dataset.validation, dataset.test):
         split.positions(settings.classes)
     train = dataset.train.of_classes(settings.classes)
+    are_streamed(settings, train.images.nbytes)
     check_batch_size(train, settings.batch_size)
     number = epochs(settings, len(train))
     steps = number * -(-len(train) // settings.batch_size)
@@ -43,7 +44,8 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     activations = settings.batch_size * _values_between_layers(settings, dataset.image_shape)
-    needed, there = together * _BYTES * (_COPIES * parameters + 2 * activations), _memory()
+    copies = _COPIES + (settings.ema_decay > 0)
+    needed, there = together * _BYTES * (copies * parameters + 2 * activations), _memory()
     if needed > there:
         raise UsageError(
             f"--latent-dim {settings.latent_dim} with --hidden-sizes {_words(hidden_sizes(settings))} and --batch-size "
@@ -64,10 +66,7 @@ def _values_between_layers(settings: Settings, image_shape: tuple[int, int, int]
 
 def _memory() -> int:
     # Bytes of the accelerator, or of the machine where the processor computes.
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return int(_MOST_HOST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return int(_MOST_SHARE * memory_bytes(jax.local_devices()[0]))
 
 
 def _words(sizes: Sequence[int]) -> str:

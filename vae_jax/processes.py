@@ -118,9 +118,10 @@ def ending_together() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        # Also the RunError of a checkpoint that could not be saved without the others.
-        told = any(sign in str(error).lower() for sign in _SIGNS)
-        if not is_connected() or isinstance(error, UsageError) or not told:
+        # Also the RunError of a checkpoint that could not be saved without the others, but not of a disk or download.
+        cause = error.__cause__ if isinstance(error, RunError) else error
+        told = any(sign in str(cause).lower() for sign in _SIGNS)
+        if not is_connected() or isinstance(error, UsageError) or isinstance(cause, OSError) or not told:
             raise
         raise RunError(_LOST) from error
 

@@ -1,6 +1,7 @@
 """Training into a run directory: what goes to disk and when, so that it can go on after any interruption."""
 
 import contextlib
+import dataclasses
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -9,14 +10,14 @@ from typing import Any
 
 import jax
 
-from vae_jax.checkpoints import Checkpoints
+from vae_jax.checkpoints import Checkpoints, set_aside_after
 from vae_jax.config import Settings
 from vae_jax.data import Dataset
 from vae_jax.errors import Interrupted, RunError, UsageError
 from vae_jax.files import append_line, locked, remove_leftovers
 from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row
-from vae_jax.many import fit_many, member_of
+from vae_jax.many import check_members, fit_many, member_of
 from vae_jax.models import AnyModel
 from vae_jax.parallel import agreed
 from vae_jax.processes import is_first, text_of_first, wait_for_others
@@ -29,7 +30,11 @@ from vae_jax.records import (
     write_metrics,
 )
 from vae_jax.runs import changed_on_resume, check_available, check_resumable, has_begun
+from vae_jax.streaming import are_streamed
 from vae_jax.training import StepMetrics, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
+
+_ALIKE = {field.name for field in dataclasses.fields(Settings)} - {"data_dir"}
+"""Settings that several processes must share."""
 
 
 def train_run(
@@ -63,6 +68,8 @@ def train_run(
         Interrupted: `stop` asked for it, and everything is saved.
     """
     dataset = dataset.of_classes(settings.classes)
+    are_streamed(settings, dataset.train.images.nbytes)  # refused before anything is written
+    _check_alike(settings, dataset)
     if not resume and is_first():
         check_available(path)
     with locked(path) if is_first() else contextlib.nullcontext():
@@ -71,7 +78,7 @@ def train_run(
             progress, history = _resume(path, model, settings, dataset)
         else:
             progress, history = _begin(path, settings, dataset)
-        with Checkpoints(path, writing=True) as checkpoints:
+        with _ending_together(), Checkpoints(path, writing=True) as checkpoints:
             recorder = _Recorder(path, settings, dataset, checkpoints, stop)
 
             def start() -> None:
@@ -94,6 +101,16 @@ def train_run(
                 on_epoch=record,
                 on_part=recorder.part,
             )
+
+
+@contextlib.contextmanager
+def _ending_together() -> Iterator[None]:
+    # A signal ends all processes alike; none may leave while another still closes its checkpoints.
+    try:
+        yield
+    except Interrupted:
+        wait_for_others()
+        raise
 
 
 class _Recorder:
@@ -160,6 +177,7 @@ def train_runs(
         UsageError: a directory is not available, or the settings can't be trained together.
         RunError: a loss is not finite, the disk refuses, or another process trains there.
     """
+    check_members(dataset.train, members)
     with contextlib.ExitStack() as locks:
         for path, settings in zip(paths, members, strict=True):
             check_available(path)
@@ -195,6 +213,17 @@ def state_shapes(model: AnyModel, settings: Settings, images: int) -> tuple[Trai
     return jax.eval_shape(lambda: (init_state(model, optimizer, settings), zero_metrics(steps)))
 
 
+def _check_alike(settings: Settings, dataset: Dataset) -> None:
+    # Several processes with other settings or data would train, and what they learned would be worth nothing.
+    own = {f"--{name.replace('_', '-')}": str(value) for name, value in dataclasses.asdict(settings).items()}
+    own = {flag: value for flag, value in own.items() if flag.removeprefix("--").replace("-", "_") in _ALIKE}
+    own["the data set's sha256"] = dataset.sha256
+    first = json.loads(text_of_first(json.dumps(own)))
+    for name, value in own.items():
+        if first[name] != value:
+            raise UsageError(f"{name} is {value} in this process, {first[name]} in the first. Start all of them alike.")
+
+
 def _append(path: Path, row: Row) -> None:
     if not is_first():
         return
@@ -223,6 +252,11 @@ def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -
             progress = checkpoints.restore_progress(checkpoints.latest_step, *shapes)
     done = int(progress.state.step) if progress else 0
     history = [row for row in rows if row["step"] <= done]
+    if history and history[0]["step"] > steps:
+        raise UsageError(
+            f"{path} was trained together with runs of more images, at {history[0]['step']} steps an epoch in place of "
+            f"{steps}: it can't go on alone.\nTrain it in another --run-dir."
+        )
     if [row["step"] for row in history] != [steps * (i + 1) for i in range(done // steps)]:
         raise UsageError(
             f"{path / 'metrics.jsonl'} is damaged: it must hold the {done // steps} epochs before step {done} once "
@@ -231,14 +265,22 @@ def _resume(path: Path, model: AnyModel, settings: Settings, dataset: Dataset) -
     changed, resumed = changed_on_resume(path, settings), read_resumed(path)
     wait_for_others()  # all have read what one of them writes now
     if is_first():
-        _rewrite(path, settings, dataset, history, resumed + ([{"step": done, "changed": changed}] if changed else []))
+        _rewrite(
+            path, settings, dataset, history, done, resumed + ([{"step": done, "changed": changed}] if changed else [])
+        )
     return progress, history
 
 
 def _rewrite(
-    path: Path, settings: Settings, dataset: Dataset, history: list[Row], resumed: list[dict[str, Any]]
+    path: Path,
+    settings: Settings,
+    dataset: Dataset,
+    history: list[Row],
+    resumed_at: int,
+    resumed: list[dict[str, Any]],
 ) -> None:
     with _writing(path):
+        set_aside_after(path, resumed_at)
         remove_leftovers(path)
         remove_leftovers(path / "figures")
         write_metrics(path, history)

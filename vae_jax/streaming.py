@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, UInt8
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models import AnyModel
-from vae_jax.parallel import ONE_DEVICE, Layout
+from vae_jax.parallel import ONE_DEVICE, Layout, agreed
 from vae_jax.stored import Images
 from vae_jax.training import (
     Batches,
@@ -40,11 +40,22 @@ READ_AHEAD = 2
 Advance = Callable[[TrainState, StepMetrics, Batches, Any, Any], tuple[TrainState, StepMetrics]]
 
 
-def live_on_device(device_data: str, size: int) -> bool:
-    """Whether training images of so many bytes live on the device, by `Settings.device_data`."""
-    if device_data == "auto":
-        return size <= DEVICE_SHARE * memory_bytes(jax.local_devices()[0])
-    return device_data == "always"
+def are_streamed(settings: Settings, size: int) -> bool:
+    """Whether training images of so many bytes are streamed: in all processes alike, if one of them has to.
+
+    Raises:
+        UsageError: for pmap, which needs them on the device.
+    """
+    here = settings.device_data == "never"
+    if settings.device_data == "auto":
+        here = size > DEVICE_SHARE * memory_bytes(jax.local_devices()[0])
+    streamed = bool(agreed(int(here)))
+    if streamed and settings.parallel == "pmap":
+        raise UsageError(
+            f"--parallel pmap needs the images on the device, got --device-data {settings.device_data} for "
+            f"{size:,} bytes.\nUse --parallel jit, which streams to several devices, or --device-data always."
+        )
+    return streamed
 
 
 def memory_bytes(device: Any) -> int:
@@ -88,16 +99,8 @@ def compile_stream(
         settings: how.
         images: uint8 [n, height, width, channels].
         state: one as it will train.
-        layout: of the devices.
-
-    Raises:
-        UsageError: the layout is that of pmap.
+        layout: of the devices, not that of pmap.
     """
-    if layout.mapped:
-        raise UsageError(
-            f"--parallel pmap needs the images on the device, got --device-data {settings.device_data} for "
-            f"{images.nbytes:,} bytes.\nUse --parallel jit, which streams to several devices, or --device-data always."
-        )
     number, keys = len(images), Keys.from_seed(settings.seed)
     optimizer, steps = make_optimizer(settings, number), steps_per_epoch(number, settings.batch_size)
     depth = min(steps, max(1, BUFFER_BYTES // (settings.batch_size * math.prod(images.shape[1:]))))
