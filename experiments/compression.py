@@ -9,10 +9,8 @@ Two more words do the work on your images:
     python -m experiments.compression decompress RUN out.bin images.npz
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,10 +19,13 @@ import tyro
 from experiments._cli import Command, main
 from experiments._study import StudyConfig
 from vae_jax.config import MOST_UNITS, Settings, at_least, epoch_number, non_negative, seed_field
-from vae_jax.errors import RunError, UsageError
+from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
     pass
+
+
+REMEDY = "Make room or give another name."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def compress(config: CompressConfig) -> Path:
     _check_output(config.output)
     from vae_jax.applications import container
     from vae_jax.data import read_images
-    from vae_jax.files import replacing
+    from vae_jax.files import replacing, writing
     from vae_jax.runs import load_dataset_of, load_run
 
     run = load_run(config.run)
@@ -97,7 +98,7 @@ def compress(config: CompressConfig) -> Path:
         container.write_codec(path, codec)
         print(f"fitted the codec to {len(dataset.train):,} training images: {path}", flush=True)
     content = container.compress(run, codec, images, config.quality)
-    with _writing(config.output), replacing(config.output) as temporary:
+    with writing(config.output, REMEDY), replacing(config.output) as temporary:
         temporary.write_bytes(content)
     pixels = images.shape[0] * images.shape[1] * images.shape[2]
     print(
@@ -119,14 +120,14 @@ def decompress(config: DecompressConfig) -> Path:
     import numpy as np
 
     from vae_jax.applications import container
-    from vae_jax.files import replacing
+    from vae_jax.files import replacing, writing
     from vae_jax.runs import load_run
 
     container.unpack(content, str(config.file))  # before the model is loaded
     run = load_run(config.run)
     codec = container.read_codec(container.codec_path(run), run.model.latent_dim)
     images = container.decompress(run, codec, content, str(config.file))
-    with _writing(config.output), replacing(config.output) as temporary, open(temporary, "wb") as file:
+    with writing(config.output, REMEDY), replacing(config.output) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=images)
     print(f"{len(images):,} images of {' x '.join(map(str, images.shape[1:]))}: {config.output}")
     return config.output
@@ -177,16 +178,6 @@ def _check_output(path: Path) -> None:
         raise UsageError(f"{path} exists; nothing was changed. Give the name of a file that does not exist yet.")
     if not path.parent.is_dir():
         raise UsageError(f"{path} can't be made: its folder does not exist. Make {path.parent} first.")
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path} can't be written: {error.strerror or error}. Make room or give another name."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from experiments._bench_measure import check_losses, images_per_second, measure,
 from experiments._bench_report import report, series_text, startup_text
 from experiments._bench_sections import Plan, summarise
 from experiments._bench_worker import Worker
-from experiments._cli import main, parse
+from experiments._cli import parse
 from vae_jax import plots_benchmark
 
 MNIST = (28, 28, 1)
@@ -165,23 +165,3 @@ def test_a_job_of_one_worker_reports_what_fails(tmp_path):
     found = measure({"a": ("ours", mlp_job(str(tmp_path / "no.npy"), 128))}, ["train"], 1, tmp_path)
     assert "FileNotFoundError" in found["a"]["failed"]
     assert images_per_second(found["a"], JOB) is None
-
-
-@pytest.mark.parametrize(
-    ("flags", "first", "second"),
-    [
-        (["--sections", "speed"], "--sections", "speed"),
-        (["--repetitions", "0"], "--repetitions", "0"),
-        (["--contestants", "nobody"], "--contestants", "nobody"),
-    ],
-)
-def test_bad_flags_end_in_two_lines_and_write_nothing(flags, first, second, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main(benchmark.Config, benchmark.run, flags)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert len(error.strip().splitlines()) <= 2
-    assert first in error
-    assert second in error
-    assert list(tmp_path.iterdir()) == []

@@ -28,6 +28,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Say in one line and a remedy what the system has against writing a file or a folder.
+
+    Raises:
+        RunError: it refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} can't be written: {error.strerror or error}.\n{remedy}") from error
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a text file and wait until it is on disk."""
     new = not path.exists()

@@ -13,8 +13,8 @@ import jax
 from vae_jax.checkpoints import Checkpoints, set_aside_after
 from vae_jax.config import Settings
 from vae_jax.data import Dataset
-from vae_jax.errors import Interrupted, RunError, UsageError
-from vae_jax.files import append_line, locked, remove_leftovers
+from vae_jax.errors import Interrupted, UsageError
+from vae_jax.files import append_line, locked, remove_leftovers, writing
 from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row
 from vae_jax.many import check_members, fit_many, member_of
@@ -33,6 +33,7 @@ from vae_jax.runs import changed_on_resume, check_available, check_resumable, ha
 from vae_jax.streaming import are_streamed
 from vae_jax.training import StepMetrics, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
 
+_REMEDY = "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
 _ALIKE = {field.name for field in dataclasses.fields(Settings)} - {"data_dir"}
 """Settings that several processes must share."""
 
@@ -227,14 +228,14 @@ def _check_alike(settings: Settings, dataset: Dataset) -> None:
 def _append(path: Path, row: Row) -> None:
     if not is_first():
         return
-    with _writing(path):
+    with writing(path, _REMEDY):
         append_line(path / "metrics.jsonl", json.dumps(row))
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:
     if is_first():
         check_available(path)
-        with _writing(path):
+        with writing(path, _REMEDY):
             remove_leftovers(path)
             write_config(path, settings, dataset)
             write_environment(path)
@@ -279,7 +280,7 @@ def _rewrite(
     resumed_at: int,
     resumed: list[dict[str, Any]],
 ) -> None:
-    with _writing(path):
+    with writing(path, _REMEDY):
         set_aside_after(path, resumed_at)
         remove_leftovers(path)
         remove_leftovers(path / "figures")
@@ -287,14 +288,3 @@ def _rewrite(
         write_config(path, settings, dataset, resumed)
         if not (path / "environment.json").exists():
             write_environment(path)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"The run directory {path} can't be written: {error.strerror or error}.\n"
-            "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
-        ) from error
