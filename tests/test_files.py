@@ -11,7 +11,7 @@ import pytest
 
 from experiments._signals import Signals
 from vae_jax.errors import Interrupted, RunError
-from vae_jax.files import append_line, locked, remove_leftovers, replacing
+from vae_jax.files import append_line, check_locked, locked, remove_leftovers, replacing
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,3 +119,16 @@ def test_outside_the_main_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "another of its name"])
+def test_a_locked_folder_that_is_moved_is_noticed(tmp_path, again):
+    with locked(tmp_path / "run"):
+        check_locked(tmp_path / "run")
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        if again:
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / ".lock").touch()
+        with pytest.raises(FileNotFoundError, match="moved or deleted"):
+            check_locked(tmp_path / "run")
+    assert (tmp_path / "run" / ".lock").exists() == again

@@ -57,7 +57,7 @@ def assert_same(a, b):
     "changes",
     [
         {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic"},
-        {"model": "ae", "likelihood": "squared_error", "corruption": "masking"},
+        pytest.param({"model": "ae", "likelihood": "squared_error", "corruption": "masking"}, marks=pytest.mark.slow),
         pytest.param({"arch": "conv", "hidden_sizes": (2,), "dense_size": 2}, marks=pytest.mark.slow),
         pytest.param({"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0}, marks=pytest.mark.slow),
         {"patience": 1, "epochs": 5, "learning_rate": 1e-9, "warmup_fraction": 0.0},

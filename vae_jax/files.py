@@ -1,6 +1,7 @@
 """Files that are never half-written, and a lock that no crash leaves behind."""
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -75,7 +76,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    held: set[Path] = _held.__dict__.setdefault("folders", set())
+    held: dict[Path, int] = _held.__dict__.setdefault("folders", {})
     name = Path(os.path.realpath(folder))
     if name in held:
         yield
@@ -92,14 +93,34 @@ def locked(folder: Path) -> Iterator[None]:
         raise RunError(
             f"{folder} can't be written: {error.strerror}.\nGive another --run-dir, or make this one writable."
         ) from error
-    held.add(name)
+    held[name] = file
     try:
         yield
     finally:
-        held.discard(name)
+        del held[name]
         with contextlib.suppress(OSError):
-            (folder / LOCK).unlink(missing_ok=True)
+            if _is_at(file, folder / LOCK):
+                (folder / LOCK).unlink()
         os.close(file)
+
+
+def check_locked(folder: Path) -> None:
+    """See that a folder which this thread has locked is still there, and not another one of its name.
+
+    Raises:
+        FileNotFoundError: it was moved or deleted.
+    """
+    file: int = _held.folders[Path(os.path.realpath(folder))]
+    try:
+        there = _is_at(file, folder / LOCK)
+    except OSError:
+        there = False
+    if not there:
+        raise FileNotFoundError(errno.ENOENT, "it was moved or deleted")
+
+
+def _is_at(file: int, path: Path) -> bool:
+    return os.path.samestat(os.fstat(file), os.stat(path))
 
 
 def _open_lock(path: Path, how: int) -> int:
@@ -110,7 +131,7 @@ def _open_lock(path: Path, how: int) -> int:
         try:
             fcntl.flock(file, how)
             # Whoever held it may have removed the file since it was opened: then this lock is worth nothing.
-            if path.exists() and os.path.samestat(os.fstat(file), os.stat(path)):
+            if path.exists() and _is_at(file, path):
                 os.ftruncate(file, 0)
                 os.write(file, str(os.getpid()).encode())
                 return file

@@ -14,7 +14,7 @@ from vae_jax.checkpoints import Checkpoints, set_aside_after
 from vae_jax.config import Settings
 from vae_jax.data import Dataset
 from vae_jax.errors import Interrupted, UsageError
-from vae_jax.files import append_line, locked, remove_leftovers, writing
+from vae_jax.files import append_line, check_locked, locked, remove_leftovers, writing
 from vae_jax.fitting import FitResult, Progress, fit
 from vae_jax.history import Row
 from vae_jax.many import check_members, fit_many, member_of
@@ -132,7 +132,7 @@ class _Recorder:
     def part(self, progress: Progress) -> None:
         number = self._asked()
         if number or (self._every and int(progress.state.step) % self._every == 0):
-            self._checkpoints.save(progress, None)
+            self._save(progress, None)
         self.end(number)
 
     def epoch(self, state: TrainState, row: Row) -> None:
@@ -140,7 +140,7 @@ class _Recorder:
         # one too few would be lost.
         self._checkpoints.wait()
         _append(self._path, row)
-        self._checkpoints.save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
+        self._save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
 
     def end(self, number: int | None = None) -> None:
         """End the run if that signal came, or by default if one is there now; all that is done has been saved."""
@@ -149,6 +149,10 @@ class _Recorder:
             self._checkpoints.wait()
             name = signal.Signals(number).name
             raise Interrupted(f"Stopped by {name}, saved at step {self._checkpoints.latest_step}.", number)
+
+    def _save(self, progress: Progress, loss: float | None) -> None:
+        _check_there(self._path)
+        self._checkpoints.save(progress, loss)
 
     def _asked(self) -> int:
         # The signal may have come to any of the processes; all of them have to ask alike.
@@ -225,9 +229,17 @@ def _check_alike(settings: Settings, dataset: Dataset) -> None:
             raise UsageError(f"{name} is {value} in this process, {first[name]} in the first. Start all of them alike.")
 
 
+def _check_there(path: Path) -> None:
+    # Where the directory is gone, orbax and a file that is appended to would begin another one.
+    if is_first():
+        with writing(path, _REMEDY):
+            check_locked(path)
+
+
 def _append(path: Path, row: Row) -> None:
     if not is_first():
         return
+    _check_there(path)
     with writing(path, _REMEDY):
         append_line(path / "metrics.jsonl", json.dumps(row))
 
