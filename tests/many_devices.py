@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 import vae_jax  # noqa: F401
+from vae_jax import streaming
 from vae_jax.config import Settings
 from vae_jax.data import Split
 from vae_jax.fitting import Progress, compile_program, fit, run_epoch
@@ -56,8 +57,14 @@ def differences(layouts):
             yield f"{case}: {kind} on {number}", (float(np.max(np.abs(other - params))), float(relative))
 
 
+def largest_difference(a, b):
+    """Of two trees of arrays."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in pairs)
+
+
 def fitted():
-    """What `fit` gives its callers under pmap, and that a state goes on under another layout."""
+    """What `fit` gives its callers under pmap, that a state goes on under another layout, and streams to all."""
     train, validation, states, devices = Split(IMAGES[:42], None), Split(IMAGES[42:], None), {}, set()
     settings = dataclasses.replace(VAE, epochs=2, checkpoint_every_steps=2)
     model = build_model(settings, (8, 8, 1))
@@ -76,11 +83,15 @@ def fitted():
         on_part=part,
     )
     devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(goes_on.state))
-    pairs = zip(jax.tree.leaves(whole.state), jax.tree.leaves(goes_on.state), strict=True)
+    streaming.BUFFER_BYTES = 2 * IMAGES[:10].nbytes  # three buffers an epoch
+    streamed = fit(
+        *(model, train, validation, dataclasses.replace(settings, parallel="jit", device_data="never")),
+        on_part=part,
+    )
     layouts = {kind: choose_layout(kind) for kind in ("auto", "jit", "pmap")}
     return {
         "devices": sorted(devices),
-        "difference": max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs),
+        "differences": [largest_difference(whole.state, other.state) for other in (goes_on, streamed)],
         "layouts": {kind: [len(layout.devices), layout.mapped] for kind, layout in layouts.items()},
     }
 
@@ -91,8 +102,7 @@ def together():
     model, splits = build_model(VAE, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
     one = fit_many(model, *splits, members)
     many = fit_many(model, *splits, [dataclasses.replace(member, parallel="jit") for member in members])
-    pairs = [zip(*(jax.tree.leaves(r.state) for r in each), strict=True) for each in zip(one, many, strict=True)]
-    return [max(float(np.max(np.abs(a - b))) for a, b in pair) for pair in pairs]
+    return [largest_difference(a.state, b.state) for a, b in zip(one, many, strict=True)]
 
 
 if __name__ == "__main__":
