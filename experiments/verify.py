@@ -164,7 +164,9 @@ def _find_data(path: Path, data_dir: Path | None) -> "Dataset | None":
     then = settings.data_dir if settings.data_dir and settings.data_dir.is_dir() else None
     try:
         dataset = load_dataset(settings.dataset, data_dir or then, in_file=True)
-    except (UsageError, RunError):
+    except (UsageError, RunError) as error:
+        if settings.dataset and Path(settings.dataset).exists():
+            raise _DamageError(f"the data can't be read any more: {str(error).partition(chr(10))[0]}") from error
         return None
     if dataset.sha256 != record["sha256"]:
         raise _DamageError(f"{dataset.name} ({dataset.source}) is other data than the run was trained on")

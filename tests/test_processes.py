@@ -19,6 +19,7 @@ from vae_jax.runs import load_run
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["--hidden-sizes=16", "--batch-size=301", "--dataset=digits", "--free-bits=0.1", "--no-compilation-cache"]
+FLAGS += ["--test-samples=1", "--grid-size=2"]
 SETTINGS = Settings(hidden_sizes=(16,), batch_size=301, dataset="digits", free_bits=0.1, epochs=2)
 
 
@@ -28,7 +29,7 @@ def start():
     started = []
 
     def one(run_dir, *flags, **environment):
-        command = [sys.executable, str(ROOT / "tests" / "one_of_two.py"), "--run-dir", str(run_dir), *FLAGS, *flags]
+        command = [sys.executable, "-m", "experiments.mnist", "--run-dir", str(run_dir), *FLAGS, *flags]
         # The programs are small: most of the time is XLA's, which need not optimise.
         fast = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

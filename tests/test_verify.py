@@ -92,6 +92,19 @@ def test_other_data_is_named(run, tmp_path):
     assert check(tmp_path / "run")["data set"][0] is False
 
 
+def test_data_that_can_not_be_read_any_more_is_named(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "images.npz").write_bytes(b"PK")
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["dataset"] = str(tmp_path / "images.npz")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    good, said = check(tmp_path / "run")["data set"]
+    assert not good
+    assert "can't be read" in said
+    (tmp_path / "images.npz").unlink()
+    assert "not found" in check(tmp_path / "run")["data set"][1]
+
+
 def test_no_run_directory_is_a_usage_error(tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(verify.Config, verify.run, [str(tmp_path)])

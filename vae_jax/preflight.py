@@ -57,7 +57,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
 def _values_between_layers(settings: Settings, image_shape: tuple[int, int, int]) -> int:
     # Of one image, in both networks: what backpropagation keeps, roughly.
     height, width, channels = image_shape
-    total = height * width * channels + settings.latent_dim
+    total = height * width * channels + settings.latent_dim + 2 * settings.fourier_features
     for i, size in enumerate(hidden_sizes(settings)):
         side = {"mlp": 0, "conv": 2 ** (i + 1), "patch": PATCH_SIDE}[settings.arch]
         total += size * (-(-height // side) * -(-width // side) if side else 1)
