@@ -56,10 +56,11 @@ def test_betas_and_learning_rates_too_also_with_warm_up_and_moving_average():
     [
         pytest.param({"sparsity": "l1", "sparsity_weight": [0.0, 1.0]}, marks=pytest.mark.slow),
         {"corruption": "gaussian", "corruption_level": [0.1, 0.5]},
+        {"arch": "conv", "hidden_sizes": [(2,), (2,)], "seed": [0, 1]},
     ],
-    ids=["sparse", "denoising"],
+    ids=["sparse", "denoising", "conv, in turn on a CPU"],
 )
-def test_sparsity_weights_and_corruption_levels_too(changes):
+def test_other_settings_and_convolutions_too(changes):
     fixed = {name: value for name, value in changes.items() if isinstance(value, str)}
     varied = {name: value for name, value in changes.items() if name not in fixed}
     results = assert_each_is_as_if_alone(variants(dataclasses.replace(SETTINGS, model="ae", **fixed), **varied))

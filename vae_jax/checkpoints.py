@@ -1,7 +1,5 @@
 """Orbax checkpoints of a run: the one module that knows orbax."""
 
-import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -12,11 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import Progress
+from vae_jax.integrity import FILES, array_digests, changed_files, leaves, list_files, record_digest
 from vae_jax.models import Parameters
 from vae_jax.parallel import shared, shared_sharding, unshared
 from vae_jax.processes import is_first, wait_for_others
@@ -31,7 +29,8 @@ class Checkpoints:
 
     Three items a step: "params", what is evaluated; "training", what going on needs beside it, also within an
     epoch; and "record", the step, its validation loss, and type, shape and SHA-256 of every array, because orbax
-    restores a flipped byte without a word. The record holds a digest of its own.
+    restores a flipped byte without a word. The record holds a digest of its own, and a list beside the items the
+    SHA-256 of every file.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
@@ -58,10 +57,12 @@ class Checkpoints:
         self._sharding = shared_sharding() if writing else SingleDeviceSharding(jax.local_devices()[0])
         self._manager: Any = None
         self._losses: dict[int, float | None] = {}
+        self._unlisted: set[int] = set()
         if self._folder.is_dir():
             names = ("params", "training", "record")
             self._manager = ocp.CheckpointManager(self._folder, item_names=names, options=options)
             self._losses = {step: self._loss(step) for step in self.steps}
+            self._unlisted = {step for step in self.steps if not (self._folder / str(step) / FILES).exists()}
 
     def _prepare(self) -> None:
         if is_first():
@@ -85,10 +86,10 @@ class Checkpoints:
         try:
             if self._manager:
                 self._manager.close()
+            self._settle()
         except Exception as error:
             if kind is None:
                 raise self._not_saved(error) from error
-        self._empty()
 
     @property
     def steps(self) -> list[int]:
@@ -137,19 +138,32 @@ class Checkpoints:
             "step": step,
             "loss": loss,
             "seconds": progress.seconds,
-            "arrays": {"params": _digests(params), "training": _digests(training)},
+            "arrays": {"params": array_digests(params), "training": array_digests(training)},
         }
         arguments = self._ocp.args
         items = arguments.Composite(
             params=arguments.StandardSave(shared(params)),
             training=arguments.StandardSave(shared(training)),
-            record=arguments.JsonSave({**record, "sha256": _digest_of(record)}),
+            record=arguments.JsonSave({**record, "sha256": record_digest(record)}),
         )
         self._losses[step] = loss
         try:
             self._manager.save(step, args=items)
         except Exception as error:  # orbax raises ValueError where the disk is full
             raise self._not_saved(error) from error
+        self._unlisted.add(step)
+
+    def settle(self) -> None:
+        """List the files of what was saved, if it is on disk by now.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        if self._unlisted and not self._manager.is_saving_in_progress():
+            try:
+                self._settle()
+            except OSError as error:
+                raise self._not_saved(error) from error
 
     def wait(self) -> None:
         """Wait until what was saved is on disk.
@@ -159,13 +173,16 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
+            self._settle()
         except Exception as error:
             raise self._not_saved(error) from error
-        self._empty()
 
-    def _empty(self) -> None:
+    def _settle(self) -> None:
         if self._writing and is_first():  # a reader leaves it to whoever writes there
             shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
+            for step in self._unlisted & {int(path.name) for path in self._folder.iterdir() if path.name.isdigit()}:
+                list_files(self._folder / str(step))
+        self._unlisted.clear()
 
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
         """The evaluated parameters at a step, or at the newest other one that is not damaged, and that step."""
@@ -199,7 +216,17 @@ class Checkpoints:
             self._restore_step(step, wanted)
         except _DamagedError as error:
             return str(error)
-        return None
+        return self._changed(step)
+
+    def _changed(self, step: int) -> str | None:
+        # What is wrong with the files of a checkpoint whose arrays are all good.
+        changed = changed_files(self._folder / str(step))
+        if changed is None and ((self._run / "summary.json").exists() or step != self.latest_step):
+            return "has no list of its files, but all its arrays are what was saved"
+        if not changed:  # a kill leaves the latest one without a list
+            return None
+        names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        return f"has other files than were written ({names}), but all its arrays are what was saved"
 
     def _restore(self, step: int, **shapes: Any) -> tuple[Any, dict[str, Any]]:
         problems = []
@@ -211,6 +238,8 @@ class Checkpoints:
                 continue
             if problems:
                 warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
+            if changed := self._changed(candidate):
+                warnings.warn(f"checkpoint {candidate} of {self._run} {changed}: it is used.", stacklevel=2)
             return found
         problem = "; ".join(problems)
         raise UsageError(
@@ -232,7 +261,7 @@ class Checkpoints:
             digest = record.pop("sha256")
         except Exception as error:  # anything from ValueError to JSONDecodeError where a file is damaged
             raise _DamagedError("is damaged (no list of its arrays)") from error
-        if digest != _digest_of(record):
+        if digest != record_digest(record):
             raise _DamagedError("is damaged (its list of arrays is not what was saved)")
         if record["step"] != step:
             raise _DamagedError(f"is damaged (it is that of step {record['step']})")
@@ -244,7 +273,7 @@ class Checkpoints:
         digests = record["arrays"]
         for name, wanted in shapes.items():
             saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
-            if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(wanted)}:
+            if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in leaves(wanted)}:
                 raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
         own = self._sharding
         targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
@@ -257,7 +286,7 @@ class Checkpoints:
         except Exception as error:
             raise _DamagedError("is damaged (its files can't be read)") from error
         for name in shapes:
-            for leaf, entry in _digests(items[name]).items():
+            for leaf, entry in array_digests(items[name]).items():
                 if entry != digests[name][leaf]:
                     raise _DamagedError(f"is damaged ({name}{leaf} is not what was saved)")
         return {name: items[name] for name in shapes}, record
@@ -319,19 +348,3 @@ class _DamagedError(Exception):
 def _training_item(state: TrainState, metrics: StepMetrics) -> dict[str, Any]:
     item = {"opt_state": state.opt_state, "step": state.step, "metrics": metrics._asdict()}
     return item if state.ema_params is None else {**item, "params": state.params}
-
-
-def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def _digests(tree: Any) -> dict[str, list[Any]]:
-    # Type, shape and SHA-256 by the name of the leaf.
-    return {
-        name: [str(leaf.dtype), list(leaf.shape), hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()]
-        for name, leaf in _leaves(tree)
-    }
-
-
-def _digest_of(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

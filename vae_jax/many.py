@@ -1,4 +1,4 @@
-"""Many models trained together: the steps of `vae_jax.training` under `vmap`, in one compiled program."""
+"""Many models trained together: the steps of `vae_jax.training` for all of them, in one compiled program."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def fit_many(
     steps = steps_per_epoch(number, settings.batch_size)
     held_out = [validation.positions(member.classes) for member in members]
     validation_images = jax.device_put(np.asarray(validation.images))
-    layout = choose_members(settings.parallel, len(members))
+    layout = choose_members(settings.parallel, len(members), settings.arch != "mlp")
     trained = [*members, *[members[-1]] * layout.padding(len(members))]
     program = _compile_program(model, trained, train, number, layout)
 

@@ -104,6 +104,8 @@ class Members:
 
     devices: tuple[jax.Device, ...] = ()
     """None: the default device."""
+    in_turn: bool = False
+    """A device computes its models one after another in place of by `vmap`."""
 
     def padding(self, number: int) -> int:
         """How many models more it takes to have as many on every device."""
@@ -111,7 +113,7 @@ class Members:
 
     def over_members(self, function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
         """`vmap` over the first axis, or none, of each argument; each device computes its own models."""
-        mapped = jax.vmap(function, axes)
+        mapped = _map(function, axes) if self.in_turn else jax.vmap(function, axes)
         if not self.devices:
             return mapped
         specs = tuple(self._spec if axis == 0 else PartitionSpec() for axis in axes)
@@ -148,10 +150,28 @@ def choose_layout(parallel: str) -> Layout:
     return ONE_DEVICE if len(devices) == 1 or (parallel == "auto" and divided_cpu) else Layout(tuple(devices))
 
 
-def choose_members(parallel: str, number: int) -> Members:
-    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto"."""
+def choose_members(parallel: str, number: int, convolutional: bool) -> Members:
+    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto".
+
+    Convolutions of several models run in turn on a CPU: XLA multiplies stacks of matrices slowly there.
+    """
     devices = jax.local_devices()[:number]
-    return Members() if len(devices) == 1 or (parallel == "auto" and _is_cpu(devices)) else Members(tuple(devices))
+    cpu = _is_cpu(devices)
+    one = len(devices) == 1 or (parallel == "auto" and cpu)
+    return Members(() if one else tuple(devices), in_turn=convolutional and cpu)
+
+
+def _map(function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
+    # As vmap over the same axes, but one after another.
+    def mapped(*arguments: Any) -> T:
+        def one(own: list[Any]) -> T:
+            rest = iter(own)
+            every = zip(arguments, axes, strict=True)
+            return function(*(argument if axis is None else next(rest) for argument, axis in every))
+
+        return jax.lax.map(one, [argument for argument, axis in zip(arguments, axes, strict=True) if axis == 0])
+
+    return mapped
 
 
 def from_first_process(value: float) -> float:

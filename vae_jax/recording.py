@@ -133,6 +133,8 @@ class _Recorder:
         number = self._asked()
         if number or (self._every and int(progress.state.step) % self._every == 0):
             self._save(progress, None)
+        else:
+            self._checkpoints.settle()
         self.end(number)
 
     def epoch(self, state: TrainState, row: Row) -> None:

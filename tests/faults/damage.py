@@ -43,9 +43,13 @@ def _go_on(path: Path, images: int) -> tuple[int, object]:
     return int(progress.state.step), progress[:2]
 
 
-def damage(file: Path, how: str, moments: random.Random, other: Path) -> None:
-    """Damage one file: a flipped bit, a cut, nothing left of it, gone, or that of another step in its place."""
-    content = bytearray(file.read_bytes())
+def damage(file: Path, how: str, moments: random.Random, other: Path) -> bool:
+    """Damage one file: a flipped bit, a cut, nothing left of it, gone, or that of another step in its place.
+
+    Gives back whether that made it another file.
+    """
+    before = file.read_bytes()
+    content = bytearray(before)
     if how == "flip" and content:
         content[moments.randrange(len(content))] ^= 1 << moments.randrange(8)
         file.write_bytes(content)
@@ -57,6 +61,7 @@ def damage(file: Path, how: str, moments: random.Random, other: Path) -> None:
         file.write_bytes(other.read_bytes())
     else:
         file.unlink()
+    return not file.exists() or file.read_bytes() != before
 
 
 def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int, stride: int = 1) -> dict[str, Tally]:
@@ -64,8 +69,8 @@ def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int, strid
 
     With a `stride` only every so-manieth of the tries of a whole campaign is made.
 
-    Survived: what was restored is what was saved. Detected: said, and the checkpoint before it was taken instead.
-    Lost: anything else, such as other numbers without a word.
+    Detected: named, and what was restored is what was saved, or the checkpoint before it. Survived: those of them
+    where no array was hit. Lost: anything else, such as other numbers, or damage without a word.
     """
     moments, tallies = random.Random(seed), {}
     folder, latest, older = run / "checkpoints", *_expected(run, scratch, images)
@@ -75,14 +80,9 @@ def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int, strid
         file, how = files[i % len(files)], ["flip", "flip", "truncate", "empty", "remove", "swap"][i // len(files) % 6]
         path = scratch / "run"
         shutil.copytree(run, path)
-        damage(path / "checkpoints" / str(step) / file, how, moments, folder / str(before) / file)
-        outcome = _outcome(path, images, latest, older)
         tally = tallies.setdefault(how, Tally())
-        tally.tried += 1
-        tally.survived += outcome == "survived"
-        tally.detected += outcome == "detected"
-        if outcome not in ("survived", "detected"):
-            tally.lost.append(f"{how} of {file}: {outcome}")
+        if damage(path / "checkpoints" / str(step) / file, how, moments, folder / str(before) / file):
+            _count(tally, _outcome(path, images, latest, older), f"{how} of {file}")
         shutil.rmtree(path)
     return tallies
 
@@ -106,13 +106,17 @@ def swapped_folders(run: Path, scratch: Path, images: int) -> Tally:
         target = path / "checkpoints" / str(step) / item
         shutil.rmtree(target)
         shutil.copytree(folder / str(before) / item, target)
-        tally.tried += 1
-        outcome = _outcome(path, images, latest, older)
-        tally.detected += outcome == "detected"
-        if outcome != "detected":
-            tally.lost.append(f"{item} swapped: {outcome}")
+        _count(tally, _outcome(path, images, latest, older), f"{item} swapped")
         shutil.rmtree(path)
     return tally
+
+
+def _count(tally: Tally, outcome: str, what: str) -> None:
+    tally.tried += 1
+    tally.survived += outcome == "arrays good"
+    tally.detected += outcome in ("arrays good", "older taken")
+    if outcome not in ("arrays good", "older taken"):
+        tally.lost.append(f"{what}: {outcome}")
 
 
 def _outcome(path: Path, images: int, latest: list, older: list) -> str:
@@ -122,12 +126,14 @@ def _outcome(path: Path, images: int, latest: list, older: list) -> str:
         return f"refused: {error}"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
-    outcome = "survived"
+    outcome = "arrays good"
     for (step, arrays, said), new, old in zip(found, latest, older, strict=True):
-        if step == new[0] and not said:
+        if f"checkpoint {new[0]} of" not in said:
+            return f"not noticed at step {step}"
+        if step == new[0] and "it is used" in said:
             wanted = new[1]
-        elif step == old[0] and f"checkpoint {new[0]} of" in said:
-            outcome, wanted = "detected", old[1]
+        elif step == old[0]:
+            outcome, wanted = "older taken", old[1]
         else:
             return f"step {step}, said {said!r}"
         if not all(map(np.array_equal, arrays, wanted)):

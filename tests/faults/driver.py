@@ -22,6 +22,8 @@ CONFIGURATIONS = {
     ),
     "ae mlp, early stopping": "--model ae --epochs 30 --patience 3 --learning-rate 0.02 --likelihood squared_error",
     "vae conv, every 5 steps": "--arch conv --hidden-sizes 4 --dense-size 4 --epochs 8 --checkpoint-every-steps 5",
+    "vae mlp under pmap, every 7 steps": "--epochs 15 --parallel pmap --checkpoint-every-steps 7 --binarize dynamic",
+    "ae mlp, streamed, every 7 steps": "--model ae --epochs 15 --device-data never --checkpoint-every-steps 7",
     "ae conv, denoising": "--model ae --arch conv --hidden-sizes 4 --epochs 12 --corruption masking",
 }
 

@@ -51,7 +51,7 @@ def _compare(path: Path, flags: list[str], expected: dict[str, object]) -> str:
 def main() -> int:
     """Run the campaign of every configuration, two at a time, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=21, help="for each of the configurations")
+    parser.add_argument("--kills", type=int, default=15, help="for each of the configurations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--folder", type=Path, default=None, help="kept; by default a temporary one")

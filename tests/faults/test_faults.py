@@ -14,6 +14,7 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.models import build_model
 from vae_jax.recording import train_run
+from vae_jax.records import write_json
 
 HERE = Path(__file__).parent
 
@@ -24,6 +25,7 @@ def run(tmp_path_factory, digits):
     settings = Settings(dataset="digits", hidden_sizes=(16,), epochs=3, batch_size=256, ema_decay=0.9)
     path = tmp_path_factory.mktemp("faults") / "run"
     train_run(path, build_model(settings, digits.image_shape), settings, digits)
+    write_json(path / "summary.json", {"test": dict.fromkeys(("loss", "reconstruction", "kl"), 1.0)})  # it has ended
     return path
 
 
@@ -31,7 +33,7 @@ def report(capsys, tallies):
     with capsys.disabled():
         print("", driver.HEADER, *(tally.row(name) for name, tally in tallies.items()), sep="\n")
     assert [line for tally in tallies.values() for line in tally.lost] == []
-    assert all(tally.tried == tally.survived + tally.detected for tally in tallies.values())
+    assert all(tally.tried == tally.detected for tally in tallies.values())
 
 
 def test_some_damage_is_noticed(run, digits, tmp_path, capsys):
@@ -45,7 +47,7 @@ def test_damage_to_every_file_is_noticed(run, digits, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("by", "number"), [("SIGKILL", 21), ("SIGTERM", 6)])
+@pytest.mark.parametrize(("by", "number"), [("SIGKILL", 15), ("SIGTERM", 6)])
 def test_runs_that_are_killed_reach_the_same_end(by, number, tmp_path):
     command = [sys.executable, str(HERE / "kills.py"), "--kills", str(number), "--signal", by]
     result = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True)
