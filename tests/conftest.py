@@ -30,6 +30,7 @@ TRAINING = [
         "recording",
         "verify",
         "faults",
+        "integrity",
         "experiments",
         "processes",
         "studies",
