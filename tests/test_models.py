@@ -125,3 +125,13 @@ def test_bfloat16_changes_the_networks_arithmetic_and_nothing_else(arch):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05 * max(0.1, float(jnp.abs(b).max())))  # 8 bits
     assert not np.array_equal(found[1].mean, expected[1].mean)
+
+
+@pytest.mark.parametrize(("arch", "number"), [("conv", 64), ("conv", 150), ("patch", 65), ("mlp", 150)])
+def test_many_latents_decode_as_one_by_one(arch, number):
+    model, params = small(arch=arch, latent_dim=8 if arch == "patch" else 3, model="ae")
+    z = jax.random.normal(jax.random.key(3), (number, model.latent_dim))
+    images = model.decode_mean(params, z)
+    assert images.shape == (number, 6, 5, 1)
+    for i in (0, 63, number - 1):
+        np.testing.assert_allclose(images[i : i + 1], model.decode_mean(params, z[i : i + 1]), rtol=1e-5)

@@ -95,6 +95,19 @@ def test_what_changes_on_resume_is_recorded(digits, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["settings"]["epochs"] == 3
 
 
+def test_an_epoch_whose_caller_was_interrupted_comes_again(digits, tmp_path):
+    def interrupt(_, row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, digits, on_epoch=interrupt)
+    seen = []
+    train(tmp_path, digits, resume=True, on_epoch=lambda _, row: seen.append(row["epoch"]))
+    assert seen == [2]
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2]
+
+
 def test_leftovers_of_a_kill_are_cleared_and_a_run_that_had_not_begun_begins(digits, tmp_path):
     (tmp_path / ".lock").write_text("1")
     (tmp_path / ".config.json.1.tmp").write_text("{")

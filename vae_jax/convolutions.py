@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+CHUNK = 64
+"""Images to work on at a time on a CPU: their maps then stay in its cache."""
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 

@@ -219,7 +219,7 @@ def _in_batches(
     # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     number = len(images)
-    size = min(BATCH_SIZE, number)
+    size = min(model.chunk or BATCH_SIZE, number)
     length = number
     if not isinstance(images, jax.Array):
         length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))

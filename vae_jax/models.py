@@ -1,6 +1,7 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -10,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings, hidden_sizes
+from vae_jax.convolutions import CHUNK
 from vae_jax.distributions import DiagonalGaussian, Likelihood, make_likelihood
-from vae_jax.networks import make_networks
+from vae_jax.networks import MLPDecoder, make_networks
 from vae_jax.objectives import Terms, free_bits_kl, keep_largest, kl_penalty, l1_penalty
 
 Parameters = dict[str, Any]
@@ -52,7 +54,23 @@ class _EncoderDecoder:
 
     def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        return self.likelihood.mean(self.decode(params, z))
+        return _in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), jnp.asarray(z), self.chunk)
+
+    @property
+    def chunk(self) -> int | None:
+        """How many images to encode or decode at a time: few by convolutions on a CPU; None for any number."""
+        convolutional = not isinstance(self.decoder, MLPDecoder)
+        return CHUNK if convolutional and jax.default_backend() == "cpu" else None
+
+
+def _in_chunks(function: Callable[[Array], Array], x: Array, size: int | None) -> Array:
+    # The function of an array's rows, so many at a time.
+    number = len(x)
+    if size is None or number <= size:
+        return function(x)
+    padded = jnp.pad(x, [(0, -number % size), *[(0, 0)] * (x.ndim - 1)])
+    y = jax.lax.map(function, padded.reshape(-1, size, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])[:number]
 
 
 def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:

@@ -60,7 +60,8 @@ def train_run(
         dataset: train and validation split are used.
         resume: go on from the latest checkpoint; from the beginning where there is none yet.
         on_start: called when everything is compiled.
-        on_epoch: called after each epoch with the state and the row.
+        on_epoch: called after each epoch with the state and the row, before its checkpoint is saved: what it writes
+            is there for each epoch that does not come again.
         stop: asked every half second or so; another answer than 0, the number of a signal, saves and ends the run.
 
     Raises:
@@ -89,10 +90,10 @@ def train_run(
                     on_start()
 
             def record(state: TrainState, row: Row) -> None:
-                recorder.epoch(state, row)
+                recorder.row(row)
                 if on_epoch:
                     on_epoch(state, row)
-                recorder.end()
+                recorder.epoch(state, row)
 
             return fit(
                 *(model, dataset.train, dataset.validation, settings),
@@ -137,12 +138,15 @@ class _Recorder:
             self._checkpoints.settle()
         self.end(number)
 
-    def epoch(self, state: TrainState, row: Row) -> None:
-        # The row after the checkpoint before and before its own: one too many is dropped when the run goes on,
-        # one too few would be lost.
+    def row(self, row: Row) -> None:
+        # After the checkpoint before and before its own: one too many is dropped when the run goes on, one too few
+        # would be lost.
         self._checkpoints.wait()
         _append(self._path, row)
+
+    def epoch(self, state: TrainState, row: Row) -> None:
         self._save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
+        self.end()
 
     def end(self, number: int | None = None) -> None:
         """End the run if that signal came, or by default if one is there now; all that is done has been saved."""

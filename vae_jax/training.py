@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax.config import Settings, epochs
+from vae_jax.convolutions import CHUNK
 from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.data import preprocess
 from vae_jax.models import AnyModel, Parameters
@@ -35,10 +36,6 @@ class Keys(NamedTuple):
     def from_seed(cls, seed: int) -> "Keys":
         """Split the root key of a seed."""
         return cls(*jax.random.split(jax.random.key(seed), 4))
-
-
-CHUNK = 64
-"""Images that a step with convolutions works on at a time on a CPU."""
 
 
 @flax.struct.dataclass

@@ -106,7 +106,7 @@ def corrupt_images(
     Raises:
         UsageError: there is no such kind.
     """
-    batches = _whole_batches(len(images))
+    batches = _whole_batches(len(images), _BATCH_SIZE)
     noisy = np.asarray(_corrupt_batches(kind, images, jnp.asarray(batches), jnp.float32(level), key))
     return noisy.reshape(-1, *images.shape[1:])[: len(images)]
 
@@ -122,7 +122,7 @@ def _corrupt_batches(kind: str, images: Array, batches: Array, level: Array, key
 
 def denoise(model: AnyModel, params: Parameters, noisy: Images) -> Images:
     """What a model makes of noisy images: the expected image of their codes or posterior means, clipped to [0, 1]."""
-    batches = _whole_batches(len(noisy))
+    batches = _whole_batches(len(noisy), model.chunk or _BATCH_SIZE)
     estimate = np.asarray(_denoise_batches(model, params, jnp.asarray(noisy, jnp.float32), jnp.asarray(batches)))
     return np.clip(estimate.reshape(-1, *noisy.shape[1:])[: len(noisy)], 0, 1)
 
@@ -135,9 +135,9 @@ def _denoise_batches(model: AnyModel, params: Parameters, noisy: Array, batches:
     return jax.lax.map(one, batches)
 
 
-def _whole_batches(number: int) -> Int[np.ndarray, "batches size"]:
+def _whole_batches(number: int, most: int) -> Int[np.ndarray, "batches size"]:
     # Positions of all images, the last one repeated until the last batch is full.
-    size = min(_BATCH_SIZE, number)
+    size = min(most, number)
     return np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
 
 
