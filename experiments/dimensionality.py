@@ -41,7 +41,8 @@ class Config(StudyConfig):
     run: tuple[Path, ...] = ()
     """Evaluate these finished runs, all of one data set, instead of training."""
     epochs: int | None = epoch_number()
-    """Passes over the training images. Default: 60 for a plane, whose map takes long to unfold, else 20."""
+    """Passes over the training images. Default: 90 for a plane, whose map takes long to unfold, and 60 for fewer than
+    10,000 images; else 20."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutional with stride 2."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes()
@@ -51,7 +52,8 @@ class Config(StudyConfig):
     """Sines, and as many cosines, of the latent that the decoder sees beside it. Default: 64 for at most two
     dimensions, else none."""
     batch_size: int | None = at_least(1, None)
-    """Images a step. Default: 256, and at most 32 for fewer than 10,000 images, so that there are enough steps."""
+    """Images a step. Default: 512 for a plane, else 256; at most 32 for fewer than 10,000 images, so that there are
+    enough steps."""
     seed: int = seed_field()
     """Seed of every training run."""
     trust_images: int = at_least(2 * NEIGHBOURS + 1, 10_000, most=60_000)
@@ -151,7 +153,7 @@ def _write_csv(path: Path, means: "np.ndarray", labels: "np.ndarray | None") -> 
 
 def _settings(config: Config, model: Any, dim: int, dataset: "Dataset") -> Settings:
     # In a plane a decoder of dense layers alone mixes up classes that one with sines of the latent tells apart.
-    plane = dim <= 2
+    plane, few = dim <= 2, len(dataset.train) < 10_000
     waves = config.fourier_features
     return config.settings(
         dataset,
@@ -160,15 +162,10 @@ def _settings(config: Config, model: Any, dim: int, dataset: "Dataset") -> Setti
         arch=config.arch,
         hidden_sizes=config.hidden_sizes,
         fourier_features=(64 if plane else 0) if waves is None else waves,
-        epochs=config.epochs or (60 if plane else 20),
-        batch_size=_batch_size(config, dataset),
+        epochs=config.epochs or ((60 if few else 90) if plane else 20),
+        batch_size=config.batch_size or (min(32, len(dataset.train)) if few else 512 if plane else 256),
         seed=config.seed,
     )
-
-
-def _batch_size(config: Config, dataset: "Dataset") -> int:
-    number = len(dataset.train)
-    return config.batch_size or (256 if number >= 10_000 else min(32, number))
 
 
 def _check_same_data(runs: "list[Run]") -> None:
