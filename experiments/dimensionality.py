@@ -41,8 +41,8 @@ class Config(StudyConfig):
     run: tuple[Path, ...] = ()
     """Evaluate these finished runs, all of one data set, instead of training."""
     epochs: int | None = epoch_number()
-    """Passes over the training images. Default: 90 for a plane, whose map takes long to unfold, and 60 for fewer than
-    10,000 images; else 20."""
+    """Passes over the training images. Default: 20, but 90 for a plane, whose map takes long to unfold (60 for fewer
+    than 10,000 images)."""
     arch: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutional with stride 2."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes()

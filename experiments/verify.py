@@ -45,6 +45,8 @@ def run(config: Config) -> None:
             f"{config.run} holds no config.json: not a run directory.\n"
             "Give the directory that a training command printed, such as runs/mnist-vae-z2."
         )
+    if config.data_dir is not None and not config.data_dir.is_dir():
+        raise UsageError(f"--data-dir must be a folder that exists, got {str(config.data_dir)!r}.")
     found = list(check(config.run, config.data_dir))
     width = max(len(name) for name, _, _ in found)
     for name, good, said in found:
@@ -165,7 +167,7 @@ def _find_data(path: Path, data_dir: Path | None) -> "Dataset | None":
     try:
         dataset = load_dataset(settings.dataset, data_dir or then, in_file=True)
     except (UsageError, RunError) as error:
-        if settings.dataset and Path(settings.dataset).exists():
+        if settings.dataset and Path(settings.dataset).is_absolute() and Path(settings.dataset).exists():
             raise _DamageError(f"the data can't be read any more: {str(error).partition(chr(10))[0]}") from error
         return None
     if dataset.sha256 != record["sha256"]:

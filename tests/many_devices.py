@@ -97,9 +97,13 @@ def fitted():
 
 
 def together():
-    """Largest difference of a parameter of 9 models trained on 8 devices to the same on one, by model."""
-    members = [dataclasses.replace(VAE, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(9)]
-    model, splits = build_model(VAE, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
+    """Largest difference of a parameter of models trained on 8 devices to the same on one, by model."""
+    return [*_together(VAE, 9), *_together(CASES["conv"], 3)]
+
+
+def _together(settings, number):
+    members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(number)]
+    model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
     one = fit_many(model, *splits, members)
     many = fit_many(model, *splits, [dataclasses.replace(member, parallel="jit") for member in members])
     return [largest_difference(a.state, b.state) for a, b in zip(one, many, strict=True)]

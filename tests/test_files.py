@@ -121,14 +121,16 @@ def test_outside_the_main_thread_nothing_is_installed():
     assert seen == [before]
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["gone", "another of its name"])
+@pytest.mark.parametrize("again", ["", "folder", "link"])
 def test_a_locked_folder_that_is_moved_is_noticed(tmp_path, again):
     with locked(tmp_path / "run"):
         check_locked(tmp_path / "run")
         (tmp_path / "run").rename(tmp_path / "elsewhere")
-        if again:
+        if again == "folder":
             (tmp_path / "run").mkdir()
             (tmp_path / "run" / ".lock").touch()
+        elif again == "link":
+            (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(FileNotFoundError, match="moved or deleted"):
             check_locked(tmp_path / "run")
-    assert (tmp_path / "run" / ".lock").exists() == again
+    assert (tmp_path / "run" / ".lock").exists() == (again == "folder")

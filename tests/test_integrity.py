@@ -13,6 +13,7 @@ from vae_jax.recording import train_run
 from vae_jax.records import write_json
 from vae_jax.runs import load_run
 
+EMPTY_LIST = hashlib.sha256(b"[]").hexdigest()
 SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=1, batch_size=256)
 
 
@@ -32,9 +33,11 @@ def test_digests_are_those_of_the_bytes():
         (lambda folder: (folder / "c").touch(), ["c"]),
         (lambda folder: (folder / FILES).write_text("{"), [FILES]),
         (lambda folder: (folder / FILES).write_text('{"files": {}, "sha256": ""}'), [FILES]),
+        (lambda folder: (folder / FILES).write_text(f'{{"files": [], "sha256": "{EMPTY_LIST}"}}'), [FILES]),
+        (lambda folder: ((folder / "a").unlink(), (folder / "a").symlink_to("/proc/self/mem")), ["a"]),
         (lambda folder: (folder / FILES).unlink(), None),
     ],
-    ids=["none", "changed", "gone", "more", "list cut", "list changed", "no list"],
+    ids=["none", "changed", "gone", "more", "list cut", "list changed", "no dict", "unreadable", "no list"],
 )
 def test_files_that_are_not_as_listed_are_named(change, names, tmp_path):
     (tmp_path / "sub").mkdir()
@@ -75,7 +78,9 @@ def test_a_checkpoint_is_listed_once_it_is_on_disk_and_at_the_latest_when_the_ru
         train(tmp_path, digits, settings, stop=iter([0, 0, 0, 2]).__next__)
     folders = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     assert [changed_files(folder) for folder in folders] == [[]] * len(folders)
-    (folders[0] / FILES).unlink()
+    (max(folders, key=lambda folder: int(folder.name)) / FILES).unlink()  # as a kill leaves it
+    (folders[0] / f".{FILES}.1.tmp").write_text("{")
+    assert [changed_files(folder) or [] for folder in folders] == [[]] * len(folders)
     train(tmp_path, digits, settings, resume=True)
     folders = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     assert [changed_files(folder) for folder in folders] == [[]] * len(folders)

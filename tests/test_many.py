@@ -57,8 +57,11 @@ def test_betas_and_learning_rates_too_also_with_warm_up_and_moving_average():
         pytest.param({"sparsity": "l1", "sparsity_weight": [0.0, 1.0]}, marks=pytest.mark.slow),
         {"corruption": "gaussian", "corruption_level": [0.1, 0.5]},
         {"arch": "conv", "hidden_sizes": [(2,), (2,)], "seed": [0, 1]},
+        pytest.param(
+            {"arch": "conv", "hidden_sizes": [(2,), (2,)], "learning_rate": [0.01, 0.003]}, marks=pytest.mark.slow
+        ),
     ],
-    ids=["sparse", "denoising", "conv, in turn on a CPU"],
+    ids=["sparse", "denoising", "conv, in turn on a CPU", "conv, one order"],
 )
 def test_other_settings_and_convolutions_too(changes):
     fixed = {name: value for name, value in changes.items() if isinstance(value, str)}

@@ -14,7 +14,7 @@ from jax.sharding import SingleDeviceSharding
 
 from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import Progress
-from vae_jax.integrity import FILES, array_digests, changed_files, leaves, list_files, record_digest
+from vae_jax.integrity import array_digests, changed_files, leaves, list_files, record_digest
 from vae_jax.models import Parameters
 from vae_jax.parallel import shared, shared_sharding, unshared
 from vae_jax.processes import is_first, wait_for_others
@@ -58,11 +58,11 @@ class Checkpoints:
         self._manager: Any = None
         self._losses: dict[int, float | None] = {}
         self._unlisted: set[int] = set()
+        """Steps whose files are to be listed once they are on disk."""
         if self._folder.is_dir():
             names = ("params", "training", "record")
             self._manager = ocp.CheckpointManager(self._folder, item_names=names, options=options)
             self._losses = {step: self._loss(step) for step in self.steps}
-            self._unlisted = {step for step in self.steps if not (self._folder / str(step) / FILES).exists()}
 
     def _prepare(self) -> None:
         if is_first():
@@ -86,7 +86,8 @@ class Checkpoints:
         try:
             if self._manager:
                 self._manager.close()
-            self._settle()
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                self._settle()
         except Exception as error:
             if kind is None:
                 raise self._not_saved(error) from error
@@ -138,6 +139,7 @@ class Checkpoints:
             "step": step,
             "loss": loss,
             "seconds": progress.seconds,
+            "listed": True,
             "arrays": {"params": array_digests(params), "training": array_digests(training)},
         }
         arguments = self._ocp.args
@@ -180,8 +182,9 @@ class Checkpoints:
     def _settle(self) -> None:
         if self._writing and is_first():  # a reader leaves it to whoever writes there
             shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
-            for step in self._unlisted & {int(path.name) for path in self._folder.iterdir() if path.name.isdigit()}:
-                list_files(self._folder / str(step))
+            for step in sorted(self._unlisted):
+                if (self._folder / str(step)).is_dir():
+                    list_files(self._folder / str(step))
         self._unlisted.clear()
 
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
@@ -213,17 +216,20 @@ class Checkpoints:
         """What is wrong with the checkpoint of a step, all of it read and compared with its digests."""
         try:
             wanted = {"params": shapes.evaluation_params, "training": _training_item(shapes, metrics)}
-            self._restore_step(step, wanted)
+            _, record = self._restore_step(step, wanted)
         except _DamagedError as error:
             return str(error)
-        return self._changed(step)
+        return self._changed(record)
 
-    def _changed(self, step: int) -> str | None:
+    def _changed(self, record: dict[str, Any]) -> str | None:
         # What is wrong with the files of a checkpoint whose arrays are all good.
+        step = record["step"]
         changed = changed_files(self._folder / str(step))
-        if changed is None and ((self._run / "summary.json").exists() or step != self.latest_step):
+        if changed is None and not (self._run / "summary.json").exists() and step == self.latest_step:
+            self._unlisted.add(step)  # a kill leaves the latest one without a list
+        elif changed is None and record.get("listed"):
             return "has no list of its files, but all its arrays are what was saved"
-        if not changed:  # a kill leaves the latest one without a list
+        if not changed:
             return None
         names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         return f"has other files than were written ({names}), but all its arrays are what was saved"
@@ -238,7 +244,7 @@ class Checkpoints:
                 continue
             if problems:
                 warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
-            if changed := self._changed(candidate):
+            if changed := self._changed(found[1]):
                 warnings.warn(f"checkpoint {candidate} of {self._run} {changed}: it is used.", stacklevel=2)
             return found
         problem = "; ".join(problems)

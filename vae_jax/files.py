@@ -110,9 +110,10 @@ def check_locked(folder: Path) -> None:
     Raises:
         FileNotFoundError: it was moved or deleted.
     """
-    file: int = _held.folders[Path(os.path.realpath(folder))]
+    # By the real path: a link that was put in its place leads to a name that is not held.
+    file = _held.__dict__.get("folders", {}).get(Path(os.path.realpath(folder)))
     try:
-        there = _is_at(file, folder / LOCK)
+        there = file is not None and _is_at(file, folder / LOCK)
     except OSError:
         there = False
     if not there:

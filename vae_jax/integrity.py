@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from vae_jax.archives import read_bytes
-from vae_jax.files import replacing
+from vae_jax.files import is_leftover, remove_leftovers, replacing
 
 FILES = "files.json"
 """In the folder of a checkpoint: SHA-256 of each other file by its name."""
@@ -39,6 +39,7 @@ def record_digest(record: dict[str, Any]) -> str:
 
 def list_files(folder: Path) -> None:
     """Write the list of a finished checkpoint's files into it."""
+    remove_leftovers(folder)
     digests = _file_digests(folder)
     with replacing(folder / FILES) as temporary:
         temporary.write_text(json.dumps({"files": digests, "sha256": record_digest(digests)}), encoding="utf-8")
@@ -48,21 +49,26 @@ def changed_files(folder: Path) -> list[str] | None:
     """Names of the files of a checkpoint that are not as listed, not there, or not listed; None without a list."""
     try:
         content = json.loads(read_bytes(folder / FILES, _MOST_BYTES))
-        listed: dict[str, str] = content["files"]
-        if content["sha256"] != record_digest(listed):
-            return [FILES]
-        found = _file_digests(folder)
+        listed, digest = content["files"], content["sha256"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return [FILES]
-    return sorted(name for name in {*listed, *found} if listed.get(name) != found.get(name))
+    if not isinstance(listed, dict) or digest != record_digest(listed):
+        return [FILES]
+    found = _file_digests(folder)
+    return sorted(name for name in {*listed, *found} if listed.get(name) != found.get(name, ""))
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
-    found = {}
+def _file_digests(folder: Path) -> dict[str, str | None]:
+    # None of a file that can't be read.
+    found: dict[str, str | None] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / FILES:
-            with path.open("rb") as file:
-                found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+        if path.is_file() and path != folder / FILES and not is_leftover(path):
+            try:
+                with path.open("rb") as file:
+                    digest: str | None = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                digest = None
+            found[str(path.relative_to(folder))] = digest
     return found

@@ -44,7 +44,7 @@ def fit_many(
     on_epoch: Callable[[TrainState, list[Row]], None] | None = None,
     on_part: Callable[[Progress], None] | None = None,
 ) -> list[FitResult]:
-    """Train one model for each of the settings, all at once; without classes each as `fit` would, to rounding.
+    """Train one model for each of the settings, in one program; without classes each as `fit` would, to rounding.
 
     With classes, a member sees each image of its own once an epoch, spread evenly over as many steps as
     the member with the most images needs; so its batches may be smaller than those of `fit`.

@@ -61,7 +61,7 @@ def train_run(
         resume: go on from the latest checkpoint; from the beginning where there is none yet.
         on_start: called when everything is compiled.
         on_epoch: called after each epoch with the state and the row, before its checkpoint is saved: what it writes
-            is there for each epoch that does not come again.
+            is there for each epoch that does not come again. Where it raises, the epoch does.
         stop: asked every half second or so; another answer than 0, the number of a signal, saves and ends the run.
 
     Raises:
@@ -135,12 +135,14 @@ class _Recorder:
         if number or (self._every and int(progress.state.step) % self._every == 0):
             self._save(progress, None)
         else:
+            _check_there(self._path)
             self._checkpoints.settle()
         self.end(number)
 
     def row(self, row: Row) -> None:
         # After the checkpoint before and before its own: one too many is dropped when the run goes on, one too few
         # would be lost.
+        _check_there(self._path)
         self._checkpoints.wait()
         _append(self._path, row)
 
@@ -210,6 +212,7 @@ def train_runs(
             last = result.history[-1]
             images = len(dataset.train.of_classes(settings.classes))
             metrics = zero_metrics(steps_per_epoch(images, settings.batch_size))
+            _check_there(path)
             with Checkpoints(path, writing=True) as checkpoints:
                 if row["step"] < last["step"]:
                     checkpoints.save(Progress(state, metrics), row["validation"]["loss"])
