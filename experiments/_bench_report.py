@@ -28,8 +28,25 @@ def training_text(cases: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def speed_table(cases: list[dict[str, Any]], machine: str) -> str:
-    """The README's table: images a second of each contestant, a column for each architecture and batch size."""
+def speed_text(summary: dict[str, Any], machine: str) -> str:
+    """The README's text from the summary of a benchmark: training, and start-up and inference where it has them."""
+    parts = [_speed_table(summary["training"], machine)]
+    if inferred := summary.get("inference"):
+        rows = [
+            [f"{case['job']['arch']}, {row['title']}", *(number(row[action]) for action in ACTIONS)]
+            for case in inferred
+            for row in case["rows"]
+            if not row["unavailable"]
+        ]
+        parts.append(markdown_table([f"images/s, {inferred[0]['job']['images']:,} at once", *ACTIONS], rows))
+    if started := summary.get("startup"):
+        seconds = {name: statistics.median(run["to_first_epoch"] for run in runs) for name, runs in started.items()}
+        each = ", ".join(f"{value:.1f} s with a {name} one" for name, value in sorted(seconds.items(), reverse=True))
+        parts.append(f"From the command `experiments.mnist` to its first epoch, by its compilation cache: {each}.")
+    return "\n\n".join(parts)
+
+
+def _speed_table(cases: list[dict[str, Any]], machine: str) -> str:
     titles = {row["contestant"]: row["title"] for case in cases for row in case["rows"]}
     header = ["images/s", *(f"{case['job']['arch']}, batch {case['job']['batch_size']}" for case in cases)]
     rows = []

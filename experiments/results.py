@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments._bench_report import speed_table
+from experiments._bench_report import speed_text
 from experiments._cli import main
 from experiments._uses import USES, make_uses_table
 from vae_jax.errors import RunError, UsageError
@@ -114,7 +114,7 @@ def _speed(config: Config, recorded: Path) -> str:
     if not own or not (recorded / "figures" / "benchmark.png").exists():
         raise UsageError(f"{recorded} holds no benchmark of training with vae_jax in it. Remove it and record it anew.")
     _shrink(recorded / "figures" / "benchmark.png", config.figures / "benchmark.png")
-    return speed_table(summary["training"], _machine(_read(recorded / "environment.json")))
+    return speed_text(summary, _machine(_read(recorded / "environment.json")))
 
 
 def _command(config: Config, module: str, arguments: list[str]) -> None:

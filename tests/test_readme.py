@@ -72,7 +72,14 @@ BENCHMARK = {
                 {"contestant": "keras_jax", "title": "Keras", **CONTESTANT, "wrong": "its loss does not fall"},
             ],
         }
-    ]
+    ],
+    "inference": [
+        {
+            "job": {**JOB, "images": 10_000},
+            "rows": [{"title": "vae_jax", "encode": 1e5, "decode": 2e5, "evaluate": 3e4, "unavailable": None}],
+        }
+    ],
+    "startup": {"cold": [{"to_first_epoch": 9.04}], "warm": [{"to_first_epoch": 2.0}, {"to_first_epoch": 3.0}]},
 }
 
 
@@ -110,7 +117,7 @@ def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorde
     text = recorded.readme.read_text()
     assert text.startswith(f"before\n{results.MARKERS['results'][0]}\n| model")
     assert text.endswith(f"{results.MARKERS['speed'][1]}\nafter\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert text.count("| 134.57 (NLL ≤ 91.50) | 127.50 | 7.00 | 35,580 | 58 |") == len(results.RUNS)
     assert (recorded.figures / results.FIGURES[0]).exists()
     for use in USES:
@@ -121,6 +128,8 @@ def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorde
     assert re.search(r"\| vae_jax +\| +40,123 \|", text)
     assert re.search(r"\| Keras +\| +\|", text)  # it did less work
     assert "63%" in text
+    assert re.search(r"\| mlp, vae_jax +\| +100,000 \| +200,000 \| +30,000 \|", text)
+    assert "2.5 s with a warm one, 9.0 s with a cold one" in text
     assert "AE 0.50 ± 0.01" in text
     assert "mean AUROC 0.971 by elbo" in text
     assert "JPEG 2.0 times the bits" in text
