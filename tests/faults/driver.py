@@ -116,6 +116,8 @@ def result(path: Path) -> dict[str, object]:
     """All that two equal runs have in common: every array of training, the rows without times, the files, the test."""
     from vae_jax.checkpoints import Checkpoints
     from vae_jax.data import load_dataset
+    from vae_jax.files import LOCK
+    from vae_jax.integrity import changed_files
     from vae_jax.recording import state_shapes
     from vae_jax.runs import load_run
 
@@ -127,14 +129,18 @@ def result(path: Path) -> dict[str, object]:
         best_params, _ = checkpoints.restore_params(best, shapes[0].evaluation_params)
     arrays = {"latest": progress[:2], "best": best_params}
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.metrics]
-    kept = sorted(str(file.relative_to(path)) for file in path.rglob("*") if "checkpoints" not in file.parts)
+    # A kill after all is done leaves the file of the lock, which the next start takes over.
+    files = [file for file in path.rglob("*") if "checkpoints" not in file.parts and file.name != LOCK]
+    changed = {step.name: changed_files(step) for step in (path / "checkpoints").iterdir()}
+    if any(changed.values()):
+        raise RuntimeError(f"files of checkpoints that are not as listed: {changed}")
     drawn = {name: _digest(path / "figures" / name) for name in ("training_progress.gif", "latent_grid.png")}
     assert run.summary is not None
     return {
         "steps": (latest, best),
         "arrays": _leaves(arrays),
         "rows": rows,
-        "files": kept,
+        "files": sorted(str(file.relative_to(path)) for file in files),
         "figures": drawn,
         "test": run.summary["test"],
     }

@@ -53,13 +53,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=15, help="for each of the configurations")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="the configurations with this in their name")
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT"])
     parser.add_argument("--folder", type=Path, default=None, help="kept; by default a temporary one")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vae_jax-kills-"))
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder / "cache")
-    names = list(CONFIGURATIONS)
+    names = [name for name in CONFIGURATIONS if arguments.only in name]
     with ThreadPoolExecutor(2) as pool:
         jobs = [
             pool.submit(
