@@ -96,12 +96,8 @@ def fitted():
     }
 
 
-def together():
+def together(settings, number):
     """Largest difference of a parameter of models trained on 8 devices to the same on one, by model."""
-    return [*_together(VAE, 9), *_together(CASES["conv"], 3)]
-
-
-def _together(settings, number):
     members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(number)]
     model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
     one = fit_many(model, *splits, members)
@@ -114,5 +110,8 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
     few = {"free bits": [("jit", 8), ("pmap", 2)], "sparse": [("pmap", 8)]}
-    found = {"fit": fitted(), "together": together()} if sys.argv[1] == "few" else {}
-    json.dump(dict(differences(few if sys.argv[1] == "few" else every)) | found, sys.stdout)
+    if sys.argv[1] == "few":
+        found = {"fit": fitted(), "together": together(VAE, 9)} | dict(differences(few))
+    else:
+        found = {"together": together(CASES["conv"], 3)} | dict(differences(every))
+    json.dump(found, sys.stdout)

@@ -37,12 +37,13 @@ def test_20_steps_on_many_devices_equal_those_on_one():
     assert max(fit["differences"]) <= 1e-5
     assert fit["layouts"] == {"auto": [0, False], "jit": [8, False], "pmap": [8, True]}
     # Whole models are spread over the devices, also where these don't divide their number.
-    assert len(together) == 12
+    assert len(together) == 9
     assert max(together) <= 1e-5
 
 
 @pytest.mark.slow
 def test_every_layout_of_1_2_and_8_devices_gives_the_same_parameters():
     found = on_virtual_devices("all")
+    assert max(found.pop("together")) <= 1e-5
     assert len(found) == 5 * 7
     check(found)
