@@ -95,7 +95,9 @@ def test_resuming_a_finished_run_with_more_epochs_takes_the_saved_settings(vae_r
     "flags",
     [
         ["--latent-dim", "1", "--binarize", "dynamic"],
-        ["--latent-dim", "3", "--likelihood", "learned_gaussian", "--iwae-samples", "3"],
+        pytest.param(
+            ["--latent-dim", "3", "--likelihood", "learned_gaussian", "--iwae-samples", "3"], marks=pytest.mark.slow
+        ),
         pytest.param(["--model", "ae", "--latent-dim", "3", "--likelihood", "squared_error"], marks=pytest.mark.slow),
         pytest.param(
             ["--arch", "conv", "--hidden-sizes", "4", "--model", "ae", "--latent-dim", "1"], marks=pytest.mark.slow

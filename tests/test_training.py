@@ -150,7 +150,7 @@ def test_padding_changes_nothing():
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["vae", "ae"])
+@pytest.mark.parametrize("model", ["vae", pytest.param("ae", marks=pytest.mark.slow)])
 def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
     settings = dataclasses.replace(SETTINGS, model=model, arch="conv", hidden_sizes=(3, 4))
     built, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
