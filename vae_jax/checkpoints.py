@@ -1,6 +1,8 @@
 """Orbax checkpoints of a run: the one module that knows orbax."""
 
+import errno
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -20,6 +22,7 @@ from vae_jax.parallel import shared, shared_sharding, unshared
 from vae_jax.processes import is_first, wait_for_others
 from vae_jax.training import StepMetrics, TrainState
 
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
 _REMOVED = ".removed.tmp"
 """Where orbax moves a checkpoint that is no longer kept: a half-deleted one would look like a damaged one."""
 
@@ -298,9 +301,12 @@ class Checkpoints:
         return {name: items[name] for name in shapes}, record
 
     def _not_saved(self, error: Exception) -> RunError:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        # What the system says stands somewhere behind the paths of orbax and tensorstore.
+        known = [os.strerror(number) for number in _REFUSALS]
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((words for words in known if words in str(error)), first[:200])
         return RunError(
-            f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason[:200]}\n"
+            f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason}.\n"
             "Make room, then go on from the last finished one with --resume."
         )
 
