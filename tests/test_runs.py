@@ -258,10 +258,10 @@ def test_a_full_disk_while_saving_is_a_run_error(digits, tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 
     def refuse(*_, **__):
-        raise ValueError("No space left on device\nand a long story")
+        raise ValueError(f"Error writing {300 * 'a'}: [No space left on device]\nand a long story")
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", refuse)
-    with pytest.raises(RunError, match=r"No space left on device\n.*--resume"):
+    with pytest.raises(RunError, match=r"checkpoints: No space left on device\.\n.*--resume"):
         train(tmp_path, digits)
 
 
