@@ -177,7 +177,8 @@ def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
     ],
 )
 def test_large_batches_of_convolutions_are_taken_in_chunks_on_a_cpu(changes, expected):
-    assert chunks_of(dataclasses.replace(Settings(arch="conv"), **changes)) == expected
+    settings = dataclasses.replace(Settings(arch="conv"), **changes)
+    assert chunks_of(build_model(settings, (8, 8, 1)), settings) == expected
 
 
 def test_optimizer_is_adam_with_warm_up_and_cosine():

@@ -1,10 +1,8 @@
-"""Orbax checkpoints of a run: the one module that knows orbax."""
+"""Orbax checkpoints of a run; beside `vae_jax._orbax` the one module that knows orbax."""
 
 import errno
-import logging
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
+from vae_jax._orbax import alone, quiet
 from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import Progress
-from vae_jax.integrity import array_digests, changed_files, leaves, list_files, record_digest
+from vae_jax.integrity import array_digests, changed_files, is_listed, leaves, list_files, record_digest
 from vae_jax.models import Parameters
 from vae_jax.parallel import shared, shared_sharding, unshared
 from vae_jax.processes import is_first, wait_for_others
@@ -43,7 +42,7 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        _quiet()
+        quiet()
         self._ocp = ocp
         self._run, self._folder = run, (run / "checkpoints").absolute()
         self._writing = writing
@@ -55,7 +54,7 @@ class Checkpoints:
             read_only=not writing,
             todelete_subdir=_REMOVED,
             lightweight_initialize=True,  # else a damaged file of one checkpoint hides them all
-            multiprocessing_options=ocp.options.MultiprocessingOptions() if writing else _alone(ocp),
+            multiprocessing_options=ocp.options.MultiprocessingOptions() if writing else alone(ocp),
         )
         self._sharding = shared_sharding() if writing else SingleDeviceSharding(jax.local_devices()[0])
         self._manager: Any = None
@@ -228,9 +227,9 @@ class Checkpoints:
         # What is wrong with the files of a checkpoint whose arrays are all good.
         step = record["step"]
         changed = changed_files(self._folder / str(step))
-        if changed is None and not (self._run / "summary.json").exists() and step == self.latest_step:
-            self._unlisted.add(step)  # a kill leaves the latest one without a list
-        elif changed is None and record.get("listed"):
+        # A kill may leave the latest one without a list.
+        killed = step == self.latest_step and not (self._run / "summary.json").exists()
+        if changed is None and record.get("listed") and not killed:
             return "has no list of its files, but all its arrays are what was saved"
         if not changed:
             return None
@@ -249,6 +248,8 @@ class Checkpoints:
                 warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
             if changed := self._changed(found[1]):
                 warnings.warn(f"checkpoint {candidate} of {self._run} {changed}: it is used.", stacklevel=2)
+            if not is_listed(self._folder / str(candidate)):
+                self._unlisted.add(candidate)
             return found
         problem = "; ".join(problems)
         raise UsageError(
@@ -320,37 +321,6 @@ def set_aside_after(run: Path, step: int) -> None:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-
-
-def _quiet() -> None:
-    # What goes wrong is raised; orbax logs the whole stack of it as well, and prints one for each array that it
-    # was still reading when the first one failed.
-    import absl.logging
-
-    absl.logging.set_verbosity(absl.logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    if sys.unraisablehook is not _without_late_reads:
-        global _unraisablehook
-        _unraisablehook, sys.unraisablehook = sys.unraisablehook, _without_late_reads
-
-
-_unraisablehook = sys.unraisablehook
-
-
-def _without_late_reads(unraisable: Any) -> None:
-    source = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
-    if "orbax" not in source and str(unraisable.exc_value) != "Event loop is closed":
-        _unraisablehook(unraisable)
-
-
-def _alone(ocp: Any) -> Any:
-    # This process waits for no other.
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
-    )
 
 
 class _DamagedError(Exception):

@@ -45,6 +45,11 @@ def list_files(folder: Path) -> None:
         temporary.write_text(json.dumps({"files": digests, "sha256": record_digest(digests)}), encoding="utf-8")
 
 
+def is_listed(folder: Path) -> bool:
+    """Whether a checkpoint has a list of its files."""
+    return (folder / FILES).exists()
+
+
 def changed_files(folder: Path) -> list[str] | None:
     """Names of the files of a checkpoint that are not as listed, not there, or not listed; None without a list."""
     try:

@@ -67,7 +67,7 @@ def fit_many(
     steps = steps_per_epoch(number, settings.batch_size)
     held_out = [validation.positions(member.classes) for member in members]
     validation_images = jax.device_put(np.asarray(validation.images))
-    layout = choose_members(settings.parallel, len(members), settings.arch != "mlp")
+    layout = choose_members(settings.parallel, len(members), in_turn=model.chunk is not None)
     trained = [*members, *[members[-1]] * layout.padding(len(members))]
     program = _compile_program(model, trained, train, number, layout)
 

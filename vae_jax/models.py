@@ -58,7 +58,7 @@ class _EncoderDecoder:
 
     @property
     def chunk(self) -> int | None:
-        """How many images to encode or decode at a time: few by convolutions on a CPU; None for any number."""
+        """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
         convolutional = not isinstance(self.decoder, MLPDecoder)
         return CHUNK if convolutional and jax.default_backend() == "cpu" else None
 

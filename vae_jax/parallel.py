@@ -105,7 +105,8 @@ class Members:
     devices: tuple[jax.Device, ...] = ()
     """None: the default device."""
     in_turn: bool = False
-    """A device computes its models one after another in place of by `vmap`."""
+    """A device computes its models one after another in place of by `vmap`: for convolutions on a CPU, where XLA
+    multiplies stacks of matrices slowly."""
 
     def padding(self, number: int) -> int:
         """How many models more it takes to have as many on every device."""
@@ -150,15 +151,11 @@ def choose_layout(parallel: str) -> Layout:
     return ONE_DEVICE if len(devices) == 1 or (parallel == "auto" and divided_cpu) else Layout(tuple(devices))
 
 
-def choose_members(parallel: str, number: int, convolutional: bool) -> Members:
-    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto".
-
-    Convolutions of several models run in turn on a CPU: XLA multiplies stacks of matrices slowly there.
-    """
+def choose_members(parallel: str, number: int, in_turn: bool) -> Members:
+    """The devices for so many models trained together: all of this process, but as in `choose_layout` for "auto"."""
     devices = jax.local_devices()[:number]
-    cpu = _is_cpu(devices)
-    one = len(devices) == 1 or (parallel == "auto" and cpu)
-    return Members(() if one else tuple(devices), in_turn=convolutional and cpu)
+    one = len(devices) == 1 or (parallel == "auto" and _is_cpu(devices))
+    return Members(() if one else tuple(devices), in_turn)
 
 
 def _map(function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:

@@ -9,7 +9,6 @@ from vae_jax.data import Dataset, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models import build_model
 from vae_jax.networks import PATCH_SIDE
-from vae_jax.parallel import choose_members
 from vae_jax.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -46,8 +45,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     activations = settings.batch_size * _values_between_layers(settings, dataset.image_shape)
     copies = _COPIES + (settings.ema_decay > 0)
-    members = choose_members(settings.parallel, together, settings.arch != "mlp")
-    at_once = 1 if members.in_turn else together
+    at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()
     if needed > there:
         raise UsageError(

@@ -34,7 +34,7 @@ from vae_jax.streaming import are_streamed
 from vae_jax.training import StepMetrics, TrainState, init_state, make_optimizer, steps_per_epoch, zero_metrics
 
 _REMEDY = "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
-_ALIKE = {field.name for field in dataclasses.fields(Settings)} - {"data_dir"}
+_ALIKE = [field.name for field in dataclasses.fields(Settings) if field.name != "data_dir"]
 """Settings that several processes must share."""
 
 
@@ -201,6 +201,7 @@ def train_runs(
 
         def record(states: TrainState, rows: list[Row]) -> None:
             for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+                _check_there(path)
                 _append(path, row)
                 if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
                     best[i : i + 1] = [(member_of(states, i), row)]
@@ -229,8 +230,7 @@ def state_shapes(model: AnyModel, settings: Settings, images: int) -> tuple[Trai
 
 def _check_alike(settings: Settings, dataset: Dataset) -> None:
     # Several processes with other settings or data would train, and what they learned would be worth nothing.
-    own = {f"--{name.replace('_', '-')}": str(value) for name, value in dataclasses.asdict(settings).items()}
-    own = {flag: value for flag, value in own.items() if flag.removeprefix("--").replace("-", "_") in _ALIKE}
+    own = {f"--{name.replace('_', '-')}": str(getattr(settings, name)) for name in _ALIKE}
     own["the data set's sha256"] = dataset.sha256
     first = json.loads(text_of_first(json.dumps(own)))
     for name, value in own.items():
@@ -246,11 +246,9 @@ def _check_there(path: Path) -> None:
 
 
 def _append(path: Path, row: Row) -> None:
-    if not is_first():
-        return
-    _check_there(path)
-    with writing(path, _REMEDY):
-        append_line(path / "metrics.jsonl", json.dumps(row))
+    if is_first():
+        with writing(path, _REMEDY):
+            append_line(path / "metrics.jsonl", json.dumps(row))
 
 
 def _begin(path: Path, settings: Settings, dataset: Dataset) -> tuple[None, list[Row]]:

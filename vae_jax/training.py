@@ -16,7 +16,6 @@ import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax.config import Settings, epochs
-from vae_jax.convolutions import CHUNK
 from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.data import preprocess
 from vae_jax.models import AnyModel, Parameters
@@ -201,14 +200,14 @@ def _summed_gradient(objective: Any, params: Parameters, batch: Any, chunks: int
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def chunks_of(settings: Settings) -> int:
+def chunks_of(model: AnyModel, settings: Settings) -> int:
     """How many chunks a step on one device makes of its batch: several of a large one of convolutions on a CPU.
 
     Their maps then stay in its cache. One where the objective has means over the whole batch.
     """
-    if settings.arch == "mlp" or settings.free_bits or settings.sparsity == "kl" or jax.default_backend() != "cpu":
+    if model.chunk is None or settings.free_bits or settings.sparsity == "kl":
         return 1
-    fewest = -(-settings.batch_size // CHUNK)
+    fewest = -(-settings.batch_size // model.chunk)
     return next((n for n in range(fewest, 2 * fewest + 1) if settings.batch_size % n == 0), 1)
 
 
@@ -266,7 +265,7 @@ def run_steps(
         layout: of the devices.
         first: the step whose batch comes first in `images`.
     """
-    chunks = 1 if layout.devices else chunks_of(settings)
+    chunks = 1 if layout.devices else chunks_of(model, settings)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry

@@ -1,0 +1,37 @@
+"""How orbax is kept quiet, and used by one process of several."""
+
+import logging
+import sys
+from typing import Any
+
+import jax
+
+
+def quiet() -> None:
+    """Let orbax log no stacks: what goes wrong is raised, and each array still being read would print one more."""
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _without_late_reads:
+        global _unraisablehook
+        _unraisablehook, sys.unraisablehook = sys.unraisablehook, _without_late_reads
+
+
+_unraisablehook = sys.unraisablehook
+
+
+def _without_late_reads(unraisable: Any) -> None:
+    source = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+    if "orbax" not in source and str(unraisable.exc_value) != "Event loop is closed":
+        _unraisablehook(unraisable)
+
+
+def alone(ocp: Any) -> Any:
+    """Options of a manager in this process that waits for no other."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
