@@ -141,7 +141,14 @@ def score(config: Score) -> Path:
     known = Threshold.read(config.run)
     if known is None:
         print(f"{config.run} has no threshold yet: calibrating one.", flush=True)
-        known = calibrate(Calibrate(config.run, data_dir=config.data_dir))
+        try:
+            known = calibrate(Calibrate(config.run, data_dir=config.data_dir))
+        except UsageError as error:
+            reason = str(error).partition("\n")[0]
+            if not reason.startswith("--false-alarm-rate"):
+                raise
+            command = f"python -m experiments.anomaly calibrate {config.run} --false-alarm-rate RATE"
+            raise UsageError(f"{reason}\nFind a threshold for a rate of your own by {command}") from error
     if known.step != restored.step:
         raise UsageError(
             f"The threshold of {config.run} is of step {known.step}, but its model is now of step {restored.step}.\n"

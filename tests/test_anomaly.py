@@ -303,6 +303,7 @@ def test_a_run_without_a_threshold_is_calibrated_first(plain, data, tmp_path, ca
     output = capsys.readouterr()
     assert "no threshold yet" in output.out
     assert "--false-alarm-rate 0.01 needs at least 99" in output.err  # there are 33
+    assert "anomaly calibrate" in output.err  # `score` has no such flag
     command(["calibrate", str(plain), "--false-alarm-rate", "0.1"])
     command(["score", str(plain), str(data), "--output", str(tmp_path / "mine.csv")])
     assert Threshold.read(plain).score == "relative_error"
