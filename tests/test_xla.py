@@ -31,9 +31,9 @@ def test_the_last_row_of_a_mapped_reduction_is_right():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("", "--xla_cpu_experimental_ynn_fusion_type="),
-        ("--xla_dump_to=x", "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type="),
-        ("--xla_cpu_experimental_ynn_fusion_type=-reduce", "--xla_cpu_experimental_ynn_fusion_type=-reduce"),
+        ("", "--xla_cpu_experimental_ynn_fusion_type=-reduce"),
+        ("--xla_dump_to=x", "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=-reduce"),
+        ("--xla_cpu_experimental_ynn_fusion_type=", "--xla_cpu_experimental_ynn_fusion_type="),
     ],
 )
 def test_guard_appends_to_the_users_flags_and_imports_no_jax(flags, expected):

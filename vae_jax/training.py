@@ -98,9 +98,10 @@ def global_norm(tree: Any) -> Float[Array, ""]:
     """Euclidean norm of all values of a tree together."""
 
     def square(leaf: Array) -> Array:
-        # Column by column first: as one sum XLA stores the squares and is four times slower on the CPU.
-        columns = jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1)))
-        return jnp.sum(jax.lax.optimization_barrier(columns))
+        # The sums of the rows as a product, which XLA does several times faster on the CPU than one sum.
+        rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim else leaf.reshape(1, 1)
+        ones = jnp.ones((rows.shape[1], 1), rows.dtype)
+        return jnp.sum(jax.lax.dot(rows**2, ones, precision=jax.lax.Precision.HIGHEST))
 
     return jnp.sqrt(sum(map(square, jax.tree.leaves(tree)), jnp.float32(0)))
 
@@ -233,6 +234,12 @@ def zero_metrics(steps: int) -> StepMetrics:
     return StepMetrics(*(jnp.zeros(steps) for _ in StepMetrics._fields))
 
 
+def _rows(images: Array, indices: Array) -> Array:
+    # images[indices] without the checks of every index, which an order made of a permutation does not need.
+    flat = images.reshape(len(images), -1).at[indices].get(mode="promise_in_bounds")
+    return flat.reshape(*indices.shape, *images.shape[1:])
+
+
 def run_steps(
     model: AnyModel,
     optimizer: optax.GradientTransformation,
@@ -270,7 +277,7 @@ def run_steps(
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
         indices, weights = layout.spread((batches.indices[i], batches.weights[i]))
-        x = layout.spread(images[indices] if first is None else images[i - first])
+        x = layout.spread(_rows(images, indices) if first is None else images[i - first])
         state, own = train_step(model, optimizer, settings, state, x, indices, weights, noise_key, layout.axis, chunks)
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
