@@ -52,14 +52,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"vae_jax-tests-{RUN}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see optimisation below
+jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see pytest_runtest_setup
 
 
-@pytest.fixture(autouse=True)
-def optimisation(request):
+@pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too
+def pytest_runtest_setup(item):
     """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
-    slow = request.node.get_closest_marker("slow") is not None
-    quick = not slow and request.module.__name__ not in OPTIMISED
+    slow = item.get_closest_marker("slow") is not None
+    quick = not slow and item.module.__name__ not in OPTIMISED
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
         jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Canaries for the miscompilation that the guard of vae_jax turns off, and the guard itself."""
+"""Canaries for what the guard of vae_jax turns off and for the products that it leaves, and the guard itself."""
 
 import os
 import subprocess
@@ -26,6 +26,20 @@ def test_the_last_row_of_a_mapped_reduction_is_right():
     ours = jax.jit(jax.vmap(lambda r: jnp.sum((m @ r) ** 2)))(rows)
     expected = ((np.asarray(rows, np.float64) @ np.asarray(m, np.float64).T) ** 2).sum(-1)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("contracted", [((1,), (0,)), ((0,), (0,)), ((1,), (1,)), ((0,), (1,))])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (9, 12_545, 32), (288, 64, 1_031), (65, 3, 17)])
+def test_matrix_products_of_all_layouts_are_right(sizes, contracted):
+    m, k, n = sizes
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(m, k)).astype(np.float32), rng.normal(size=(k, n)).astype(np.float32)
+    expected = left.astype(np.float64) @ right
+    (a,), (b,) = contracted
+    ours = jax.jit(lambda x, y: jax.lax.dot_general(x, y, (contracted, ((), ()))))(
+        left if a else left.T, right.T if b else right
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * k**0.5)
 
 
 @pytest.mark.parametrize(
