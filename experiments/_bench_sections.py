@@ -36,7 +36,7 @@ class Plan:
 
     def job(self, arch: str, batch_size: int, **changes: Any) -> Job:
         """The job of an architecture: as many whole batches as the data and the device allow."""
-        wanted = 49_152 if arch == "mlp" or self.accelerator else 2_560
+        wanted = 49_152 if arch == "mlp" or self.accelerator else 5_120
         wanted = min(QUICK_IMAGES[arch] if self.quick else wanted, self.available)
         images = max(wanted // batch_size, 1) * batch_size
         return (mlp_job if arch == "mlp" else conv_job)(self.data, images, batch_size=batch_size, **changes)

@@ -75,7 +75,7 @@ def test_the_batch_size_does_not_change_the_result(monkeypatch, binarize):
     model, params = model_and_params(likelihood="bernoulli")
     results = []
     for size in (500, 7):
-        monkeypatch.setattr("vae_jax.evaluation.BATCH_SIZE", size)
+        monkeypatch.setattr("vae_jax.evaluation.ROWS", size)
         results.append(evaluate(model, params, IMAGES, KEY, samples=2, binarize=binarize))
     assert results[0] == pytest.approx(results[1], rel=1e-6)
     assert results[0]["loss"] == pytest.approx(results[0]["reconstruction"] + results[0]["kl"])

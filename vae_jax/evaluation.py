@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
+from vae_jax.chunks import ROWS
 from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.data import preprocess
 from vae_jax.distributions import DiagonalGaussian
@@ -22,7 +23,6 @@ from vae_jax.stored import PIECE_BYTES, StoredImages
 
 ByteImages = UInt8[Array | np.ndarray | StoredImages, "n height width channels"]
 """Pixels 0..255."""
-BATCH_SIZE = 500
 INACTIVE_NATS = 0.01
 """A latent dimension with less KL than this, on average over the data, is inactive."""
 POINT_SIGMA = 0.01
@@ -219,7 +219,7 @@ def _in_batches(
     # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     number = len(images)
-    size = min(model.chunk or BATCH_SIZE, number)
+    size = min(model.chunk or ROWS, number)
     length = number
     if not isinstance(images, jax.Array):
         length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))

@@ -51,7 +51,7 @@ def fit_many(
 
     Args:
         model: what all of them are, from `build_model`.
-        train: images to learn from.
+        train: images to learn from; they live on the device, whatever their size.
         validation: images for the validation loss of each row.
         members: settings that differ in seed, beta, learning rate, sparsity weight, corruption level or classes only.
         on_epoch: called after each epoch with the states, stacked along a first axis, and a row for each member. The

@@ -1,7 +1,6 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from vae_jax.chunks import in_chunks
 from vae_jax.config import Settings, check_settings, hidden_sizes
 from vae_jax.convolutions import CHUNK
 from vae_jax.distributions import DiagonalGaussian, Likelihood, make_likelihood
@@ -54,23 +54,13 @@ class _EncoderDecoder:
 
     def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        return _in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), jnp.asarray(z), self.chunk)
+        return in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), self.chunk, jnp.asarray(z))
 
     @property
     def chunk(self) -> int | None:
         """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
         convolutional = not isinstance(self.decoder, MLPDecoder)
         return CHUNK if convolutional and jax.default_backend() == "cpu" else None
-
-
-def _in_chunks(function: Callable[[Array], Array], x: Array, size: int | None) -> Array:
-    # The function of an array's rows, so many at a time.
-    number = len(x)
-    if size is None or number <= size:
-        return function(x)
-    padded = jnp.pad(x, [(0, -number % size), *[(0, 0)] * (x.ndim - 1)])
-    y = jax.lax.map(function, padded.reshape(-1, size, *x.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])[:number]
 
 
 def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:

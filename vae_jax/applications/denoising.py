@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 from scipy import linalg, ndimage
 from skimage.metrics import structural_similarity
 
+from vae_jax.chunks import ROWS, in_chunks
 from vae_jax.corruption import corrupt
 from vae_jax.models import AnyModel, Parameters
 
@@ -25,7 +26,6 @@ else:
 """Clean pixels lie in [0, 1]; noisy ones may lie outside."""
 WIDTHS = tuple(round(0.1 * i, 1) for i in range(3, 21))
 """Standard deviations of the Gaussian filter, in pixels, to choose from."""
-_BATCH_SIZE = 500
 _WINDOW = 7
 
 
@@ -61,10 +61,10 @@ def ssim(clean: Images, estimate: Images) -> Float[np.ndarray, " n"]:
         raise ValueError(f"images must be at least 3 x 3 for the structural similarity, got {height} x {width}")
     border = window // 2
     means = []
-    for start in range(0, len(clean), _BATCH_SIZE):
+    for start in range(0, len(clean), ROWS):
         # One below the other, many images are one call; windows that lie in two of them are left out with the border.
         columns = [
-            np.asarray(images[start : start + _BATCH_SIZE], np.float64).reshape(-1, width, channels)
+            np.asarray(images[start : start + ROWS], np.float64).reshape(-1, width, channels)
             for images in (clean, estimate)
         ]
         _, local = structural_similarity(*columns, win_size=window, data_range=1.0, channel_axis=-1, full=True)
@@ -106,39 +106,29 @@ def corrupt_images(
     Raises:
         UsageError: there is no such kind.
     """
-    batches = _whole_batches(len(images), _BATCH_SIZE)
-    noisy = np.asarray(_corrupt_batches(kind, images, jnp.asarray(batches), jnp.float32(level), key))
-    return noisy.reshape(-1, *images.shape[1:])[: len(images)]
+    return np.asarray(_corrupt_images(kind, images, jnp.float32(level), key))
 
 
 @partial(jax.jit, static_argnums=0)
-def _corrupt_batches(kind: str, images: Array, batches: Array, level: Array, key: Array) -> Array:
-    def one(batch: Array) -> Array:
-        keys = jax.vmap(partial(jax.random.fold_in, key))(batch)
-        return corrupt(images[batch].astype(jnp.float32) / 255, kind, level, keys)
+def _corrupt_images(kind: str, images: Array, level: Array, key: Array) -> Array:
+    def corrupted(x: Array, position: Array) -> Array:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(position)
+        return corrupt(x.astype(jnp.float32) / 255, kind, level, keys)
 
-    return jax.lax.map(one, batches)
+    return in_chunks(corrupted, ROWS, images, jnp.arange(len(images)))
 
 
 def denoise(model: AnyModel, params: Parameters, noisy: Images) -> Images:
     """What a model makes of noisy images: the expected image of their codes or posterior means, clipped to [0, 1]."""
-    batches = _whole_batches(len(noisy), model.chunk or _BATCH_SIZE)
-    estimate = np.asarray(_denoise_batches(model, params, jnp.asarray(noisy, jnp.float32), jnp.asarray(batches)))
-    return np.clip(estimate.reshape(-1, *noisy.shape[1:])[: len(noisy)], 0, 1)
+    return np.clip(np.asarray(_denoise(model, params, jnp.asarray(noisy, jnp.float32))), 0, 1)
 
 
 @partial(jax.jit, static_argnums=0)
-def _denoise_batches(model: AnyModel, params: Parameters, noisy: Array, batches: Array) -> Array:
-    def one(batch: Array) -> Array:
-        return model.decode_mean(params, model.latents(params, noisy[batch]))
+def _denoise(model: AnyModel, params: Parameters, noisy: Array) -> Array:
+    def one(x: Array) -> Array:
+        return model.decode_mean(params, model.latents(params, x))
 
-    return jax.lax.map(one, batches)
-
-
-def _whole_batches(number: int, most: int) -> Int[np.ndarray, "batches size"]:
-    # Positions of all images, the last one repeated until the last batch is full.
-    size = min(most, number)
-    return np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
+    return in_chunks(one, model.chunk or ROWS, noisy)
 
 
 def gaussian_filter(noisy: Images, width: float) -> Images:
@@ -178,8 +168,8 @@ class LinearMMSE:
         mean, noisy_mean = (np.mean(images, axis=0, dtype=np.float64) for images in (x, y))
         pixels = x.shape[1]
         cross, own = np.zeros((2, pixels, pixels))
-        for start in range(0, len(x), 10 * _BATCH_SIZE):
-            part = slice(start, start + 10 * _BATCH_SIZE)
+        for start in range(0, len(x), 10 * ROWS):
+            part = slice(start, start + 10 * ROWS)
             centred = y[part] - noisy_mean
             cross += (x[part] - mean).T @ centred
             own += centred.T @ centred

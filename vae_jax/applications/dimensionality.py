@@ -17,10 +17,10 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vae_jax.chunks import ROWS, in_chunks
 from vae_jax.models import AnyModel, Parameters
 
 MOST_RANKED = 2**16 - 1
-_BATCH_SIZE = 500
 _WORKING_MEMORY = 256  # MiB of distances at a time
 
 
@@ -144,17 +144,13 @@ def squared_error(
 def decode_codes(
     model: AnyModel, params: Parameters, codes: Float[np.ndarray, "n latent"]
 ) -> Float[np.ndarray, "n height width channels"]:
-    """Expected images for codes, in batches: [n, latent] to [n, height, width, channels]."""
-    number = len(codes)
-    size = min(_BATCH_SIZE, number)
-    indices = np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
-    images = np.asarray(_decode_batches(model, params, jnp.asarray(codes[indices])))
-    return images.reshape(-1, *images.shape[2:])[:number]
+    """Expected images for codes: [n, latent] to [n, height, width, channels]."""
+    return np.asarray(_decode(model, params, jnp.asarray(codes)))
 
 
 @partial(jax.jit, static_argnums=0)
-def _decode_batches(model: AnyModel, params: Parameters, codes: Array) -> Array:
-    return jax.lax.map(partial(model.decode_mean, params), codes)
+def _decode(model: AnyModel, params: Parameters, codes: Array) -> Array:
+    return in_chunks(partial(model.decode_mean, params), ROWS, codes)
 
 
 class PrincipalComponents:
