@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from unoptimised import XLA_FLAGS
 
 ROOT = Path(__file__).parents[1]
-# The programs are small: most of the time is XLA's, which need not optimise.
-UNOPTIMISED = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+UNOPTIMISED = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": XLA_FLAGS}
 
 
 def on_virtual_devices(which):

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from unoptimised import XLA_FLAGS
 
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
@@ -30,8 +31,7 @@ def start():
 
     def one(run_dir, *flags, **environment):
         command = [sys.executable, "-m", "experiments.mnist", "--run-dir", str(run_dir), *FLAGS, *flags]
-        # The programs are small: most of the time is XLA's, which need not optimise.
-        fast = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        fast = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": XLA_FLAGS}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env={**os.environ, **fast, **environment}, **streams))
         return started[-1]
