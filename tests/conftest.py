@@ -45,6 +45,7 @@ hook = jaxtyping.install_import_hook(TYPED, "beartype.beartype")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import unoptimised  # noqa: E402
 from jax._src import compiler  # noqa: E402
 
 import vae_jax  # noqa: E402  (before JAX's backend starts, so that the XLA guard is set)
@@ -57,8 +58,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see pytest_runtest_setup
 
 
-# With its older code generator XLA compiles in two thirds of the time. JAX offers no public way to choose it other than
-# for the whole process, and the tests in OPTIMISED are about what users get.
+# JAX has no public way to give options to the programs of some tests only; those in OPTIMISED are what users get.
 get_compile_options = compiler.get_compile_options
 
 
@@ -66,7 +66,7 @@ get_compile_options = compiler.get_compile_options
 def quick_to_compile(*args, **kwargs):
     options = get_compile_options(*args, **kwargs)
     if jax.config.read("jax_disable_most_optimizations"):
-        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        options.env_option_overrides = [*options.env_option_overrides, *unoptimised.OPTIONS.items()]
     return options
 
 
