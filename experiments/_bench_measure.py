@@ -33,8 +33,9 @@ def measure(entries: Entries, actions: Sequence[str], repetitions: int, logs: Pa
             _take(found[key], workers[key].ask("prepare", PATIENCE, job=job.to_json()), None)
         for repetition in range(-1, repetitions):
             order = list(entries)
-            shift = (repetition + 1) % len(order)  # nobody always follows the same one
-            for key in order[shift:] + order[:shift]:
+            shift = (repetition + 1) % len(order)
+            order = order[shift:] + order[:shift]
+            for key in order[:: 1 if repetition % 2 else -1]:  # nobody always follows the same one
                 for action in ("rates",) if entries[key][0].startswith("roof") else actions:
                     if not unavailable(found[key]):
                         time.sleep(PAUSE)
