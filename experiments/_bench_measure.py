@@ -32,10 +32,7 @@ def measure(entries: Entries, actions: Sequence[str], repetitions: int, logs: Pa
         for key, (_, job) in entries.items():
             _take(found[key], workers[key].ask("prepare", PATIENCE, job=job.to_json()), None)
         for repetition in range(-1, repetitions):
-            order = list(entries)
-            shift = (repetition + 1) % len(order)
-            order = order[shift:] + order[:shift]
-            for key in order[:: 1 if repetition % 2 else -1]:  # nobody always follows the same one
+            for key in order(list(entries), repetition + 1):
                 for action in ("rates",) if entries[key][0].startswith("roof") else actions:
                     if not unavailable(found[key]):
                         time.sleep(PAUSE)
@@ -47,6 +44,13 @@ def measure(entries: Entries, actions: Sequence[str], repetitions: int, logs: Pa
         for worker in workers.values():
             worker.close()
     return found
+
+
+def order(keys: Sequence[str], number: int) -> list[str]:
+    """Who comes when in the round of this number: several begin in turn, and nobody always follows the same one."""
+    start = number % len(keys)
+    turned = [*keys[start:], *keys[:start]]
+    return turned[::-1] if number % 2 else turned
 
 
 def _take(found: Measured, answer: dict[str, Any], action: str | None, counted: bool = True) -> None:

@@ -1,5 +1,6 @@
 """The benchmark: operations counted by hand, tables of made-up measurements, and a tiny run. No timing is asserted."""
 
+import itertools
 import json
 import math
 
@@ -8,7 +9,7 @@ import pytest
 
 from experiments import benchmark
 from experiments._bench_job import Job, conv_job, mlp_job, training_flops
-from experiments._bench_measure import check_losses, images_per_second, measure, roof
+from experiments._bench_measure import check_losses, images_per_second, measure, order, roof
 from experiments._bench_report import report, series_text, startup_text
 from experiments._bench_sections import Plan, summarise
 from experiments._bench_worker import Worker
@@ -53,6 +54,18 @@ def test_counted_operations_are_those_that_xla_counts_for_the_forward_pass(make)
 def test_a_job_goes_through_json():
     job = conv_job("a.npy", 256, members=3)
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_in_six_rounds_everyone_begins_and_follows_several_others():
+    keys, begun, before = list("abcdef"), set(), {key: set() for key in "abcdef"}
+    for number in range(6):
+        turns = order(keys, number)
+        assert sorted(turns) == keys
+        begun.add(turns[0])
+        for first, second in itertools.pairwise(turns):
+            before[second].add(first)
+    assert len(begun) > 1
+    assert all(len(each) > 1 for each in before.values())
 
 
 def measured():

@@ -13,6 +13,7 @@ from vae_jax.many import fit_many, spread
 from vae_jax.models import build_model
 from vae_jax.recording import train_runs
 from vae_jax.runs import load_run
+from vae_jax.streaming import are_streamed
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -114,11 +115,19 @@ def test_the_number_of_programs_does_not_grow_with_the_members(compilations):
         (variants(SETTINGS, classes=[(0,), None]), "--classes"),
         (variants(SETTINGS, classes=[(0,), (7,)]), "--classes"),
         (variants(SETTINGS, beta=[0.0, -1.0]), "--beta"),
+        (variants(SETTINGS, device_data=["never", "never"]), "--device-data must be auto or always"),
     ],
 )
 def test_what_can_not_be_trained_together_is_refused(members, words):
     with pytest.raises(UsageError, match=words):
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
+
+
+def test_images_live_on_the_device_also_where_one_model_alone_would_stream_them(monkeypatch):
+    monkeypatch.setattr("vae_jax.streaming.memory_bytes", lambda device: 0)
+    members = variants(dataclasses.replace(SETTINGS, epochs=1), seed=[0, 1])
+    assert are_streamed(members[0], TRAIN.images.nbytes)
+    assert len(fit_many(build_model(members[0], (6, 5, 1)), TRAIN, VALIDATION, members)) == 2
 
 
 def test_a_class_with_fewer_images_than_steps_is_refused():

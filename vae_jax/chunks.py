@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 ROWS = 500
-"""Images to work on at a time where the model does not ask for fewer."""
+"""Images to work on at a time where nothing asks for fewer."""
 
 
 def in_chunks(
