@@ -43,7 +43,7 @@ class Ours:
             **changes,
         )
         self.model = vae_jax.build_model(self.settings, self.images.shape[1:])
-        self.params = jax.jit(self.model.init)(jax.random.key(0))
+        self.params = self.model.init(jax.random.key(0))
         self.latents = jax.random.normal(jax.random.key(1), (job.images, job.latent_dim))
         self.decode_mean = jax.jit(self.model.decode_mean)
         self.rows: queue.Queue[Any] = queue.Queue()

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from unoptimised import XLA_FLAGS
 
 import vae_jax
 from experiments import mnist, plot_latent
@@ -35,7 +36,7 @@ def command(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "XLA_FLAGS": XLA_FLAGS, **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -143,7 +144,8 @@ from experiments import mnist
 from experiments._cli import parse
 mnist.run(parse(mnist.Config, {[*SMALL, "--run-dir", str(tmp_path / "run")]!r}))
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True)
     run = vae_jax.load_run(tmp_path / "run")
     assert {leaf.device for leaf in jax.tree.leaves(run.params)} == {jax.devices()[0]}
     again = evaluate(run.model, run.params, digits.test.images, run.evaluation_key)

@@ -81,6 +81,15 @@ def test_jit_equals_no_jit_and_same_key_same_parameters():
         np.testing.assert_array_equal(a, b)
 
 
+def test_parameters_are_drawn_by_one_program_for_each_model(compilations):
+    key, other = jax.random.split(KEY)
+    model, _ = small(latent_dim=2)
+    params, before = model.init(key), len(compilations)
+    again = build_model(Settings(hidden_sizes=(7,), latent_dim=2), (6, 5, 1)).init(other)
+    assert len(compilations) == before
+    assert (again["encoder"]["Dense_0"]["kernel"] != params["encoder"]["Dense_0"]["kernel"]).any()
+
+
 def test_without_reparametrisation_the_reconstruction_would_give_the_encoder_nothing():
     model, params = small()
 

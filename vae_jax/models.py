@@ -1,6 +1,7 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -35,8 +36,9 @@ class _EncoderDecoder:
     precision: str = "float32"
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
 
+    @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
-        """Draw initial parameters {"encoder": ..., "decoder": ...}."""
+        """Draw initial parameters {"encoder": ..., "decoder": ...}; compiled at the first call."""
         encoder_key, decoder_key = jax.random.split(key)
         images = jnp.zeros((1, *self.image_shape))
         return {
