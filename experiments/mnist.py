@@ -18,6 +18,9 @@ from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, at_least
 from vae_jax.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from experiments._figures import Codes
     from vae_jax.data import Dataset
     from vae_jax.runs import Run
 
@@ -128,7 +131,7 @@ class _Watch:
     """Progress on the terminal (one line an epoch where there is none) and the grids for the GIF."""
 
     def __init__(self, config: Config, dataset: Any, path: Path):
-        from experiments._figures import Progress
+        from experiments._progress import Progress
         from vae_jax.config import epochs
         from vae_jax.models import build_model
         from vae_jax.training import Keys
@@ -173,42 +176,20 @@ class _Watch:
             self.bar.close()
 
 
-def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
+def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch) -> "Run":
     from experiments._figures import Codes, draw_run, headline
-    from vae_jax.applications.sparsity import measure_sparsity
-    from vae_jax.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
-    from vae_jax.models import VariationalAutoencoder, count_parameters
+    from vae_jax.models import count_parameters
     from vae_jax.records import device_name, write_json
     from vae_jax.runs import load_run
 
     run = load_run(path)
-    images, key, binarize = dataset.test.images, run.evaluation_key, config.binarize
-    test = evaluate(
-        *(run.model, run.params, images, key),
-        samples=config.test_samples,
-        binarize=binarize,
-        corruption=config.corruption,
-        corruption_level=config.corruption_level,
-    )
-    codes = Codes.of(run, images)
-    diagnosis = None
-    if codes.logvars is not None:
-        test["active_units"] = int(active_units(codes.means).sum())
-        diagnosis = diagnose(codes.kl(), codes.relative_sigma(), config.beta)
-    if config.sparsity != "none":
-        sparsity = measure_sparsity(codes.means)
-        test |= {"active_share": sparsity.active_share, "dead_units": sparsity.dead}
-    if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
-        test["iwae_samples"] = config.iwae_samples
-        test["iwae_nll"] = importance_weighted_nll(
-            run.model, run.params, images, key, samples=config.iwae_samples, binarize=binarize
-        )
-    draw_run(run, codes, dataset.test, dataset.validation, test, config.grid_size)
-    watch.progress.write(run.metrics, headline(run.model, dataset.name, test))
+    codes = Codes.of(run, dataset.test.images)
+    measured = _measure(config, run, dataset.test.images, codes)
+    draw_run(run, codes, dataset.test, dataset.validation, measured["test"], config.grid_size)
+    watch.progress.write(run.metrics, headline(run.model, dataset.name, measured["test"]))
     rows = run.metrics
     summary = {
-        "test": test,
-        **({"diagnosis": diagnosis} if diagnosis else {}),
+        **measured,
         "epochs": len(rows),
         "steps": rows[-1]["step"],
         "best_step": run.step,
@@ -224,6 +205,35 @@ def _finish(config: Config, dataset: Any, path: Path, watch: _Watch) -> "Run":
     watch.progress.forget()
     print(_table(headline(run.model, dataset.name, None), summary, path))
     return load_run(path)
+
+
+def _measure(config: Config, run: "Run", images: "np.ndarray", codes: "Codes") -> dict[str, Any]:
+    # {"test": numbers} of the test images and, for a VAE, {"diagnosis": words}.
+    from vae_jax.applications.sparsity import measure_sparsity
+    from vae_jax.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
+    from vae_jax.models import VariationalAutoencoder
+
+    key = run.evaluation_key
+    test: dict[str, Any] = evaluate(
+        *(run.model, run.params, images, key),
+        samples=config.test_samples,
+        binarize=config.binarize,
+        corruption=config.corruption,
+        corruption_level=config.corruption_level,
+    )
+    measured: dict[str, Any] = {"test": test}
+    if codes.logvars is not None:
+        test["active_units"] = int(active_units(codes.means).sum())
+        measured["diagnosis"] = diagnose(codes.kl(), codes.relative_sigma(), config.beta)
+    if config.sparsity != "none":
+        sparsity = measure_sparsity(codes.means)
+        test |= {"active_share": sparsity.active_share, "dead_units": sparsity.dead}
+    if isinstance(run.model, VariationalAutoencoder) and config.iwae_samples:
+        test["iwae_samples"] = config.iwae_samples
+        test["iwae_nll"] = importance_weighted_nll(
+            *(run.model, run.params, images, key), samples=config.iwae_samples, binarize=config.binarize
+        )
+    return measured
 
 
 def _table(title: str, summary: dict[str, Any], path: Path) -> str:

@@ -79,53 +79,16 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from vae_jax.data import preprocess
-    from vae_jax.distributions import DiagonalGaussian
-    from vae_jax.gradient_estimators import (
-        expected_loss,
-        pathwise_gradient,
-        plain_gradient,
-        score_function_gradient,
-    )
 
-    model, params = run.model, run.params
-    keys = jax.random.split(run.evaluation_key, draws)
+    key = run.evaluation_key
     # Samples of their own for the baseline and for the reference, common to both ends of each difference.
-    others = jax.random.split(jax.random.fold_in(run.evaluation_key, draws), 1000)
-    reference = jax.random.split(jax.random.fold_in(run.evaluation_key, draws + 1), 10 * draws)
-
-    @jax.jit
-    def one(x: jax.Array) -> dict[str, Any]:
-        def loss(z: jax.Array) -> jax.Array:
-            return model.likelihood.reconstruction_loss(model.decode(params, z[None]), x[None])[0]
-
-        encoded = model.encode(params, x[None])
-        q = DiagonalGaussian(encoded.mean[0], encoded.logvar[0])
-        baseline = expected_loss(loss, q, others)
-        flat = jnp.concatenate([q.mean, q.logvar])
-        size = jnp.concatenate([0.05 * jnp.exp(0.5 * q.logvar), jnp.full_like(q.logvar, 0.05)])
-
-        def expected(values: jax.Array) -> jax.Array:
-            mean, logvar = jnp.split(values, 2)
-            return expected_loss(loss, DiagonalGaussian(mean, logvar), reference)
-
-        differences = jax.lax.map(lambda step: expected(flat + step) - expected(flat - step), jnp.diag(size))
-        true = differences / (2 * size)
-        estimators = {
-            "pathwise": lambda key: pathwise_gradient(loss, q, key),
-            "baseline": lambda key: score_function_gradient(loss, q, key, baseline),
-            "score": lambda key: score_function_gradient(loss, q, key),
-            "plain": lambda key: plain_gradient(loss, q, key),
-        }
-        found = {}
-        for name, estimator in estimators.items():
-            each = jax.vmap(estimator)(keys)
-            values = jnp.concatenate([each.mean, each.logvar], axis=-1)
-            mean = values.mean(axis=0)
-            found[name] = (jnp.sum(values.var(axis=0)), jnp.linalg.norm(mean - true), values[:200])
-        return {"found": found, "length": jnp.sum(true**2), "true": true}
-
-    x = preprocess(jnp.asarray(images))
-    every = jax.tree.map(np.asarray, jax.lax.map(one, x))
+    keys = (
+        jax.random.split(key, draws),
+        jax.random.split(jax.random.fold_in(key, draws), 1000),
+        jax.random.split(jax.random.fold_in(key, draws + 1), 10 * draws),
+    )
+    of_one = jax.jit(lambda x: _estimate_one(run.model, run.params, x, *keys))
+    every = jax.tree.map(np.asarray, jax.lax.map(of_one, preprocess(jnp.asarray(images))))
     return {
         "variance": {name: every["found"][name][0] for name in NAMES},
         "error": {name: every["found"][name][1] for name in NAMES},
@@ -133,6 +96,45 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
         "first_true": every["true"][0],
         "length": every["length"],
     }
+
+
+def _estimate_one(model: Any, params: Any, x: Any, keys: Any, baseline_keys: Any, reference_keys: Any) -> Any:
+    # Of one image: the true gradient with its squared length, and of each estimator the variance, the error of the
+    # mean and the first gradients.
+    import jax
+    import jax.numpy as jnp
+
+    from vae_jax.distributions import DiagonalGaussian
+    from vae_jax.gradient_estimators import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
+
+    def loss(z: jax.Array) -> jax.Array:
+        return model.likelihood.reconstruction_loss(model.decode(params, z[None]), x[None])[0]
+
+    encoded = model.encode(params, x[None])
+    q = DiagonalGaussian(encoded.mean[0], encoded.logvar[0])
+    baseline = expected_loss(loss, q, baseline_keys)
+    flat = jnp.concatenate([q.mean, q.logvar])
+    size = jnp.concatenate([0.05 * jnp.exp(0.5 * q.logvar), jnp.full_like(q.logvar, 0.05)])
+
+    def expected(values: jax.Array) -> jax.Array:
+        mean, logvar = jnp.split(values, 2)
+        return expected_loss(loss, DiagonalGaussian(mean, logvar), reference_keys)
+
+    differences = jax.lax.map(lambda step: expected(flat + step) - expected(flat - step), jnp.diag(size))
+    true = differences / (2 * size)
+    estimators = {
+        "pathwise": lambda key: pathwise_gradient(loss, q, key),
+        "baseline": lambda key: score_function_gradient(loss, q, key, baseline),
+        "score": lambda key: score_function_gradient(loss, q, key),
+        "plain": lambda key: plain_gradient(loss, q, key),
+    }
+    found = {}
+    for name, estimator in estimators.items():
+        each = jax.vmap(estimator)(keys)
+        values = jnp.concatenate([each.mean, each.logvar], axis=-1)
+        mean = values.mean(axis=0)
+        found[name] = (jnp.sum(values.var(axis=0)), jnp.linalg.norm(mean - true), values[:200])
+    return {"found": found, "length": jnp.sum(true**2), "true": true}
 
 
 def _report(config: Config, numbers: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from unoptimised import XLA_FLAGS
 import vae_jax
 from experiments import mnist, plot_latent
 from experiments._cli import main, parse
-from experiments._figures import Progress
+from experiments._progress import Progress
 from vae_jax.animation import read_progress_grids
 from vae_jax.errors import UsageError
 from vae_jax.evaluation import evaluate

@@ -29,7 +29,7 @@ CONFIGURATIONS = {
 
 
 PRELOADED = [
-    *("experiments.mnist", "experiments._figures", "vae_jax.recording", "vae_jax.applications.sparsity"),
+    *("experiments.mnist", "experiments._progress", "vae_jax.recording", "vae_jax.applications.sparsity"),
     *("orbax.checkpoint", "flax.linen", "optax", "tqdm", "sklearn.decomposition", "sklearn.datasets"),
 ]
 
