@@ -58,10 +58,12 @@ def main(
     Args:
         kind: the dataclass of the flags.
         run: what to do with them.
-        arguments: the command line without the program's name, by default the process's own.
+        arguments: the command line without the program's name; by default the process's own, which then ends at
+            once where a signal has interrupted it.
         commands: words that, as the first argument, choose other flags and another function.
     """
     warnings.showwarning = _show_warning
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen: Command = (kind, run)
     if commands and arguments and arguments[0] in commands:
@@ -81,7 +83,8 @@ def main(
     except RunError as error:
         _exit(str(error), 1)
     except KeyboardInterrupt as stop:
-        _exit(str(stop) or "Interrupted.", 128 + getattr(stop, "number", 2))
+        # At once, as the interpreter's own end crashes where XLA is still compiling in a thread.
+        _exit(str(stop) or "Interrupted.", 128 + getattr(stop, "number", 2), at_once=own_process)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -180,9 +183,9 @@ def _show_warning(
     print(f"{bar}\nWARNING: {message}\n{bar}", file=sys.stderr, flush=True)
 
 
-def _exit(message: str, code: int) -> NoReturn:
+def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:
     if code <= 2 or is_first():  # a signal comes to all processes, and one says what to do
         print(message, file=sys.stderr)
-    if is_connected():
+    if at_once or is_connected():
         leave(code)
     sys.exit(code)

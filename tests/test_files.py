@@ -107,6 +107,41 @@ with Signals() as signals:
     assert result.stderr.strip() == "SIGTERM: stopping. Once more to stop at once."
 
 
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_kept_without_a_word(capsys):
+    class Collected:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with Signals() as signals:
+        Collected()
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            signals.end()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_command_interrupted_while_xla_compiles_in_a_thread_ends_with_a_line_and_its_code():
+    code = """
+import os, signal, threading
+import jax, jax.numpy as jnp
+from experiments._cli import main
+from experiments.reparametrisation import Config
+
+def run(_):
+    def long(x):
+        for number in range(60):
+            x = jnp.sort(x * number)
+        return x
+
+    lowered = jax.jit(long).lower(jnp.ones(1000))
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    lowered.compile()
+
+main(Config, run)
+"""
+    result = python(code)
+    assert (result.returncode, result.stderr.strip()) == (128 + signal.SIGINT, "Interrupted.")
+
+
 def test_outside_the_main_thread_nothing_is_installed():
     before = signal.getsignal(signal.SIGTERM)
     seen = []
