@@ -87,6 +87,8 @@ def main(
         _exit(str(stop) or "Interrupted.", 128 + getattr(stop, "number", 2), at_once=own_process)
     except BrokenPipeError:
         sys.stderr.close()
+        if own_process:
+            leave(1)
         sys.exit(1)
     except OSError as error:
         _exit(f"{error.filename or 'Input or output'}: {error.strerror or error}.", 1)
@@ -184,8 +186,10 @@ def _show_warning(
 
 
 def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:
-    if code <= 2 or is_first():  # a signal comes to all processes, and one says what to do
-        print(message, file=sys.stderr)
-    if at_once or is_connected():
-        leave(code)
+    try:
+        if code <= 2 or is_first():  # a signal comes to all processes, and one says what to do
+            print(message, file=sys.stderr)
+    finally:
+        if at_once or is_connected():
+            leave(code)
     sys.exit(code)

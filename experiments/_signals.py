@@ -18,7 +18,7 @@ class Signals:
     Where something has to be saved first (`saving`), a signal only sets `received`, for training to ask between
     two parts of an epoch. Elsewhere it raises `Interrupted`. Python runs a handler only between two of its own
     instructions, so a thread of its own sees to the second signal, which may come in the middle of a compilation.
-    What it raises in a callback of the garbage collector is lost, without a word: training asks soon.
+    What it raises in a callback of the garbage collector is lost, but `received` stays, and `end` raises it.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,6 @@ class Signals:
         os.set_blocking(self._write, False)
         self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._old = {number: signal.signal(number, self._handle) for number in HANDLED}
-        self._old_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._watcher = threading.Thread(target=_leave_on_the_second, args=(read,), daemon=True)
         self._watcher.start()
         return self
@@ -44,7 +43,6 @@ class Signals:
             return
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        sys.unraisablehook = self._old_hook
         signal.set_wakeup_fd(self._old_wakeup)
         os.close(self._write)
         self._watcher.join()
@@ -54,10 +52,6 @@ class Signals:
             self.received = number
             if not self.saving:
                 raise Interrupted(f"Stopped by {signal.Signals(number).name}.", number)
-
-    def _unraisable(self, what: Any) -> None:
-        if not isinstance(what.exc_value, Interrupted):
-            self._old_hook(what)
 
     def end(self) -> None:
         """Nothing is left to be saved: from now on a signal raises, also one that came before.

@@ -64,7 +64,7 @@ def run(config: Config) -> "Run | None":
             with locked(path):
                 watch = _Watch(config, dataset, path)
                 _train(config, dataset, path, signals, watch)
-                return _finish(config, dataset, path, watch)
+                return _finish(config, dataset, path, watch, signals)
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with\n{_command(path)}", number) from None
@@ -176,7 +176,7 @@ class _Watch:
             self.bar.close()
 
 
-def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch) -> "Run":
+def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch, signals: Signals) -> "Run":
     from experiments._figures import Codes, draw_run, headline
     from vae_jax.models import count_parameters
     from vae_jax.records import device_name, write_json
@@ -185,6 +185,7 @@ def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch) -> "R
     run = load_run(path)
     codes = Codes.of(run, dataset.test.images)
     measured = _measure(config, run, dataset.test.images, codes)
+    signals.end()
     draw_run(run, codes, dataset.test, dataset.validation, measured["test"], config.grid_size)
     watch.progress.write(run.metrics, headline(run.model, dataset.name, measured["test"]))
     rows = run.metrics

@@ -81,9 +81,9 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
     from vae_jax.data import preprocess
 
     key = run.evaluation_key
-    # Samples of their own for the baseline and for the reference, common to both ends of each difference.
     keys = (
         jax.random.split(key, draws),
+        # Samples of their own for the baseline and for the reference, these common to both ends of each difference.
         jax.random.split(jax.random.fold_in(key, draws), 1000),
         jax.random.split(jax.random.fold_in(key, draws + 1), 10 * draws),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments._signals import Signals
+from vae_jax._orbax import quiet
 from vae_jax.errors import Interrupted, RunError
 from vae_jax.files import append_line, check_locked, locked, remove_leftovers, replacing
 
@@ -112,6 +113,7 @@ def test_a_signal_in_a_callback_of_the_garbage_collector_is_kept_without_a_word(
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
+    quiet()
     with Signals() as signals:
         Collected()
         with pytest.raises(Interrupted, match="SIGTERM"):
@@ -119,27 +121,40 @@ def test_a_signal_in_a_callback_of_the_garbage_collector_is_kept_without_a_word(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_command_interrupted_while_xla_compiles_in_a_thread_ends_with_a_line_and_its_code():
+@pytest.mark.parametrize("read", [True, False], ids=["read", "its reader is gone"])
+def test_a_command_interrupted_while_xla_compiles_in_a_thread_ends_with_a_line_and_its_code(read):
     code = """
-import os, signal, threading
+import os, signal, threading, time
 import jax, jax.numpy as jnp
 from experiments._cli import main
 from experiments.reparametrisation import Config
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started without
+
 def run(_):
     def long(x):
-        for number in range(60):
+        for number in range(400):
             x = jnp.sort(x * number)
         return x
 
     lowered = jax.jit(long).lower(jnp.ones(1000))
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    print("compiling")
     lowered.compile()
+    time.sleep(5)  # it was too quick
 
 main(Config, run)
 """
-    result = python(code)
-    assert (result.returncode, result.stderr.strip()) == (128 + signal.SIGINT, "Interrupted.")
+    if read:
+        result = python(code)
+        assert (result.returncode, result.stderr.strip()) == (128 + signal.SIGINT, "Interrupted.")
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=buffered, stdout=writer, stderr=writer)
+        os.close(writer)
+        assert process.wait(60) == 128 + signal.SIGINT
 
 
 def test_outside_the_main_thread_nothing_is_installed():

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from vae_jax.errors import Interrupted
+
 
 def quiet() -> None:
     """Let orbax log no stacks: what goes wrong is raised, and each array still being read would print one more."""
@@ -13,17 +15,19 @@ def quiet() -> None:
 
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    if sys.unraisablehook is not _without_late_reads:
+    if sys.unraisablehook is not _without_known:
         global _unraisablehook
-        _unraisablehook, sys.unraisablehook = sys.unraisablehook, _without_late_reads
+        _unraisablehook, sys.unraisablehook = sys.unraisablehook, _without_known
 
 
 _unraisablehook = sys.unraisablehook
 
 
-def _without_late_reads(unraisable: Any) -> None:
+def _without_known(unraisable: Any) -> None:
     source = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
-    if "orbax" not in source and str(unraisable.exc_value) != "Event loop is closed":
+    late_read = "orbax" in source or str(unraisable.exc_value) == "Event loop is closed"
+    # A signal may come in JAX's callback of the garbage collector, where nothing can be raised; training asks for it.
+    if not late_read and not isinstance(unraisable.exc_value, Interrupted):
         _unraisablehook(unraisable)
 
 

@@ -147,9 +147,12 @@ def text_of_first(text: str) -> str:
 
 def leave(code: int) -> None:
     """End this process at once: one that failed must not wait for the others, which end when it is gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
