@@ -146,7 +146,10 @@ def text_of_first(text: str) -> str:
 
 
 def leave(code: int) -> None:
-    """End this process at once: one that failed must not wait for the others, which end when it is gone."""
+    """End this process at once, also where nobody reads what it prints any more.
+
+    One of several that failed must not wait for the others, which end when it is gone.
+    """
     try:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # whoever read it is gone
