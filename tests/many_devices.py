@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import vae_jax  # noqa: F401
-from vae_jax import streaming
+from vae_jax import models, streaming
 from vae_jax.config import Settings
 from vae_jax.data import Split
 from vae_jax.fitting import Progress, compile_program, fit, run_epoch
@@ -108,6 +108,7 @@ def together(settings, number):
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    models.CHUNK = 2  # so that one device and each of two take their part of a batch of convolutions in chunks
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
     few = {"free bits": [("jit", 8), ("pmap", 2)], "sparse": [("pmap", 8)]}
     if sys.argv[1] == "few":

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from jax.sharding import PartitionSpec
 
 from vae_jax.config import Settings
 from vae_jax.data import Split
@@ -12,11 +13,14 @@ from vae_jax.errors import RunError, UsageError
 from vae_jax.fitting import Progress, compile_program, fit, run_epoch
 from vae_jax.history import has_stopped
 from vae_jax.models import Autoencoder, build_model
+from vae_jax.parallel import Layout
 from vae_jax.training import (
     chunks_of,
     global_norm,
     init_state,
     make_optimizer,
+    run_steps,
+    shuffled,
     steps_per_epoch,
     train_step,
     zero_metrics,
@@ -165,6 +169,23 @@ def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("free_bits", "messages"), [(0.0, 2), (0.1, 3)])
+def test_what_devices_tell_each_other_in_a_step_is_one_message(free_bits, messages):
+    # Also one for the sizes of all batches before the first step, and for free bits one with the means over the batch.
+    settings = dataclasses.replace(SETTINGS, free_bits=free_bits)
+    layout, images = Layout(tuple(jax.devices()[:1])), jnp.asarray(IMAGES[:42])
+    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
+    state, batches = init_state(model, optimizer, settings), layout.divided(shuffled(jax.random.key(1), 42, 8))
+
+    def steps(*arguments):
+        return run_steps(model, optimizer, settings, *arguments, layout=layout)
+
+    mesh, whole = jax.make_mesh((1,), ("batch",)), PartitionSpec()
+    mapped = jax.shard_map(steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+    program = jax.make_jaxpr(mapped)(state, zero_metrics(6), images, batches, jax.random.key(2), 0, 6)
+    assert str(program).count(" psum[") + str(program).count(" psum_invariant[") == messages
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -178,7 +199,7 @@ def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
 )
 def test_large_batches_of_convolutions_are_taken_in_chunks_on_a_cpu(changes, expected):
     settings = dataclasses.replace(Settings(arch="conv"), **changes)
-    assert chunks_of(build_model(settings, (8, 8, 1)), settings) == expected
+    assert chunks_of(build_model(settings, (8, 8, 1)), settings, settings.batch_size) == expected
 
 
 def test_optimizer_is_adam_with_warm_up_and_cosine():

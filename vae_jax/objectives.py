@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 T = TypeVar("T")
@@ -31,8 +32,12 @@ def kl_weight(step: Float[Array, ""], beta: float | Float[Array, ""], warmup_ste
 
 
 def total(values: T, axis: str | None = None) -> T:
-    """The sum of each array over the devices of a mapped axis; without one the arrays themselves."""
-    return values if axis is None else jax.lax.psum(values, axis)
+    """The sum of each float32 array over the devices of a mapped axis; without one the arrays themselves."""
+    if axis is None:
+        return values
+    # All in one message, as each costs milliseconds between processes.
+    flat, unflatten = ravel_pytree(values)
+    return unflatten(jax.lax.psum(flat, axis))
 
 
 def free_bits_kl(
@@ -87,7 +92,8 @@ def kl_penalty(
 def _batch_mean(
     values: Float[Array, "batch latent"], weights: Float[Array, " batch"], axis: str | None
 ) -> Float[Array, " latent"]:
-    return total(jnp.sum(values * weights[:, None], axis=0), axis) / total(jnp.sum(weights), axis)
+    sums, number = total((jnp.sum(values * weights[:, None], axis=0), jnp.sum(weights)), axis)
+    return sums / number
 
 
 def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Array, "batch latent"]:

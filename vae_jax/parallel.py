@@ -25,21 +25,20 @@ class Layout:
     devices: tuple[jax.Device, ...] = ()
     """Those of a process side by side. None: the default device, by plain jit."""
     mapped: bool = False
-    """By pmap: the step says itself what is summed over the devices. Else by jit, and XLA finds that out."""
+    """By pmap; else by jit, over a mesh of the devices."""
 
     @property
     def axis(self) -> str | None:
-        """The axis over which a step has to sum; None where it sees the whole batch."""
-        return AXIS if self.mapped else None
+        """The axis over which a step has to sum, as a device sees its part of the batch; None where it sees all."""
+        return AXIS if self.devices else None
 
     def replicated(self, tree: T) -> T:
         """Arrays of this process, the same in every process, on all devices; it may take their memory over."""
-        if not self.devices:
-            return tree
-        sharding = self._sharding()
-        if sharding.is_fully_addressable:
-            return jax.device_put(tree, sharding)
-        return jax.tree.map(lambda leaf: _from_each_process(leaf, sharding), tree)
+        return self._put(tree, self._sharding()) if self.devices else tree
+
+    def spread(self, buffer: T) -> T:
+        """The batches of some steps, [steps, batch, ...] as `divided`, each over all devices; not for pmap."""
+        return self._put(buffer, self._sharding(None, AXIS)) if self.devices else jax.device_put(buffer)
 
     def local(self, tree: T) -> T:
         """Replicated arrays as they are on this process's first device, in the same memory."""
@@ -61,12 +60,6 @@ class Layout:
 
         return jax.tree.map(divide, batches)
 
-    def spread(self, batch: T) -> T:
-        """The arrays of one batch within a step, with their first axis spread over the devices."""
-        if not self.devices or self.mapped:
-            return batch
-        return jax.lax.with_sharding_constraint(batch, NamedSharding(self._mesh, PartitionSpec(AXIS)))
-
     def compile_order(self, order: Callable[[Any], T]) -> Callable[[Any], T]:
         """Compile the function that makes the `divided` batches of an epoch of its number."""
         if not self.devices:
@@ -74,23 +67,39 @@ class Layout:
         return jax.jit(order, out_shardings=self._sharding(*([AXIS] if self.mapped else [])))
 
     def compile_steps(self, steps: Callable[..., T], state: Any, metrics: Any, images: Any, batches: Any) -> Any:
-        """Compile a function of these and the first and the last step, which takes the memory of the first two over."""
+        """Compile a function of these and the first and the last step, which takes the memory of the first two over.
+
+        Each device runs it, on its part of the batches and of images that are `spread`.
+        """
         first = np.int32(0)
-        if not self.mapped:
-            everywhere = self._sharding() if self.devices else None
-            compiled = jax.jit(steps, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=(0, 1))
-            return compiled.lower(state, metrics, images, batches, first, first).compile()
-        axes = (None, None, None, 0, None, None)
-        compiled = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
-        # What pmap compiles ahead of time can't be called with the arrays of one process of many: so, no step of it.
-        compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
-        return compiled
+        if self.mapped:
+            axes = (None, None, None, 0, None, None)
+            compiled = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
+            # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
+            compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
+            return compiled
+        shardings = None
+        if self.devices:
+            whole = PartitionSpec()
+            of_images = jax.tree.map(lambda leaf: leaf.sharding.spec, images)
+            specs = (whole, whole, of_images, PartitionSpec(None, AXIS), whole, whole)
+            steps = jax.shard_map(steps, mesh=self._mesh, in_specs=specs, out_specs=whole, check_vma=False)
+            everywhere = self._sharding()
+            of_images = jax.tree.map(lambda leaf: leaf.sharding, images)
+            shardings = (everywhere, everywhere, of_images, everywhere, everywhere, everywhere)
+        compiled = jax.jit(steps, in_shardings=shardings, donate_argnums=(0, 1))
+        return compiled.lower(state, metrics, images, batches, first, first).compile()
 
     @cached_property
     def _mesh(self) -> Mesh:
         return jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
 
-    def _sharding(self, *axes: str) -> NamedSharding:
+    def _put(self, tree: T, sharding: NamedSharding) -> T:
+        if sharding.is_fully_addressable:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(lambda leaf: _from_each_process(leaf, sharding), tree)
+
+    def _sharding(self, *axes: str | None) -> NamedSharding:
         # pmap takes arrays of this process only, and gives such back.
         return NamedSharding(self._mesh.local_mesh if self.mapped else self._mesh, PartitionSpec(*axes))
 

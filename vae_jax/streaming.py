@@ -120,13 +120,8 @@ def compile_stream(
 
     compiled_order = layout.compile_order(order)
     batches = compiled_order(np.int32(0))
-    state, metrics, part = layout.replicated(
-        (
-            jax.tree.map(jnp.copy, state),
-            zero_metrics(steps),
-            (jnp.zeros((depth, batches.indices.shape[1], *images.shape[1:]), jnp.uint8), jnp.int32(0)),
-        )
-    )
+    state, metrics, first = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps), jnp.int32(0)))
+    part = layout.spread(np.zeros((depth, batches.indices.shape[1], *images.shape[1:]), np.uint8)), first
     compiled = layout.compile_steps(of_buffer, state, metrics, part, batches)
     stream = _Stream(images, depth, layout)
 
@@ -183,7 +178,7 @@ class _Stream:
     def fetch(self) -> None:
         # Copy one more buffer, unless the next is there already.
         if len(self._buffers) < 2 and self._reader and (buffer := next(self._reader, None)) is not None:
-            self._buffers.append(self._layout.replicated(jax.device_put(buffer)))
+            self._buffers.append(self._layout.spread(buffer))
 
     def _begin(self, batches: Batches, step: int) -> None:
         if self._reader:

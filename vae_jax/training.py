@@ -138,6 +138,7 @@ def train_step(
     noise_key: Key[Array, ""],
     axis: str | None = None,
     chunks: int = 1,
+    number: Float[Array, ""] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """One step of gradient descent on the weighted mean of the objective.
 
@@ -150,8 +151,9 @@ def train_step(
         indices: position of each image in the data set, which decides its noise.
         weights: 1 for an image, 0 for padding.
         noise_key: the stream from which step and index pick a key.
-        axis: of the devices that hold the rest of the batch, under pmap.
+        axis: of the devices that hold the rest of the batch.
         chunks: parts of the batch, as many examples each, whose gradients are taken one after another and summed.
+        number: images of the whole batch, on all devices; by default the sum of the weights.
     """
     step_key = jax.random.fold_in(noise_key, state.step)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(indices)
@@ -161,7 +163,8 @@ def train_step(
     if settings.model == "vae":
         weight = kl_weight(state.step.astype(jnp.float32), settings.beta, settings.kl_warmup_steps)
 
-    number = total(jnp.sum(weights), axis)
+    if number is None:
+        number = total(jnp.sum(weights), axis)
 
     def objective(params: Parameters, part: tuple[Array, Array, Array, Array]) -> tuple[Any, Any]:
         # This part's share of the means: the sum of the shares' gradients is the gradient of the mean.
@@ -201,15 +204,15 @@ def _summed_gradient(objective: Any, params: Parameters, batch: Any, chunks: int
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def chunks_of(model: AnyModel, settings: Settings) -> int:
-    """How many chunks a step on one device makes of its batch: several of a large one of convolutions on a CPU.
+def chunks_of(model: AnyModel, settings: Settings, examples: int) -> int:
+    """How many chunks a step makes of the examples on one device: several of many ones of convolutions on a CPU.
 
     Their maps then stay in its cache. One where the objective has means over the whole batch.
     """
     if model.chunk is None or settings.free_bits or settings.sparsity == "kl":
         return 1
-    fewest = -(-settings.batch_size // model.chunk)
-    return next((n for n in range(fewest, 2 * fewest + 1) if settings.batch_size % n == 0), 1)
+    fewest = -(-examples // model.chunk)
+    return next((n for n in range(fewest, 2 * fewest + 1) if examples % n == 0), 1)
 
 
 class Batches(NamedTuple):
@@ -264,20 +267,26 @@ def run_steps(
         state: state before the first of the steps.
         metrics: of the epoch's steps so far, [steps]; gives them back with those of these steps set.
         images: the whole data set, pixels 0..255; with `first` the batches of some steps, [k, batch, ...].
-        batches: the order of the epoch, as `layout` divides it.
+        batches: the order of the epoch, as `layout` divides it: the part of this device.
         noise_key: as for `train_step`.
         start: first step, counted in the epoch.
         stop: the step after the last one.
         layout: of the devices.
         first: the step whose batch comes first in `images`.
     """
-    chunks = 1 if layout.devices else chunks_of(model, settings)
+    chunks = chunks_of(model, settings, batches.indices.shape[1])
+    sizes = total(jnp.sum(batches.weights, axis=1), layout.axis)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
-        indices, weights = layout.spread((batches.indices[i], batches.weights[i]))
-        x = layout.spread(_rows(images, indices) if first is None else images[i - first])
-        state, own = train_step(model, optimizer, settings, state, x, indices, weights, noise_key, layout.axis, chunks)
+        indices, weights = batches.indices[i], batches.weights[i]
+        x = _rows(images, indices) if first is None else images[i - first]
+        state, own = train_step(
+            *(model, optimizer, settings, state, x, indices, weights, noise_key),
+            axis=layout.axis,
+            chunks=chunks,
+            number=sizes[i],
+        )
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
     return jax.lax.fori_loop(start, stop, body, (state, metrics))
