@@ -13,6 +13,7 @@ from vae_jax.convolutions import (
     ConvTranspose3x3,
     matmul_convolution,
     matmul_transposed_convolution,
+    on_maps,
     plain_convolution,
     plain_transposed_convolution,
 )
@@ -75,8 +76,8 @@ def test_transposed_convolution_equals_xla(sides, kernel_sides, stride, outputs)
 def test_no_layer_transposes_a_whole_map_on_the_cpu():
     # What makes the products fast: between two layers the batch stays last, forward and backward.
     def loss(params, x):
-        h = nn.relu(layers[0].apply(params[0], x))
-        return jnp.sum(layers[1].apply(params[1], nn.relu(layers[2].apply(params[2], h))) ** 2)
+        h = on_maps(nn.gelu, layers[0].apply(params[0], x))
+        return jnp.sum(layers[1].apply(params[1], on_maps(nn.gelu, layers[2].apply(params[2], h))) ** 2)
 
     layers = (Conv3x3(4, 2), Conv3x3(1, 1), ConvTranspose3x3(6))
     inputs = [jax.ShapeDtypeStruct((16, *shape), jnp.float32) for shape in ((8, 8, 1), (8, 8, 6), (4, 4, 4))]
@@ -85,6 +86,19 @@ def test_no_layer_transposes_a_whole_map_on_the_cpu():
     assert "f32[4,4,4,16]{3,2,1,0}" in program  # the map of the first layer, with its batch last
     for batch_first in ("f32[16,4,4,4]{3,2,1,0}", "f32[16,8,8,6]{3,2,1,0}"):
         assert batch_first not in program
+
+
+def test_a_function_on_maps_is_the_function():
+    def residual(x, change):
+        return x + nn.gelu(change) * x
+
+    def value_and_gradients(function):
+        return jax.tree.leaves(jax.value_and_grad(lambda *maps: jnp.sum(function(*maps) ** 2), (0, 1))(*maps))
+
+    maps = list(jnp.float32(np.random.default_rng(0).normal(size=(2, 3, 5, 4, 2))))
+    np.testing.assert_allclose(on_maps(residual, *maps), residual(*maps), rtol=1e-6)
+    for a, b in zip(value_and_gradients(partial(on_maps, residual)), value_and_gradients(residual), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ then move whole rows of images, whatever the number of channels, and the transpo
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -164,6 +165,21 @@ _fold.defvjp(
     lambda taps, size, stride: (_fold(taps, size, stride), taps.shape[:2]),
     lambda size, stride, taps, x: (_unfold(x, taps, stride),),
 )
+
+
+def on_maps(
+    function: Callable[..., Array], *maps: Float[Array, "batch height width channels"]
+) -> Float[Array, "batch height width channels"]:
+    """A function of each value by itself, such as an activation, of the maps that these convolutions give and take.
+
+    On the CPU it sees them with the batch last, as the products have them. Else XLA copies every map from one layout to
+    the other, twice, as soon as the function or its gradient uses a value more than once.
+    """
+
+    def batch_last(*maps: Array) -> Array:
+        return function(*(x.transpose(3, 1, 2, 0) for x in maps)).transpose(3, 1, 2, 0)
+
+    return jax.lax.platform_dependent(*maps, cpu=batch_last, default=function)
 
 
 class Conv3x3(nn.Module):

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax.convolutions import Conv3x3, ConvTranspose3x3
+from vae_jax.convolutions import Conv3x3, ConvTranspose3x3, on_maps
 from vae_jax.errors import UsageError
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -73,7 +73,7 @@ class ConvEncoder(nn.Module):
         """Encode images."""
         h = x
         for channels in self.hidden_sizes:
-            h = ACTIVATIONS[self.activation](Conv3x3(channels, stride=2)(h))
+            h = on_maps(ACTIVATIONS[self.activation], Conv3x3(channels, stride=2)(h))
         h = h.reshape(h.shape[0], -1)
         if self.dense_size:
             h = ACTIVATIONS[self.activation](nn.Dense(self.dense_size)(h))
@@ -106,7 +106,7 @@ class ConvDecoder(nn.Module):
         h = h.reshape(-1, height, width, self.hidden_sizes[0])
         for channels in self.hidden_sizes:
             height, width = sizes.pop()
-            h = activation(ConvTranspose3x3(channels)(h)[:, :height, :width])
+            h = on_maps(activation, ConvTranspose3x3(channels)(h))[:, :height, :width]
         logits = Conv3x3(image_channels, stride=1)(h)
         return _append_log_sigma(self, logits) if self.learned_sigma else logits
 
@@ -163,8 +163,10 @@ def patch_places(height: int, width: int) -> tuple[int, int]:
 
 
 def _convolve(h: Any, size: int, activation: str) -> Any:
-    change = ACTIVATIONS[activation](Conv3x3(size, stride=1)(h))
-    return h + change if h.shape[-1] == size else change
+    change, function = Conv3x3(size, stride=1)(h), ACTIVATIONS[activation]
+    if h.shape[-1] != size:
+        return on_maps(function, change)
+    return on_maps(lambda h, change: h + function(change), h, change)
 
 
 def _with_waves(module: nn.Module, z: Any, number: int) -> Any:
