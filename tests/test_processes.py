@@ -61,7 +61,8 @@ def largest_difference(a, b):
 def test_two_processes_train_the_same_parameters_as_one_which_restores_them(start, tmp_path, digits):
     port = free_port(20000 + os.getpid() % 20000, 60000)
     address = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id"]
-    processes = [start(tmp_path / "two", "--epochs", "2", *address, str(i)) for i in range(2)]
+    streamed = ["--device-data", "never"]
+    processes = [start(tmp_path / "two", "--epochs", "2", *streamed, *address, str(i)) for i in range(2)]
     alone = train_run(tmp_path / "one", build_model(SETTINGS, digits.image_shape), SETTINGS, digits)
     for process in processes:
         _, errors = process.communicate(timeout=240)

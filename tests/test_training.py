@@ -169,10 +169,16 @@ def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("free_bits", "messages"), [(0.0, 2), (0.1, 3)])
-def test_what_devices_tell_each_other_in_a_step_is_one_message(free_bits, messages):
-    # Also one for the sizes of all batches before the first step, and for free bits one with the means over the batch.
-    settings = dataclasses.replace(SETTINGS, free_bits=free_bits)
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({}, 2),  # one of them for the sizes of all batches, before the first step
+        ({"free_bits": 0.1}, 3),  # the means over the batch
+        ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}, 4),  # and their gradient
+    ],
+)
+def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages):
+    settings = dataclasses.replace(SETTINGS, **changes)
     layout, images = Layout(tuple(jax.devices()[:1])), jnp.asarray(IMAGES[:42])
     model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
     state, batches = init_state(model, optimizer, settings), layout.divided(shuffled(jax.random.key(1), 42, 8))

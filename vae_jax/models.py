@@ -1,6 +1,7 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -180,13 +181,15 @@ class Autoencoder(_EncoderDecoder):
 AnyModel = VariationalAutoencoder | Autoencoder
 
 
-def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> AnyModel:
+def build_model(settings: Settings, image_shape: Sequence[int]) -> AnyModel:
     """The model that the settings describe, for images (height, width, channels).
 
     Raises:
         UsageError: a setting outside its domain.
     """
     check_settings(settings)
+    height, width, channels = image_shape
+    image_shape = (height, width, channels)  # as a model has to be hashable, whatever sequence was given
     likelihood = make_likelihood(settings.likelihood, settings.sigma)
     encoder, decoder = make_networks(
         settings.arch,

@@ -1,7 +1,7 @@
 """The layout of devices: on which of them a step runs, and what each of them holds of it.
 
-Parameters, optimiser state and images are on every device; a batch is spread over them. Noise is drawn by example, so
-the layout does not decide the parameters, beyond rounding.
+Parameters, optimiser state and images that are not streamed are on every device; a batch is spread over them. Noise is
+drawn by example, so the layout does not decide the parameters, beyond rounding.
 """
 
 import dataclasses
@@ -34,7 +34,12 @@ class Layout:
 
     def replicated(self, tree: T) -> T:
         """Arrays of this process, the same in every process, on all devices; it may take their memory over."""
-        return self._put(tree, self._sharding()) if self.devices else tree
+        if not self.devices:
+            return tree
+        sharding = self._sharding()
+        if not sharding.is_fully_addressable:
+            tree = jax.tree.map(np.array, tree)  # a copy: the steps take the memory over
+        return self._put(tree, sharding)
 
     def spread(self, buffer: T) -> T:
         """The batches of some steps, [steps, batch, ...] as `divided`, each over all devices; not for pmap."""
@@ -78,7 +83,7 @@ class Layout:
             # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
             compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
             return compiled
-        shardings = None
+        shardings = everywhere = None
         if self.devices:
             whole = PartitionSpec()
             of_images = jax.tree.map(lambda leaf: leaf.sharding.spec, images)
@@ -87,7 +92,7 @@ class Layout:
             everywhere = self._sharding()
             of_images = jax.tree.map(lambda leaf: leaf.sharding, images)
             shardings = (everywhere, everywhere, of_images, everywhere, everywhere, everywhere)
-        compiled = jax.jit(steps, in_shardings=shardings, donate_argnums=(0, 1))
+        compiled = jax.jit(steps, in_shardings=shardings, out_shardings=everywhere, donate_argnums=(0, 1))
         return compiled.lower(state, metrics, images, batches, first, first).compile()
 
     @cached_property
@@ -97,7 +102,12 @@ class Layout:
     def _put(self, tree: T, sharding: NamedSharding) -> T:
         if sharding.is_fully_addressable:
             return jax.device_put(tree, sharding)
-        return jax.tree.map(lambda leaf: _from_each_process(leaf, sharding), tree)
+
+        def from_each_process(leaf: Any) -> jax.Array:
+            values = np.asarray(leaf)
+            return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+        return jax.tree.map(from_each_process, tree)
 
     def _sharding(self, *axes: str | None) -> NamedSharding:
         # pmap takes arrays of this process only, and gives such back.
@@ -228,8 +238,3 @@ def shared_sharding() -> jax.sharding.Sharding:
 def unshared(tree: T) -> T:
     """The way back: arrays of this process."""
     return tree if jax.process_count() == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
-
-
-def _from_each_process(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    values = np.array(leaf)  # a copy: the steps take the memory over
-    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
