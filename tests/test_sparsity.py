@@ -7,7 +7,7 @@ from vae_jax.applications.sparsity import atoms, measure_sparsity
 from vae_jax.config import Settings, check_settings
 from vae_jax.errors import UsageError
 from vae_jax.models import build_model
-from vae_jax.objectives import keep_largest, kl_penalty, l1_penalty
+from vae_jax.objectives import _largest_by_bits, keep_largest, kl_penalty, l1_penalty
 
 RNG = np.random.default_rng(0)
 CODE = np.float32(RNG.uniform(0.01, 0.99, size=(6, 4)))
@@ -43,6 +43,15 @@ def test_keep_largest_keeps_the_largest_by_magnitude(share, kept):
         expected = np.zeros(4, np.float32)
         expected[order[:kept]] = row[order[:kept]]
         np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 7, 33])
+@pytest.mark.parametrize("decimals", [None, 1, 0], ids=["any", "ties", "mostly ties"])
+def test_the_value_of_a_rank_found_by_bits_is_that_of_top_k(rank, decimals):
+    size = np.abs(RNG.normal(size=(9, 33)))
+    size = size * 10.0 ** RNG.integers(-30, 30, size.shape) if decimals is None else np.round(size, decimals)
+    size = jnp.float32(size).at[0].set(0.0)
+    np.testing.assert_array_equal(_largest_by_bits(size, rank), jax.lax.top_k(size, rank)[0][:, -1:])
 
 
 def test_measures_by_hand():

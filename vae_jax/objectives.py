@@ -4,7 +4,7 @@ beta = 1 without free bits is the negative evidence lower bound (Kingma & Wellin
 """
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -104,8 +104,28 @@ def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Arra
         share: of the units that are kept, rounded to at least one unit.
     """
     kept = max(1, round(share * code.shape[-1]))
-    size = jnp.abs(code)
-    return jnp.where(size >= jax.lax.top_k(size, kept)[0][:, -1:], code, 0.0)
+    size = jax.lax.stop_gradient(jnp.abs(code))
+    least = jax.lax.platform_dependent(
+        size,
+        cpu=lambda size: _largest_by_bits(size, kept),
+        default=lambda size: jax.lax.top_k(size, kept)[0][:, -1:],
+    )
+    return jnp.where(size >= least, code, 0.0)
+
+
+def _largest_by_bits(size: Float[Array, "batch latent"], rank: int) -> Float[Array, "batch 1"]:
+    # The value of this rank in each row of float32 values that are not negative, as `top_k` has it, which takes many
+    # times as long on the CPU. Such values are in the order of their bits, so one bit after another is settled: it is
+    # set if enough values stay at or above.
+    bits = jax.lax.bitcast_convert_type(size, jnp.int32)
+
+    def settle(i: Any, least: Array) -> Array:
+        candidate = least | (1 << (30 - i))
+        enough = jnp.sum(bits >= candidate, axis=-1, keepdims=True) >= rank
+        return jnp.where(enough, candidate, least)
+
+    least = jax.lax.fori_loop(0, 31, settle, jnp.zeros((len(size), 1), jnp.int32))
+    return jax.lax.bitcast_convert_type(least, jnp.float32)
 
 
 def importance_weighted_bound(
