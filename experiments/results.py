@@ -158,7 +158,9 @@ def _shrink(source: Path, target: Path) -> None:
         height = round(image.height * FIGURE_WIDTH / image.width)
         small = image.convert("RGB").resize((FIGURE_WIDTH, height), Image.Resampling.LANCZOS)
         with replacing(target) as temporary:
-            small.quantize(256, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
+            # By coverage: the median cut takes rare colours, such as two classes of a legend, for one.
+            few = small.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            few.save(temporary, format="PNG", optimize=True)
 
 
 def make_table(rows: list[tuple[str, str, dict[str, Any]]], environment: dict[str, Any]) -> str:
