@@ -83,16 +83,12 @@ class Layout:
             # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
             compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
             return compiled
-        shardings = everywhere = None
         if self.devices:
-            whole = PartitionSpec()
-            of_images = jax.tree.map(lambda leaf: leaf.sharding.spec, images)
+            whole, of_images = PartitionSpec(), jax.tree.map(lambda leaf: leaf.sharding.spec, images)
             specs = (whole, whole, of_images, PartitionSpec(None, AXIS), whole, whole)
             steps = jax.shard_map(steps, mesh=self._mesh, in_specs=specs, out_specs=whole, check_vma=False)
-            everywhere = self._sharding()
-            of_images = jax.tree.map(lambda leaf: leaf.sharding, images)
-            shardings = (everywhere, everywhere, of_images, everywhere, everywhere, everywhere)
-        compiled = jax.jit(steps, in_shardings=shardings, out_shardings=everywhere, donate_argnums=(0, 1))
+        everywhere = self._sharding() if self.devices else None
+        compiled = jax.jit(steps, out_shardings=everywhere, donate_argnums=(0, 1))
         return compiled.lower(state, metrics, images, batches, first, first).compile()
 
     @cached_property
