@@ -9,6 +9,7 @@ then move whole rows of images, whatever the number of channels, and the transpo
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -182,18 +183,23 @@ def on_maps(
     return jax.lax.platform_dependent(*maps, cpu=batch_last, default=function)
 
 
-class Conv3x3(nn.Module):
-    """3x3 convolution with bias; the output's sides are the input's divided by the stride, rounded up."""
+class Conv(nn.Module):
+    """Convolution with bias; the output's sides are the input's divided by the stride, rounded up.
+
+    With a kernel of side 1 it is a dense layer at every place.
+    """
 
     channels: int
-    stride: int
+    stride: int = 1
+    side: int = 3
+    """Pixels a side of the kernel."""
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch out_height out_width outputs"]:
         """Convolve."""
-        kernel, bias = _parameters(self, x.shape[-1], self.channels)
+        kernel, bias = _parameters(self, (self.side, self.side, x.shape[-1], self.channels))
         return jax.lax.platform_dependent(
             x,
             kernel,
@@ -203,7 +209,7 @@ class Conv3x3(nn.Module):
         )
 
 
-class ConvTranspose3x3(nn.Module):
+class ConvTranspose(nn.Module):
     """3x3 transposed convolution of stride 2 with bias; it doubles the sides."""
 
     channels: int
@@ -213,12 +219,53 @@ class ConvTranspose3x3(nn.Module):
         self, x: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch twice_height twice_width outputs"]:
         """Convolve."""
-        kernel, bias = _parameters(self, x.shape[-1], self.channels)
+        kernel, bias = _parameters(self, (3, 3, x.shape[-1], self.channels))
         return jax.lax.platform_dependent(
             x, kernel, bias, cpu=matmul_transposed_convolution, default=plain_transposed_convolution
         )
 
 
-def _parameters(module: nn.Module, inputs: int, outputs: int) -> tuple[Array, Array]:
-    kernel = module.param("kernel", nn.linear.default_kernel_init, (3, 3, inputs, outputs))
-    return kernel, module.param("bias", nn.initializers.zeros_init(), (outputs,))
+class DenseFromMaps(nn.Module):
+    """A dense layer of all values of a map, which on the CPU stays as the convolutions before give it."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch size"]:
+        """Flatten and multiply."""
+        kernel, bias = _parameters(self, (math.prod(x.shape[1:]), self.size))
+
+        def batch_last(x: Array, kernel: Array) -> Array:
+            channels_first = kernel.reshape(*x.shape[1:], self.size).transpose(3, 2, 0, 1).reshape(kernel.T.shape)
+            return jax.lax.dot(channels_first, x.transpose(3, 1, 2, 0).reshape(-1, x.shape[0])).T
+
+        def plain(x: Array, kernel: Array) -> Array:
+            return x.reshape(x.shape[0], -1) @ kernel
+
+        return jax.lax.platform_dependent(x, kernel, cpu=batch_last, default=plain) + bias[None]
+
+
+class DenseToMaps(nn.Module):
+    """A dense layer to all values of a map [height, width, channels], on the CPU as the convolutions after take it."""
+
+    shape: tuple[int, int, int]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch height width channels"]:
+        """Multiply and form the map."""
+        kernel, bias = _parameters(self, (x.shape[1], math.prod(self.shape)))
+
+        def batch_last(x: Array, kernel: Array, bias: Array) -> Array:
+            channels_first = kernel.reshape(-1, *self.shape).transpose(3, 1, 2, 0)
+            y = jax.lax.dot(channels_first.reshape(kernel.T.shape), x.T).reshape(*channels_first.shape[:3], -1)
+            return (y + bias.reshape(self.shape).transpose(2, 0, 1)[..., None]).transpose(3, 1, 2, 0)
+
+        def plain(x: Array, kernel: Array, bias: Array) -> Array:
+            return (x @ kernel + bias[None]).reshape(-1, *self.shape)
+
+        return jax.lax.platform_dependent(x, kernel, bias, cpu=batch_last, default=plain)
+
+
+def _parameters(module: nn.Module, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    kernel = module.param("kernel", nn.linear.default_kernel_init, shape)
+    return kernel, module.param("bias", nn.initializers.zeros_init(), shape[-1:])

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax.convolutions import Conv3x3, ConvTranspose3x3, on_maps
+from vae_jax.convolutions import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
 from vae_jax.errors import UsageError
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -73,11 +73,10 @@ class ConvEncoder(nn.Module):
         """Encode images."""
         h = x
         for channels in self.hidden_sizes:
-            h = on_maps(ACTIVATIONS[self.activation], Conv3x3(channels, stride=2)(h))
-        h = h.reshape(h.shape[0], -1)
-        if self.dense_size:
-            h = ACTIVATIONS[self.activation](nn.Dense(self.dense_size)(h))
-        return nn.Dense(self.features)(h)
+            h = on_maps(ACTIVATIONS[self.activation], Conv(channels, stride=2)(h))
+        if not self.dense_size:
+            return DenseFromMaps(self.features)(h)
+        return nn.Dense(self.features)(ACTIVATIONS[self.activation](DenseFromMaps(self.dense_size)(h)))
 
 
 class ConvDecoder(nn.Module):
@@ -102,12 +101,11 @@ class ConvDecoder(nn.Module):
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
         height, width = sizes.pop()
         h = _with_waves(self, z, self.fourier_features)
-        h = activation(nn.Dense(height * width * self.hidden_sizes[0])(h))
-        h = h.reshape(-1, height, width, self.hidden_sizes[0])
+        h = on_maps(activation, DenseToMaps((height, width, self.hidden_sizes[0]))(h))
         for channels in self.hidden_sizes:
             height, width = sizes.pop()
-            h = on_maps(activation, ConvTranspose3x3(channels)(h))[:, :height, :width]
-        logits = Conv3x3(image_channels, stride=1)(h)
+            h = on_maps(activation, ConvTranspose(channels)(h))[:, :height, :width]
+        logits = Conv(image_channels)(h)
         return _append_log_sigma(self, logits) if self.learned_sigma else logits
 
 
@@ -131,7 +129,7 @@ class PatchEncoder(nn.Module):
         h = h.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, PATCH_SIDE**2 * x.shape[3])
         for size in self.hidden_sizes:
             h = _convolve(h, size, self.activation)
-        return nn.Dense(self.features // (rows * columns))(h).reshape(-1, self.features)
+        return Conv(self.features // (rows * columns), side=1)(h).reshape(-1, self.features)
 
 
 class PatchDecoder(nn.Module):
@@ -149,9 +147,8 @@ class PatchDecoder(nn.Module):
         rows, columns = patch_places(height, width)
         h = z.reshape(z.shape[0], rows, columns, -1)
         for i, size in enumerate(self.hidden_sizes):
-            first = i == 0  # mirrors the encoder's dense layer at each place
-            h = ACTIVATIONS[self.activation](nn.Dense(size)(h)) if first else _convolve(h, size, self.activation)
-        patches = Conv3x3(PATCH_SIDE**2 * channels, stride=1)(h)
+            h = _convolve(h, size, self.activation, side=3 if i else 1)  # first the mirror of the encoder's dense layer
+        patches = Conv(PATCH_SIDE**2 * channels)(h)
         patches = patches.reshape(-1, rows, columns, PATCH_SIDE, PATCH_SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
         logits = patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
         return _append_log_sigma(self, logits) if self.learned_sigma else logits
@@ -162,8 +159,8 @@ def patch_places(height: int, width: int) -> tuple[int, int]:
     return -(-height // PATCH_SIDE), -(-width // PATCH_SIDE)
 
 
-def _convolve(h: Any, size: int, activation: str) -> Any:
-    change, function = Conv3x3(size, stride=1)(h), ACTIVATIONS[activation]
+def _convolve(h: Any, size: int, activation: str, side: int = 3) -> Any:
+    change, function = Conv(size, side=side)(h), ACTIVATIONS[activation]
     if h.shape[-1] != size:
         return on_maps(function, change)
     return on_maps(lambda h, change: h + function(change), h, change)
