@@ -10,8 +10,6 @@ class Use(NamedTuple):
     name: str
     """Of the folder under the recorded runs, and of the module under experiments."""
     title: str
-    flags: str
-    """Beside --output."""
     line: Callable[[dict[str, Any]], str]
     """The result in words, from summary.json."""
     figure: str
@@ -97,19 +95,17 @@ def _compression(summary: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+FLAGS = "--dataset mnist"
+"""Of every study, beside --output."""
 USES = [
-    Use("compare", "AE against VAE, five seeds each", "--dataset mnist", _compare, "ae_and_vae.png"),
-    Use("sweep", "what the KL term does", "--dataset mnist", _sweep, "sweep.png"),
-    Use(
-        *("reparametrisation", "what the reparametrisation does", ""),
-        _reparametrisation,
-        "gradient_variance.png",
-    ),
-    Use("dimensionality", "reducing dimensions", "--dataset mnist", _dimensionality, "embeddings.png"),
-    Use("denoising", "denoising", "--dataset mnist", _denoising, "denoising.png"),
-    Use("anomaly", "finding anomalies", "--dataset mnist", _anomaly, "most_least_anomalous_one_class.png"),
-    Use("compression", "compressing", "--dataset mnist", _compression, "rate_distortion.png"),
-    Use("sparse", "sparse codes", "--dataset mnist", _sparse, "dictionaries.png"),
+    Use("compare", "AE against VAE, five seeds each", _compare, "ae_and_vae.png"),
+    Use("sweep", "what the KL term does", _sweep, "sweep.png"),
+    Use("reparametrisation", "what the reparametrisation does", _reparametrisation, "gradient_variance.png"),
+    Use("dimensionality", "reducing dimensions", _dimensionality, "embeddings.png"),
+    Use("denoising", "denoising", _denoising, "denoising.png"),
+    Use("anomaly", "finding anomalies", _anomaly, "most_least_anomalous_one_class.png"),
+    Use("compression", "compressing", _compression, "rate_distortion.png"),
+    Use("sparse", "sparse codes", _sparse, "dictionaries.png"),
 ]
 
 
@@ -117,7 +113,6 @@ def make_uses_table(summaries: dict[str, dict[str, Any]], machine: str) -> str:
     """The Markdown table of the recorded studies, one line and one figure each."""
     lines = ["| use | command | result |", "|---|---|---|"]
     for use in USES:
-        command = f"experiments.{use.name} {use.flags}".strip()
-        lines.append(f"| {use.title} | `{command}` | {use.line(summaries[use.name])} |")
+        lines.append(f"| {use.title} | `experiments.{use.name} {FLAGS}` | {use.line(summaries[use.name])} |")
     figures = [f"![{use.title}](docs/figures/{use.name}.png)" for use in USES]
     return "\n\n".join(["\n".join(lines), f"Recorded on {machine}.", *figures])

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from experiments._bench_report import speed_text
 from experiments._cli import main
-from experiments._uses import USES, make_uses_table
+from experiments._uses import FLAGS, USES, make_uses_table
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
 
@@ -99,7 +99,7 @@ def _uses(config: Config) -> str:
     for use in USES:
         path = config.root / use.name
         if not (path / "summary.json").exists():
-            _command(config, use.name, [*use.flags.split(), "--output", str(path)])
+            _command(config, use.name, [*FLAGS.split(), "--output", str(path)])
         _shrink(path / "figures" / use.figure, config.figures / f"{use.name}.png")
     environment = _read(config.root / USES[0].name / "environment.json")
     summaries = {use.name: _read(config.root / use.name / "summary.json") for use in USES}

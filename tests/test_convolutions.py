@@ -47,8 +47,11 @@ def same_value_and_gradient(ours, reference, sides, kernel_sides, inputs, output
 
 
 @few
-@given(sides, st.sampled_from([(3, 3), (1, 4), (5, 1), (4, 3)]), st.sampled_from([1, 2]), st.sampled_from([1, 3]))
+@given(
+    sides, st.sampled_from([(3, 3), (1, 1), (1, 4), (5, 1), (4, 3)]), st.sampled_from([1, 2]), st.sampled_from([1, 3])
+)
 @example((28, 28), (3, 3), 2, 1)
+@example((7, 5), (1, 1), 1, 4)
 @example((7, 5), (3, 3), 1, 4)  # four inputs, two outputs: by taps
 @example((5, 6), (3, 5), 1, 3)
 def test_convolution_equals_xla(sides, kernel_sides, stride, inputs):
@@ -78,7 +81,8 @@ def test_transposed_convolution_equals_xla(sides, kernel_sides, stride, outputs)
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="The products run on the CPU only.")
 @pytest.mark.parametrize(
-    ("arch", "sizes", "maps"), [("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"]), ("patch", (5, 6, 6), ["2,2,5", "2,2,6"])]
+    ("arch", "sizes", "maps"),
+    [("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"]), ("patch", (5, 6, 6), ["2,2,5", "2,2,6"])],
 )
 def test_no_network_transposes_a_map_between_convolutions_on_the_cpu(arch, sizes, maps):
     # What makes the products fast: the batch stays last, forward and backward, also around the activations.

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +34,81 @@ def test_networks_are_deterministic_and_see_every_pixel(arch):
     np.testing.assert_array_equal(features(params, x), features(params, x))
     jacobian = jax.jit(jax.jacobian(lambda x: encoder.apply(params, x).sum()))(x)
     assert (np.abs(jacobian) > 0).all()
+
+
+class _Plain:
+    """The layers as Flax has them, by the name of their parameters."""
+
+    def __init__(self, params):
+        self.params = {"params": params}
+
+    def dense(self, name, x):
+        weight = self.params["params"][name]
+        y = x @ weight["kernel"].reshape(-1, weight["bias"].size)
+        return y + jnp.broadcast_to(weight["bias"], y.shape)
+
+    def conv(self, name, x, stride=1, kind=nn.Conv):
+        *sides, _, channels = self.params["params"][name]["kernel"].shape
+        layer = kind(channels, tuple(sides), (stride, stride))
+        return layer.apply({"params": self.params["params"][name]}, x)
+
+
+def _conv_encoder(net, x):
+    h = nn.gelu(net.conv("Conv_0", x, 2))
+    h = nn.gelu(net.conv("Conv_1", h, 2)).reshape(x.shape[0], -1)
+    return net.dense("Dense_0", nn.gelu(net.dense("DenseFromMaps_0", h)))
+
+
+def _conv_encoder_without_dense(net, x):
+    h = nn.gelu(net.conv("Conv_0", x, 2))
+    return net.dense("DenseFromMaps_0", nn.gelu(net.conv("Conv_1", h, 2)).reshape(x.shape[0], -1))
+
+
+def _conv_decoder(net, z):
+    h = nn.gelu(net.dense("DenseToMaps_0", z)).reshape(-1, 2, 2, 5)
+    h = nn.gelu(net.conv("ConvTranspose_0", h, 2, nn.ConvTranspose))[:, :, :3]
+    h = nn.gelu(net.conv("ConvTranspose_1", h, 2, nn.ConvTranspose))[:, :7, :5]
+    return net.conv("Conv_0", h)
+
+
+def _patch_encoder(net, x):
+    padded = jnp.pad(x, ((0, 0), (0, 1), (0, 3), (0, 0)))
+    patches = [[padded[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].reshape(-1, 48) for j in range(2)] for i in range(2)]
+    h = nn.gelu(net.conv("Conv_0", jnp.stack([jnp.stack(row, axis=1) for row in patches], axis=1)))
+    h = h + nn.gelu(net.conv("Conv_1", h))
+    return net.dense("Conv_2", h).reshape(x.shape[0], -1)
+
+
+def _patch_decoder(net, z):
+    h = nn.gelu(net.dense("Conv_0", z.reshape(-1, 2, 2, 4)))  # not residual, though as wide as the code
+    h = h + nn.gelu(net.conv("Conv_1", h))
+    patches = net.conv("Conv_2", h).reshape(-1, 2, 2, 4, 4, 3)
+    rows = [jnp.concatenate([patches[:, i, j] for j in range(2)], axis=2) for i in range(2)]
+    return jnp.concatenate(rows, axis=1)[:, :7, :5]
+
+
+@pytest.mark.parametrize("device", ["the CPU", "others"])
+@pytest.mark.parametrize(
+    ("arch", "sizes", "dense_size", "plain"),
+    [
+        ("conv", (4, 5), 3, (_conv_encoder, _conv_decoder)),
+        ("conv", (4, 5), 0, (_conv_encoder_without_dense, _conv_decoder)),
+        ("patch", (4, 4), 3, (_patch_encoder, _patch_decoder)),
+    ],
+    ids=["conv", "conv without dense", "patch"],
+)
+def test_networks_are_those_of_plain_layers(arch, sizes, dense_size, plain, device, monkeypatch):
+    if device == "others":
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    networks = make_networks(arch, (7, 5, 3), sizes, dense_size, "gelu", 16, learned_sigma=False)
+    rng = np.random.default_rng(0)
+    for network, reference, shape in zip(networks, plain, [(3, 7, 5, 3), (3, 16)], strict=True):
+        x = jnp.float32(rng.normal(size=shape))
+        shapes = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
+        params = jax.tree.map(lambda leaf: jnp.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+        ours = jax.jit(lambda params, x, network=network: network.apply({"params": params}, x))(params, x)
+        theirs = jax.jit(lambda params, x, reference=reference: reference(_Plain(params), x))(params, x)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_the_default_conv_networks_are_the_keras_tutorials():

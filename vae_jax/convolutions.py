@@ -1,8 +1,8 @@
-"""Convolutions and transposed convolutions: one set of parameters, two formulations.
+"""Convolutions, and the dense layers beside them: one set of parameters, two formulations.
 
 XLA's own convolution runs on one thread inside `lax.scan` on the CPU (jax#12868), and its transposed form misses
 every fast path there, so the CPU gets matrix products; other devices get the convolution they are good at.
-Parameters are named and shaped as in `flax.linen.Conv`, whichever formulation runs.
+Parameters are named and shaped as in `flax.linen.Conv` and `Dense`, whichever formulation runs.
 
 The products work on maps with the batch last, [channels, height, width, batch]: shifting, striding and interleaving
 then move whole rows of images, whatever the number of channels, and the transpositions between two layers cancel.
@@ -256,6 +256,7 @@ class DenseToMaps(nn.Module):
         kernel, bias = _parameters(self, (x.shape[1], math.prod(self.shape)))
 
         def batch_last(x: Array, kernel: Array, bias: Array) -> Array:
+            # The gradient of the bias sums the last axis alone, so it needs no `_add_bias`.
             channels_first = kernel.reshape(-1, *self.shape).transpose(3, 1, 2, 0)
             y = jax.lax.dot(channels_first.reshape(kernel.T.shape), x.T).reshape(*channels_first.shape[:3], -1)
             return (y + bias.reshape(self.shape).transpose(2, 0, 1)[..., None]).transpose(3, 1, 2, 0)

@@ -146,8 +146,10 @@ class PatchDecoder(nn.Module):
         height, width, channels = self.image_shape
         rows, columns = patch_places(height, width)
         h = z.reshape(z.shape[0], rows, columns, -1)
-        for i, size in enumerate(self.hidden_sizes):
-            h = _convolve(h, size, self.activation, side=3 if i else 1)  # first the mirror of the encoder's dense layer
+        for size in self.hidden_sizes[:1]:  # mirrors the encoder's dense layer at each place
+            h = on_maps(ACTIVATIONS[self.activation], Conv(size, side=1)(h))
+        for size in self.hidden_sizes[1:]:
+            h = _convolve(h, size, self.activation)
         patches = Conv(PATCH_SIDE**2 * channels)(h)
         patches = patches.reshape(-1, rows, columns, PATCH_SIDE, PATCH_SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
         logits = patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
@@ -159,8 +161,8 @@ def patch_places(height: int, width: int) -> tuple[int, int]:
     return -(-height // PATCH_SIDE), -(-width // PATCH_SIDE)
 
 
-def _convolve(h: Any, size: int, activation: str, side: int = 3) -> Any:
-    change, function = Conv(size, side=side)(h), ACTIVATIONS[activation]
+def _convolve(h: Any, size: int, activation: str) -> Any:
+    change, function = Conv(size)(h), ACTIVATIONS[activation]
     if h.shape[-1] != size:
         return on_maps(function, change)
     return on_maps(lambda h, change: h + function(change), h, change)
