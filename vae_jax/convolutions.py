@@ -236,8 +236,10 @@ class DenseFromMaps(nn.Module):
         kernel, bias = _parameters(self, (math.prod(x.shape[1:]), self.size))
 
         def batch_last(x: Array, kernel: Array) -> Array:
-            channels_first = kernel.reshape(*x.shape[1:], self.size).transpose(3, 2, 0, 1).reshape(kernel.T.shape)
-            return jax.lax.dot(channels_first, x.transpose(3, 1, 2, 0).reshape(-1, x.shape[0])).T
+            # The kernel's rows are moved whole, as in a loop over chunks XLA does it for each of them anew.
+            channels_first = kernel.reshape(*x.shape[1:], self.size).transpose(2, 0, 1, 3).reshape(kernel.shape)
+            flat = x.transpose(3, 1, 2, 0).reshape(-1, x.shape[0])
+            return jax.lax.dot_general(flat, channels_first, (((0,), (0,)), ((), ())))
 
         def plain(x: Array, kernel: Array) -> Array:
             return x.reshape(x.shape[0], -1) @ kernel
