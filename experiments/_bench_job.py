@@ -34,6 +34,8 @@ class Job:
     """Models trained together by vmap, ours only."""
     devices: int = 0
     """Virtual CPU devices that share a batch, ours only; 0 leaves the devices as they are."""
+    streamed: bool = False
+    """Whether the images stay in their file, and go to the device as they are needed, ours only."""
 
     def load(self) -> np.ndarray:
         """The images, uint8 [images, height, width, channels]."""

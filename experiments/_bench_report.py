@@ -75,13 +75,13 @@ def name_of(job: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any], own: float | None) -> list[str]:
     if row["unavailable"]:
         return [row["unavailable"].partition(" (")[0], "", "", "", ""]
-    rate, share, peak = row["images_per_second"], row["roof_share"], row["peak_bytes"]
+    rate, share = row["images_per_second"], row["roof_share"]
     return [
         number(rate),
         f"{own / rate:.2f} × as fast" if own and rate and row["contestant"] != "ours" else "",
         f"{share:.0%}" if share else "",
         f"{row['last_loss']:.1f}",
-        f"{peak / 1e6:,.0f}" if peak else "",
+        _megabytes(row),
     ]
 
 
@@ -139,12 +139,35 @@ def startup_text(found: dict[str, Any]) -> str:
     return markdown_table(["compilation cache", "seconds to the first epoch", "seconds of the command"], rows)
 
 
+def streaming_text(cases: list[dict[str, Any]]) -> str:
+    """Images a second and peak memory, by the size of the file."""
+    rows = [
+        [f"{row['images']:,}", f"{row['file_bytes'] / 1e6:,.0f}", number(row["images_per_second"]), _megabytes(row)]
+        for case in cases
+        for row in case["rows"]
+        if not row["unavailable"]
+    ]
+    failures = [
+        f"{row['images']:,} images: {row['unavailable']}."
+        for case in cases
+        for row in case["rows"]
+        if row["unavailable"]
+    ]
+    table = markdown_table(["images in a file", "its size, MB", "images/s", "peak memory of the process, MB"], rows)
+    return "\n\n".join([table, "One repetition after one that is not counted.", *failures])
+
+
+def _megabytes(row: dict[str, Any]) -> str:
+    return f"{row['peak_bytes'] / 1e6:,.0f}" if row["peak_bytes"] else ""
+
+
 KEYS = ("to_first_epoch", "whole_command")
 TEXTS = {
     "training": ("Training: images a second", training_text),
     "startup": ("Start-up of `python -m experiments.mnist --epochs 1`", startup_text),
     "inference": ("Encoding, decoding, evaluating", inference_text),
     "scaling": ("Scaling of vae_jax", series_text),
+    "streaming": ("Training on images that stay in their file", streaming_text),
     "many": ("Many models at once", series_text),
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments._bench_job import Job, conv_job, mlp_job, training_flops
 from experiments._bench_measure import Entries, check_losses, images_per_second, measure, roof, unavailable
 from experiments._bench_worker import CONTESTANTS, ROOFS
 from vae_jax.errors import RunError
+from vae_jax.stored import SMALLEST_BYTES
 
 QUICK_IMAGES = {"mlp": 1024, "conv": 256}
 
@@ -119,6 +123,37 @@ def scaling(plan: Plan) -> list[dict[str, Any]]:
         },
     }
     return [_own_series(plan, title, jobs) for title, jobs in sets.items() if jobs]
+
+
+def streaming(plan: Plan) -> list[dict[str, Any]]:
+    """Images a second and peak memory of vae_jax over generated files, which the images stay in."""
+    once = QUICK_IMAGES["mlp"] if plan.quick else -(-SMALLEST_BYTES // math.prod(plan.image_shape))
+    with tempfile.TemporaryDirectory(dir=plan.logs.parent) as folder:
+        jobs = {}
+        for times in (1, 4, 16):
+            path = Path(folder) / f"{times}.npy"
+            _generate(path, np.load(plan.data, mmap_mode="r"), times * once)
+            jobs[times] = mlp_job(str(path), times * once // 128 * 128, batch_size=128, streamed=True)
+        print(f"streaming: {', '.join(f'{job.images:,}' for job in jobs.values())} images", flush=True)
+        found = measure({str(times): ("ours", job) for times, job in jobs.items()}, ["train"], 1, plan.logs)
+        rows = [
+            {
+                "images": job.images,
+                "file_bytes": os.path.getsize(job.data),
+                "unavailable": unavailable(found[str(times)]),
+                "images_per_second": images_per_second(found[str(times)], job),
+                "peak_bytes": found[str(times)].get("peak_bytes"),
+            }
+            for times, job in jobs.items()
+        ]
+    return [{"rows": rows, "measured": found}]
+
+
+def _generate(path: Path, images: np.ndarray, number: int) -> None:
+    # The images over and over.
+    written = np.lib.format.open_memmap(path, "w+", np.uint8, (number, *images.shape[1:]))
+    for start in range(0, number, len(images)):
+        written[start : start + len(images)] = images[: number - start]
 
 
 def many(plan: Plan) -> list[dict[str, Any]]:

@@ -14,20 +14,20 @@ from typing import Any, Literal
 
 from experiments._bench_job import threads
 from experiments._bench_report import name_of, report
-from experiments._bench_sections import Plan, inference, many, scaling, startup, training
+from experiments._bench_sections import Plan, inference, many, scaling, startup, streaming, training
 from experiments._bench_worker import CONTESTANTS
 from experiments._cli import main
 from experiments._study import StudyConfig, begin, finish
 from vae_jax.config import at_least, setting
 
-Section = Literal["training", "startup", "inference", "scaling", "many"]
+Section = Literal["training", "startup", "inference", "scaling", "streaming", "many"]
 Name = Literal["ours", "torch", "torch_fused", "torch_compile", "keras_tensorflow", "keras_torch", "keras_jax", "flax"]
-ORDER: tuple[Section, ...] = ("training", "startup", "inference", "scaling", "many")
+ORDER: tuple[Section, ...] = ("training", "startup", "inference", "scaling", "streaming", "many")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
-    """Measure training, start-up, inference, scaling and many models at once; write a report, JSON and a figure."""
+    """Measure training, start-up, inference, scaling, streaming, many models at once; write a report and a figure."""
 
     sections: tuple[Section, ...] = setting(ORDER, "at least one section", lambda v: len(v) > 0)
     """What to measure."""
@@ -79,7 +79,7 @@ def run(config: Config) -> dict[str, Any]:
     return finish(path, "benchmark", text, {name: _without_raw(each) for name, each in found.items()})
 
 
-SECTIONS = {"training": training, "inference": inference, "scaling": scaling, "many": many}
+SECTIONS = {"training": training, "inference": inference, "scaling": scaling, "streaming": streaming, "many": many}
 
 
 def _data_flags(config: Config) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from experiments import benchmark
 from experiments._bench_job import Job, conv_job, mlp_job, training_flops
 from experiments._bench_measure import check_losses, images_per_second, measure, order, roof
-from experiments._bench_report import report, series_text, startup_text
+from experiments._bench_report import report, series_text, startup_text, streaming_text
 from experiments._bench_sections import Plan, summarise
 from experiments._bench_worker import Worker
 from experiments._cli import parse
@@ -126,6 +126,17 @@ def test_series_and_start_up_in_tables():
     assert "failed (one device)" in lines[4]
     starts = [{"to_first_epoch": t, "whole_command": 10.0} for t in (3.0, 9.0, 4.0)]
     assert "| 4.0 |" in " ".join(startup_text({"cold": starts[:1], "warm": starts}).splitlines()[-1].split())
+
+
+def test_streaming_in_a_table():
+    rows = [
+        {"images": 1024, "file_bytes": 5e6, "images_per_second": 2e4, "peak_bytes": 4.2e8, "unavailable": None},
+        {"images": 4096, "file_bytes": 2e7, "images_per_second": None, "peak_bytes": None, "unavailable": "failed (x)"},
+    ]
+    lines = streaming_text([{"rows": rows}]).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:5]] == ["1,024", "5", "20,000", "420"]
+    assert not any("4,096" in line for line in lines[3:-1])
+    assert lines[-1] == "4,096 images: failed (x)."
 
 
 def test_the_figure_shows_every_contestant_and_no_bar_where_there_is_no_number():

@@ -44,6 +44,15 @@ def test_indexing_reads_what_an_array_gives(opened, chosen):
     assert opened.rows(order)[chosen].dtype == np.uint8
 
 
+@pytest.mark.parametrize("chosen", [np.array([5, 6, 2, 2, 59]), np.array([[1, 0], [58, 3]]), np.array([], np.int64)])
+def test_images_are_read_to_where_there_is_room(opened, chosen):
+    for images in (opened, IMAGES):
+        memory = np.full((len(chosen) + 1, *IMAGES[chosen].shape[1:]), 7, np.uint8)
+        stored.read_into(memory[:-1], images, chosen)
+        np.testing.assert_array_equal(memory[:-1], IMAGES[chosen])
+        assert (memory[-1] == 7).all()
+
+
 def test_it_looks_like_an_array(opened):
     part = opened.with_channel().rows(slice(10, 30)).rows(np.array([1, 0, 19]))
     assert (part.shape, part.ndim, len(part), part.nbytes, part.dtype) == ((3, 4, 5, 1), 4, 3, 60, np.uint8)

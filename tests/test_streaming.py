@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -100,6 +101,26 @@ def test_what_grain_reads_is_the_order_from_any_step_on(splits, start):
     read = list(streaming.read_ahead(splits[0].images, indices[start:], 4))
     assert {buffer.shape for buffer in read} == {(4, 7, 6, 5, 1)}
     np.testing.assert_array_equal(np.concatenate(read)[: 6 - start], IMAGES[indices[start:]])
+
+
+def test_a_buffer_goes_to_the_cpu_without_a_copy_and_back_to_the_system_when_it_is_gone():
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    size = 2**25
+    images = np.ones((16, 2**12, 2**9, 1), np.uint8)
+    reader = streaming.read_ahead(images, np.arange(16).reshape(1, 16), 1)
+    before = resident()
+    buffer = next(reader)
+    assert buffer.nbytes == size
+    on_device = jax.device_put(buffer)
+    assert on_device.unsafe_buffer_pointer() == buffer.ctypes.data
+    assert resident() - before == pytest.approx(size, rel=0.2)  # neither copied by the device nor kept by the reader
+    reader.close()
+    del buffer, on_device
+    jax.device_put(0)  # JAX lets go of what it held at its next call
+    assert resident() - before < 0.2 * size
 
 
 def test_a_file_that_shrinks_ends_the_training_with_its_name(tmp_path, splits):

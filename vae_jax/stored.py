@@ -59,7 +59,13 @@ class StoredImages:
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
         positions = self._positions[chosen]
-        return self._read(positions.reshape(-1)).reshape(*positions.shape, *self._row_shape)
+        images = np.empty((*positions.shape, *self._row_shape), np.uint8)
+        self._read(positions.reshape(-1), images)
+        return images
+
+    def read_into(self, memory: np.ndarray, chosen: np.ndarray) -> None:
+        """Read some of the rows to where there is room for them; memory is uint8 and C-contiguous."""
+        self._read(self._positions[chosen].reshape(-1), memory)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
@@ -78,16 +84,14 @@ class StoredImages:
         other.__dict__.update({f"_{name}": value for name, value in changes.items()})
         return other
 
-    def _read(self, positions: np.ndarray) -> np.ndarray:
-        size = math.prod(self._row_shape)
-        rows = np.empty((len(positions), size), np.uint8)
+    def _read(self, positions: np.ndarray, images: np.ndarray) -> None:
+        size, number = math.prod(self._row_shape), len(positions)
         # Neighbours in the file are read together.
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions.astype(np.int64)) != 1) + 1, [len(rows)]])
-        offsets = (self._offset + positions[starts[:-1]].astype(np.int64) * size if len(rows) else starts[:0]).tolist()
-        memory, starts = rows.reshape(-1).data, (starts * size).tolist()
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions.astype(np.int64)) != 1) + 1, [number]])
+        offsets = (self._offset + positions[starts[:-1]].astype(np.int64) * size if number else starts[:0]).tolist()
+        memory, starts = images.reshape(-1).data, (starts * size).tolist()
         for offset, start, stop in zip(offsets, starts, starts[1:], strict=False):
             self._fill(memory[start:stop], offset)
-        return rows
 
     def _fill(self, memory: memoryview, offset: int) -> None:
         done = 0
@@ -115,6 +119,21 @@ class _Descriptor:
 def choose(images: Images, chosen: slice | np.ndarray) -> Images:
     """Some of the images; not read, where they are in a file."""
     return images.rows(chosen) if isinstance(images, StoredImages) else images[chosen]
+
+
+def read_into(memory: np.ndarray, images: Images, chosen: np.ndarray) -> None:
+    """Copy some of the images to where there is room for them.
+
+    Args:
+        memory: uint8 [..., height, width, channels], C-contiguous.
+        images: what to choose from.
+        chosen: positions [...], not negative.
+    """
+    if isinstance(images, StoredImages):
+        images.read_into(memory, chosen)
+    else:
+        # With any other mode NumPy makes a copy of its own first.
+        np.take(images, chosen, axis=0, out=memory, mode="clip")
 
 
 def pieces(images: Images) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ The order of an epoch, the noise and so the parameters are those of images that 
 """
 
 import math
+import mmap
 import os
 from collections.abc import Callable, Generator
 from typing import Any
@@ -17,7 +18,7 @@ from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models import AnyModel
 from vae_jax.parallel import ONE_DEVICE, Layout, agreed
-from vae_jax.stored import Images
+from vae_jax.stored import Images, read_into
 from vae_jax.training import (
     Batches,
     Keys,
@@ -76,12 +77,7 @@ def read_ahead(
     """
     import grain  # slow to import, and only needed here
 
-    def buffer(batches: list[np.ndarray]) -> np.ndarray:
-        filled = np.empty((depth, *batches[0].shape), np.uint8)
-        np.stack(batches, out=filled[: len(batches)])
-        return filled
-
-    dataset = grain.MapDataset.source(_BatchSource(images, indices)).batch(depth, batch_fn=buffer)
+    dataset = grain.MapDataset.source(_BufferSource(images, indices, depth))
     iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)))
     try:
         yield from iterator
@@ -143,16 +139,26 @@ def compile_stream(
     return compiled_order, advance, steps, layout.replicated, layout.local
 
 
-class _BatchSource:
-    # What grain reads from: the batch of each step.
-    def __init__(self, images: Images, indices: np.ndarray):
-        self._images, self._indices = images, indices
+class _BufferSource:
+    # What grain reads from: `depth` batches at a time.
+    def __init__(self, images: Images, indices: np.ndarray, depth: int):
+        self._images, self._indices, self._depth = images, indices, depth
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return -(-len(self._indices) // self._depth)
 
-    def __getitem__(self, step: Any) -> np.ndarray:
-        return self._images[self._indices[step]]
+    def __getitem__(self, number: Any) -> np.ndarray:
+        indices = self._indices[number * self._depth :][: self._depth]
+        buffer = _pages((self._depth, indices.shape[1], *self._images.shape[1:]))
+        read_into(buffer[: len(indices)], self._images, indices)
+        return buffer
+
+
+def _pages(shape: tuple[int, ...]) -> np.ndarray:
+    # Memory that goes back to the system at once when the array is gone, where malloc would keep it for each thread.
+    # It begins with a page, so that a device which computes in the host's memory takes it without a copy.
+    memory = mmap.mmap(-1, math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.uint8).reshape(shape)
 
 
 class _Stream:
