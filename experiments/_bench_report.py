@@ -167,7 +167,7 @@ TEXTS = {
     "startup": ("Start-up of `python -m experiments.mnist --epochs 1`", startup_text),
     "inference": ("Encoding, decoding, evaluating", inference_text),
     "scaling": ("Scaling of vae_jax", series_text),
-    "streaming": ("Training on images that stay in their file", streaming_text),
+    "streaming": ("Streamed training, by the size of the data", streaming_text),
     "many": ("Many models at once", series_text),
 }
 

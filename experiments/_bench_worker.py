@@ -144,12 +144,10 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int | None:
-    try:
-        # Where there is such a file: ru_maxrss has what the parent held when it forked.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
+    # Where Linux tells: ru_maxrss has what the parent held when it forked.
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except OSError:
-        pass
     try:
         import resource
     except ImportError:  # no such thing on Windows

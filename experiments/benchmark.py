@@ -91,9 +91,10 @@ def _introduction(plan: Plan, dataset: str, device: str) -> str:
     quick = " A quick trial: the numbers mean little." if plan.quick else ""
     return (
         f"Medians of {plan.repetitions} repetitions that alternate between the contestants, each in a process of its "
-        f"own with {threads()} threads, on {device}; {dataset}, images in memory, compiled, first repetition left out, "
-        f"loading left out.{quick} The share of the roof counts the matrix products and convolutions of the forward "
-        "and backward pass only. A loss is the mean of the last repetition, in nats an image."
+        f"own with {threads()} threads, on {device}; {dataset}, images in memory (but for streamed training), "
+        f"compiled, first repetition left out, loading left out.{quick} The share of the roof counts the matrix "
+        "products and convolutions of the forward and backward pass only. A loss is the mean of the last repetition, "
+        "in nats an image."
     )
 
 

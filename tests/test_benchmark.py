@@ -167,7 +167,7 @@ def test_sections_without_jobs_are_left_out(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     output = tmp_path / "b"
-    flags = ["--dataset", "digits", "--quick", "--sections", "training", "--contestants", "ours", "flax"]
+    flags = ["--dataset", "digits", "--quick", "--sections", "training", "streaming", "--contestants", "ours", "flax"]
     summary = benchmark.run(parse(benchmark.Config, [*flags, "--repetitions", "1", "--output", str(output)]))
     assert [case["job"]["arch"] for case in summary["training"]] == ["mlp", "conv"]
     for case in summary["training"]:
@@ -177,6 +177,10 @@ def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
             assert row["images_per_second"] > 0
             assert row["roof_share"] > 0
             assert 0 < row["last_loss"] < 64 * math.log(2) * 1.2  # uniform grey costs 64 log 2 nats
+    (streamed,) = summary["streaming"]
+    assert [row["images"] for row in streamed["rows"]] == [1024, 4096, 16384]
+    assert all(row["images_per_second"] > 0 and row["peak_bytes"] > 1e8 for row in streamed["rows"])
+    assert not list(output.glob("**/*.npy"))
     raw = json.loads((output / "benchmark.json").read_text())["training"][0]["measured"]
     assert len(raw["ours"]["train"]) == 1
     assert len(raw["ours"]["losses"]) == 2  # the first repetition's too

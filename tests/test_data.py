@@ -3,6 +3,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from test_sources import check_message, write_idx_files
@@ -282,3 +283,14 @@ def test_dynamic_draw_of_an_example_depends_on_its_key_only():
 def test_binarize_is_checked(binarize):
     with pytest.raises(UsageError, match="--binarize"):
         data.preprocess(ALL_BYTES, binarize)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((5, 4, 4, 1)), np.zeros((5, 4, 4, 1), bool), np.zeros((5, 4, 4), np.uint8)]
+)
+def test_a_split_holds_unsigned_bytes_only(monkeypatch, images):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user, who has no such checks
+    with pytest.raises(
+        UsageError, match=r"must be uint8 \[n, height, width, channels\], got (float64|bool|uint8) of sha"
+    ):
+        data.Split(images, None)

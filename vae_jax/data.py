@@ -24,10 +24,21 @@ _REMEDY = (
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and, where there are any, their labels."""
+    """Images and, where there are any, their labels.
+
+    Raises:
+        UsageError: the images are not unsigned bytes, or not [n, height, width, channels].
+    """
 
     images: UInt8[np.ndarray | StoredImages, "n height width channels"]
     labels: Int32[np.ndarray, " n"] | None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise UsageError(
+                f"images must be uint8 [n, height, width, channels], got {self.images.dtype} of shape "
+                f"{self.images.shape}.\nSave them as .npy and use load_dataset, or scale them to 0..255 and convert."
+            )
 
     def __len__(self) -> int:
         return len(self.images)

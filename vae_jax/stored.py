@@ -64,7 +64,9 @@ class StoredImages:
         return images
 
     def read_into(self, memory: np.ndarray, chosen: np.ndarray) -> None:
-        """Read some of the rows to where there is room for them; memory is uint8 and C-contiguous."""
+        """Read some of the rows to where there is room for them: uint8 [*chosen.shape, ...], C-contiguous."""
+        assert memory.flags.c_contiguous
+        assert memory.shape == (*chosen.shape, *self._row_shape)
         self._read(self._positions[chosen].reshape(-1), memory)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -126,13 +128,13 @@ def read_into(memory: np.ndarray, images: Images, chosen: np.ndarray) -> None:
 
     Args:
         memory: uint8 [..., height, width, channels], C-contiguous.
-        images: what to choose from.
-        chosen: positions [...], not negative.
+        images: what to choose from; in memory C-contiguous, or NumPy copies them all.
+        chosen: positions [...], from 0 to below their number.
     """
     if isinstance(images, StoredImages):
         images.read_into(memory, chosen)
     else:
-        # With any other mode NumPy makes a copy of its own first.
+        # In the mode "raise" NumPy fills a copy of its own first.
         np.take(images, chosen, axis=0, out=memory, mode="clip")
 
 

@@ -18,7 +18,7 @@ from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models import AnyModel
 from vae_jax.parallel import ONE_DEVICE, Layout, agreed
-from vae_jax.stored import Images, read_into
+from vae_jax.stored import Images, StoredImages, read_into
 from vae_jax.training import (
     Batches,
     Keys,
@@ -97,6 +97,7 @@ def compile_stream(
         state: one as it will train.
         layout: of the devices, not that of pmap.
     """
+    images = images if isinstance(images, StoredImages) else np.ascontiguousarray(images)
     number, keys = len(images), Keys.from_seed(settings.seed)
     optimizer, steps = make_optimizer(settings, number), steps_per_epoch(number, settings.batch_size)
     depth = min(steps, max(1, BUFFER_BYTES // (settings.batch_size * math.prod(images.shape[1:]))))
@@ -155,7 +156,7 @@ class _BufferSource:
 
 
 def _pages(shape: tuple[int, ...]) -> np.ndarray:
-    # Memory that goes back to the system at once when the array is gone, where malloc would keep it for each thread.
+    # Memory that goes back to the system once the array is gone, where malloc would keep it for each thread.
     # It begins with a page, so that a device which computes in the host's memory takes it without a copy.
     memory = mmap.mmap(-1, math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, np.uint8).reshape(shape)
