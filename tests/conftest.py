@@ -40,7 +40,9 @@ TRAINING = [
         "streaming",
     ]
 ]
-OPTIMISED = [f"test_{name}" for name in ["xla", "convolutions", "distributions", "objectives", "numerics", "streaming"]]
+OPTIMISED = [
+    f"test_{name}" for name in ["xla", "convolutions", "layers", "distributions", "objectives", "numerics", "streaming"]
+]
 hook = jaxtyping.install_import_hook(TYPED, "beartype.beartype")
 
 import jax  # noqa: E402

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vae_jax.convolutions import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
 from vae_jax.errors import UsageError
+from vae_jax.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "gelu": nn.gelu,
