@@ -33,7 +33,8 @@ class Ours:
             changes["parallel"] = "jit"
         if job.streamed:
             changes["device_data"] = "never"
-        self.job, self.images = job, open_npy(Path(job.data)) if job.streamed else job.load()
+        self.job = job
+        self.images = choose(open_npy(Path(job.data)), slice(job.images)) if job.streamed else job.load()
         self.settings = vae_jax.Settings(
             arch=job.arch,  # type: ignore[arg-type]
             hidden_sizes=job.hidden_sizes,
@@ -68,7 +69,7 @@ class Ours:
         return rows[0]["seconds"], float(np.mean([row["train"]["loss"] for row in rows]))
 
     def _fit(self) -> None:
-        train, held_out = Split(choose(self.images, slice(self.job.images)), None), Split(self.images[:HELD_OUT], None)
+        train, held_out = Split(self.images, None), Split(self.images[:HELD_OUT], None)
         try:
             if self.job.members == 1:
                 vae_jax.fit(
