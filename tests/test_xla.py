@@ -1,13 +1,19 @@
-"""Canaries for what the guard of vae_jax turns off and for the products that it leaves, and the guard itself."""
+"""Canaries for what the guard of vae_jax turns off and for the products that it leaves; the guard; the cache."""
 
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from experiments import plot_latent
+from experiments._cli import main
+from vae_jax import _xla
 
 
 def test_constant_cotangent_then_multiply_and_reduce_is_right_under_jit():
@@ -55,3 +61,54 @@ def test_guard_appends_to_the_users_flags_and_imports_no_jax(flags, expected):
     environment = {**os.environ, "XLA_FLAGS": flags}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == expected
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    monkeypatch.setattr(os, "environ", environment)
+    return environment
+
+
+def test_the_compilation_cache_is_the_users_one_for_each_jaxlib_and_processor(tmp_path, environment, monkeypatch):
+    def folder():
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        _xla.enable_compilation_cache()
+        return Path(environment["JAX_COMPILATION_CACHE_DIR"])
+
+    first = folder()
+    assert first.parent == tmp_path / "vae_jax" / "xla"
+    assert first.name.startswith(f"{version('jaxlib')}-")
+    assert folder() == first
+    monkeypatch.setattr(_xla, "version", lambda name: "0.0.1")
+    older = folder()
+    assert older.name == first.name.replace(version("jaxlib"), "0.0.1")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "model name : another\nflags : few\nprocessor : 0\n")
+    another = folder()
+    assert another != older
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor : 7\nmodel name : another\nflags : few\n")
+    assert folder() == another  # whichever core answers
+
+
+def test_an_own_compilation_cache_is_left_alone(environment):
+    environment["JAX_COMPILATION_CACHE_DIR"] = "own"
+    _xla.enable_compilation_cache()
+    assert environment["JAX_COMPILATION_CACHE_DIR"] == "own"
+
+
+@pytest.mark.parametrize(("flags", "kept"), [([], True), (["--no-compilation-cache"], False)])
+def test_commands_keep_what_they_compile_unless_told_not_to(environment, flags, kept):
+    seen = []
+    main(plot_latent.Config, lambda config: seen.append("JAX_COMPILATION_CACHE_DIR" in environment), ["run", *flags])
+    assert seen == [kept]
+
+
+def test_a_compiled_program_is_found_in_the_cache(tmp_path):
+    code = (
+        "from vae_jax._xla import enable_compilation_cache as e; e(); import jax; jax.jit(lambda x: x * 3 + 1)(2.0)\n"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert list(Path(result.stdout.strip()).glob("jit__lambda*"))
