@@ -28,6 +28,7 @@ TRAINING = [
         "denoising",
         "dimensionality",
         "runs",
+        "old_runs",
         "recording",
         "verify",
         "faults",

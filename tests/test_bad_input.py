@@ -563,7 +563,7 @@ CHANGES = [
     ("config.json", "schema", None),
     ("config.json", "settings", []),
     ("config.json", "settings", None),
-    ("config.json", "settings.latent_dim", None),
+    ("config.json", "settings.colour", "red"),
     ("config.json", "settings.latent_dim", "2"),
     ("config.json", "settings.latent_dim", 0),
     ("config.json", "settings.latent_dim", 2**19),

@@ -158,7 +158,7 @@ def test_a_damaged_directory_gives_one_line_and_a_remedy(finished, tmp_path):
         json.dumps({**good, "settings": {**good["settings"], "latent_dim": 0}}),
         json.dumps({**good, "settings": {"latent_dim": [2]}}),
         json.dumps({**good, "settings": {**good["settings"], "likelihood": "squared_error"}}),
-        json.dumps({**good, "settings": {k: v for k, v in good["settings"].items() if k != "seed"}}),
+        json.dumps({**good, "settings": {**good["settings"], "colour": 1}}),
         json.dumps({**good, "dataset": None}),
         json.dumps({**good, "dataset": {k: v for k, v in dataset.items() if k != "sha256"}}),
         *(json.dumps({**good, "dataset": {**dataset, "image_shape": s}}) for s in (None, "8x8", [8, 8], [-8, 8, 1])),

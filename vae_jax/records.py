@@ -23,6 +23,12 @@ SCHEMA_VERSION = 4
 _TERMS = ("loss", "reconstruction", "kl")
 _MOST_TEXT = 2**28  # bytes: a million rows of metrics
 _LARGEST = 1e300
+_OF_COMMANDS = {
+    *("run_dir", "resume", "compilation_cache", "coordinator", "num_processes", "process_id"),
+    *("test_samples", "iwae_samples", "grid_size"),
+}
+"""What the training command kept beside the settings of the model."""
+_NEWER = "Use the vae_jax that wrote it, or a newer one."
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
 S = TypeVar("S", bound=Settings)
@@ -80,13 +86,14 @@ def read_settings(path: Path, kind: type[S]) -> S:
     """The settings saved in a run directory, as `kind`.
 
     Raises:
-        UsageError: no run directory, another schema version, a setting missing or outside its domain.
+        UsageError: no run directory, another schema version, a setting that is unknown or outside its domain.
     """
     file, saved = path / "config.json", _read_config(path)["settings"]
     hints = get_type_hints(kind)
-    missing = sorted({field.name for field in dataclasses.fields(Settings)} - set(saved))
-    if missing:
-        raise UsageError(f"{file} is damaged: the setting {missing[0]} is missing.\n{_REMEDY}")
+    unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(Settings)} - _OF_COMMANDS)
+    if unknown:
+        raise UsageError(f"{file} holds the setting {unknown[0]!r}, which this vae_jax does not know.\n{_NEWER}")
+    # A setting that came after the run was written has a default that does what was done before there was one.
     settings = kind(**{name: _from_json(value, hints[name]) for name, value in saved.items() if name in hints})
     try:
         check_settings(settings)
