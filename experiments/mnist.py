@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments._cli import START, TrainingConfig, main, where_found
-from experiments._signals import Signals
-from vae_jax.config import MOST_SAMPLES, MOST_SHOWN, at_least
+from vae_jax.cli.command import START, TrainingConfig, main, where_found
+from vae_jax.cli.signals import Signals
+from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, at_least
 from vae_jax.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from experiments._figures import Codes
-    from vae_jax.data import Dataset
-    from vae_jax.runs import Run
+    from vae_jax.cli.figures import Codes
+    from vae_jax.data.dataset import Dataset
+    from vae_jax.runs.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,8 @@ def run(config: Config) -> "Run | None":
     with Signals() as signals:
         # Heavy imports wait until the flags are known to be good, so that --help is quick.
         from vae_jax.files import locked
-        from vae_jax.processes import is_first, text_of_first
-        from vae_jax.runs import check_available, fresh_path
+        from vae_jax.runs.run import check_available, fresh_path
+        from vae_jax.training.processes import is_first, text_of_first
 
         if config.iwae_samples and (config.likelihood, config.binarize) == ("bernoulli", "none"):
             raise UsageError(
@@ -71,8 +71,8 @@ def run(config: Config) -> "Run | None":
 
 
 def _load(config: Config) -> tuple["Dataset", Config]:
-    from vae_jax.data import load_dataset
-    from vae_jax.preflight import check_trainable
+    from vae_jax.data.dataset import load_dataset
+    from vae_jax.runs.preflight import check_trainable
 
     dataset = load_dataset(config.dataset, config.data_dir, in_file=True).of_classes(config.classes)
     check_trainable(config, dataset)
@@ -81,14 +81,14 @@ def _load(config: Config) -> tuple["Dataset", Config]:
 
 
 def _command(path: Path) -> str:
-    from vae_jax.runs import has_begun
+    from vae_jax.runs.run import has_begun
 
     command = f"python -m experiments.mnist --resume --run-dir {shlex.quote(str(path))}"
     return command if has_begun(path) else f"{command} and the same flags: it had not begun."
 
 
 def _announce(config: Config, dataset: "Dataset", path: Path) -> None:
-    from vae_jax.runs import changed_on_resume, has_begun
+    from vae_jax.runs.run import changed_on_resume, has_begun
 
     print(
         f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}",
@@ -102,8 +102,8 @@ def _announce(config: Config, dataset: "Dataset", path: Path) -> None:
 
 
 def _train(config: Config, dataset: "Dataset", path: Path, signals: Signals, watch: "_Watch | None") -> None:
-    from vae_jax.models import build_model
-    from vae_jax.recording import train_run
+    from vae_jax.models.autoencoders import build_model
+    from vae_jax.runs.recording import train_run
 
     def start() -> None:
         if watch:
@@ -131,10 +131,10 @@ class _Watch:
     """Progress on the terminal (one line an epoch where there is none) and the grids for the GIF."""
 
     def __init__(self, config: Config, dataset: Any, path: Path):
-        from experiments._progress import Progress
+        from vae_jax.cli.progress import Progress
         from vae_jax.config import epochs
-        from vae_jax.models import build_model
-        from vae_jax.training import Keys
+        from vae_jax.models.autoencoders import build_model
+        from vae_jax.training.step import Keys
 
         self.path, model = path, build_model(config, dataset.image_shape)
         self.number = epochs(config, len(dataset.train))
@@ -147,7 +147,7 @@ class _Watch:
     def start(self) -> None:
         from tqdm import tqdm
 
-        from vae_jax.records import read_metrics
+        from vae_jax.runs.records import read_metrics
 
         self.rows = read_metrics(self.path)
         self.seconds_before = sum(row["seconds"] for row in self.rows)
@@ -177,10 +177,10 @@ class _Watch:
 
 
 def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch, signals: Signals) -> "Run":
-    from experiments._figures import Codes, draw_run, headline
-    from vae_jax.models import count_parameters
-    from vae_jax.records import device_name, write_json
-    from vae_jax.runs import load_run
+    from vae_jax.cli.figures import Codes, draw_run, headline
+    from vae_jax.models.autoencoders import count_parameters
+    from vae_jax.runs.records import device_name, write_json
+    from vae_jax.runs.run import load_run
 
     run = load_run(path)
     codes = Codes.of(run, dataset.test.images)
@@ -210,9 +210,9 @@ def _finish(config: Config, dataset: "Dataset", path: Path, watch: _Watch, signa
 
 def _measure(config: Config, run: "Run", images: "np.ndarray", codes: "Codes") -> dict[str, Any]:
     # {"test": numbers} of the test images and, for a VAE, {"diagnosis": words}.
-    from vae_jax.applications.sparsity import measure_sparsity
-    from vae_jax.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
-    from vae_jax.models import VariationalAutoencoder
+    from vae_jax.measures.sparsity import measure_sparsity
+    from vae_jax.models.autoencoders import VariationalAutoencoder
+    from vae_jax.models.evaluation import active_units, diagnose, evaluate, importance_weighted_nll
 
     key = run.evaluation_key
     test: dict[str, Any] = evaluate(

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments._cli import main
-from vae_jax.config import MOST_SHOWN, at_least
+from vae_jax.cli.command import main
+from vae_jax.domains import MOST_SHOWN, at_least
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from experiments._figures import Codes
-    from vae_jax.data import Split
-    from vae_jax.runs import Run
+    from vae_jax.cli.figures import Codes
+    from vae_jax.data.dataset import Split
+    from vae_jax.runs.run import Run
 
 STEPS = 9
 """Images on the way of an interpolation, with both ends."""
@@ -60,9 +60,9 @@ class Config:
 
 def run(config: Config) -> list[Path]:
     """Draw the figures and print their paths."""
-    from experiments._figures import Codes, decode_grid, draw_grid, draw_means, headline
-    from vae_jax.data import Split
-    from vae_jax.runs import load_dataset_of, load_run
+    from vae_jax.cli.figures import Codes, decode_grid, draw_grid, draw_means, headline
+    from vae_jax.data.dataset import Split
+    from vae_jax.runs.run import load_dataset_of, load_run
 
     restored = load_run(config.run)
     dataset = load_dataset_of(restored, config.data_dir)
@@ -116,7 +116,9 @@ def _draw_traversals(
 ) -> None:
     import numpy as np
 
-    from vae_jax import plots, plots_traversal, traversal
+    from vae_jax import plots
+    from vae_jax.measures import traversal
+    from vae_jax.plots import traversal as plots_traversal
 
     probabilistic = reference.logvars is not None
     dims = reference.order()[: config.traversals]
@@ -150,7 +152,9 @@ def _draw_traversals(
 def _draw_interpolations(config: Config, run: "Run", part: "Split", codes: "Codes", title: str, path: Path) -> None:
     import numpy as np
 
-    from vae_jax import plots, plots_traversal, traversal
+    from vae_jax import plots
+    from vae_jax.measures import traversal
+    from vae_jax.plots import traversal as plots_traversal
 
     functions = {"straight": traversal.linear_interpolation, "spherical": traversal.spherical_interpolation}
     kinds = list(functions) if config.interpolation == "both" else [config.interpolation]

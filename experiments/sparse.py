@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments._cli import main
-from experiments._study import StudyConfig, begin, finish, markdown_table, trained
-from vae_jax.config import MOST_UNITS, Settings, at_least, epoch_number, layer_sizes, positive, probability
+from experiments.study import StudyConfig, begin, finish, markdown_table, trained
+from vae_jax.cli.command import main
+from vae_jax.config import Settings
+from vae_jax.domains import MOST_UNITS, at_least, epoch_number, layer_sizes, positive, probability
 
 if TYPE_CHECKING:
-    from vae_jax.data import Dataset
+    from vae_jax.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +46,12 @@ NAMES = {"none": "no penalty", "l1": "L1", "kl": "KL", "topk": "top-k"}
 
 def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
-    from experiments._figures import DISPLAY_NAMES
     from vae_jax import plots
-    from vae_jax.applications.sparsity import measure_sparsity, most_used_atoms
-    from vae_jax.data import load_dataset
-    from vae_jax.evaluation import encode_images
-    from vae_jax.plots_sparsity import dictionaries
+    from vae_jax.cli.figures import DISPLAY_NAMES
+    from vae_jax.data.dataset import load_dataset
+    from vae_jax.measures.sparsity import measure_sparsity, most_used_atoms
+    from vae_jax.models.evaluation import encode_images
+    from vae_jax.plots.sparsity import dictionaries
 
     dataset = load_dataset(config.dataset, config.data_dir)
     members = _members(config, dataset)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from experiments._cli import main
+from vae_jax.cli.command import main
 from vae_jax.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from vae_jax.data import Dataset
+    from vae_jax.data.dataset import Dataset
 
 FIELDS = ("epoch", "step", "beta", "train", "validation", "images_per_second", "seconds")
 TOLERANCE = 1e-6
@@ -94,7 +94,7 @@ def _examined(examine: Callable[[], str]) -> tuple[bool, str]:
 
 def _config(path: Path) -> str:
     from vae_jax.config import Settings
-    from vae_jax.records import read_dataset_record, read_resumed, read_settings
+    from vae_jax.runs.records import read_dataset_record, read_resumed, read_settings
 
     settings, record, resumed = read_settings(path, Settings), read_dataset_record(path), read_resumed(path)
     changes = f", resumed {len(resumed)} times with changes" if resumed else ""
@@ -102,7 +102,7 @@ def _config(path: Path) -> str:
 
 
 def _environment(path: Path) -> str:
-    from vae_jax.records import read_json
+    from vae_jax.runs.records import read_json
 
     content = read_json(path / "environment.json")
     if not (isinstance(content, dict) and {"python", "jax", "device"} <= set(content)):
@@ -111,7 +111,7 @@ def _environment(path: Path) -> str:
 
 
 def _metrics(path: Path) -> str:
-    from vae_jax.records import read_metrics, read_summary
+    from vae_jax.runs.records import read_metrics, read_summary
 
     file = path / "metrics.jsonl"
     rows = read_metrics(path)
@@ -139,7 +139,7 @@ def _adds_up(part: dict[str, float], beta: float, where: str) -> None:
 
 
 def _summary(path: Path) -> str:
-    from vae_jax.records import read_metrics, read_summary
+    from vae_jax.runs.records import read_metrics, read_summary
 
     summary, rows = read_summary(path), read_metrics(path)
     if summary is None:
@@ -159,8 +159,8 @@ def _data(path: Path, data_dir: Path | None) -> str:
 
 def _find_data(path: Path, data_dir: Path | None) -> "Dataset | None":
     from vae_jax.config import Settings
-    from vae_jax.data import load_dataset
-    from vae_jax.records import read_dataset_record, read_settings
+    from vae_jax.data.dataset import load_dataset
+    from vae_jax.runs.records import read_dataset_record, read_settings
 
     settings, record = read_settings(path, Settings), read_dataset_record(path)
     then = settings.data_dir if settings.data_dir and settings.data_dir.is_dir() else None
@@ -176,11 +176,11 @@ def _find_data(path: Path, data_dir: Path | None) -> "Dataset | None":
 
 
 def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:
-    from vae_jax.checkpoints import Checkpoints
     from vae_jax.config import Settings
-    from vae_jax.models import build_model
-    from vae_jax.recording import state_shapes
-    from vae_jax.records import read_dataset_record, read_metrics, read_settings, read_summary
+    from vae_jax.models.autoencoders import build_model
+    from vae_jax.runs.checkpoints import Checkpoints
+    from vae_jax.runs.recording import state_shapes
+    from vae_jax.runs.records import read_dataset_record, read_metrics, read_settings, read_summary
 
     try:
         settings, record = read_settings(path, Settings), read_dataset_record(path)

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from vae_jax.sources import IDX_FILES
+from vae_jax.data.sources import IDX_FILES
 
 
 def make_bad_files(folder):

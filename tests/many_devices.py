@@ -10,14 +10,15 @@ import numpy as np
 import optax
 
 import vae_jax  # noqa: F401
-from vae_jax import models, streaming
 from vae_jax.config import Settings
-from vae_jax.data import Split
-from vae_jax.fitting import Progress, compile_program, fit, run_epoch
-from vae_jax.many import fit_many
-from vae_jax.models import build_model
-from vae_jax.parallel import Layout, choose_layout
-from vae_jax.training import init_state, zero_metrics
+from vae_jax.data.dataset import Split
+from vae_jax.models import autoencoders as models
+from vae_jax.models.autoencoders import build_model
+from vae_jax.training import streaming
+from vae_jax.training.devices import Layout, choose_layout
+from vae_jax.training.fit import Progress, compile_program, fit, run_epoch
+from vae_jax.training.many import fit_many
+from vae_jax.training.step import init_state, zero_metrics
 
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 8, 8, 1)) ** 3 * 255).astype(np.uint8)
 SGD = optax.sgd(3e-3, momentum=0.5)

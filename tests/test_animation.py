@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import animation
+from vae_jax.plots import animation
 
 TITLE = "MNIST · VAE, 2 latent dimensions\ntest loss 134.9 nats"
 RNG = np.random.default_rng(0)

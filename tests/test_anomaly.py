@@ -11,21 +11,22 @@ import pytest
 from scipy import stats
 
 from experiments import anomaly as study
-from experiments._cli import main, parse
-from experiments._score import Calibrate, Score, calibrate, score
-from vae_jax import plots_anomaly
-from vae_jax.applications import anomaly
-from vae_jax.applications.threshold import RECORD, Threshold
-from vae_jax.applications.threshold import calibrate as find_threshold
-from vae_jax.checkpoints import Checkpoints
+from experiments.anomaly import figures as plots_anomaly
+from vae_jax.cli.command import main, parse
+from vae_jax.cli.score import Calibrate, Score, calibrate, score
 from vae_jax.config import Settings
-from vae_jax.data import load_dataset
+from vae_jax.data.dataset import load_dataset
 from vae_jax.errors import UsageError
-from vae_jax.fitting import Progress
-from vae_jax.models import build_model
-from vae_jax.records import write_config
-from vae_jax.runs import load_run
-from vae_jax.training import init_state, make_optimizer, zero_metrics
+from vae_jax.measures import anomaly
+from vae_jax.measures.threshold import RECORD, Threshold
+from vae_jax.measures.threshold import calibrate as find_threshold
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.records import write_config
+from vae_jax.runs.run import load_run
+from vae_jax.training.fit import Progress
+from vae_jax.training.optimizer import make_optimizer
+from vae_jax.training.step import init_state, zero_metrics
 
 RNG = np.random.default_rng(0)
 COMMANDS = {"calibrate": (Calibrate, calibrate), "score": (Score, score)}

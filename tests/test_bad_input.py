@@ -16,7 +16,7 @@ import pytest
 from bad_files import make_bad_files
 
 from experiments import results
-from experiments._study import trained
+from experiments.study import trained
 from vae_jax.config import Settings
 
 ROOT = Path(__file__).parents[1]

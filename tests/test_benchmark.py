@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments._bench_job import Job, conv_job, mlp_job, training_flops
-from experiments._bench_measure import check_losses, images_per_second, measure, order, roof
-from experiments._bench_report import report, series_text, startup_text, streaming_text
-from experiments._bench_sections import Plan, summarise
-from experiments._bench_worker import Worker
-from experiments._cli import parse
-from vae_jax import plots_benchmark
+from experiments.benchmark import figures as plots_benchmark
+from experiments.benchmark.job import Job, conv_job, mlp_job, training_flops
+from experiments.benchmark.measure import check_losses, images_per_second, measure, order, roof
+from experiments.benchmark.report import report, series_text, startup_text, streaming_text
+from experiments.benchmark.sections import Plan, summarise
+from experiments.benchmark.worker import Worker
+from vae_jax.cli.command import parse
 
 MNIST = (28, 28, 1)
 JOB = mlp_job("none.npy", 1000, batch_size=100)
@@ -38,7 +38,7 @@ def test_operations_of_the_conv_by_hand():
 def test_counted_operations_are_those_that_xla_counts_for_the_forward_pass(make):
     import jax
 
-    from experiments._bench_flax import _Network
+    from experiments.benchmark.flax import _Network
 
     job, x = make("none.npy", 1), np.zeros((1, 28, 28, 1), np.float32)
     network = _Network(job, MNIST)

@@ -12,8 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vae_jax import catalogue
-from vae_jax.catalogue import DownloadError, RemoteFile
+from vae_jax.data import catalogue
+from vae_jax.data.catalogue import DownloadError, RemoteFile
 from vae_jax.errors import UsageError
 
 CONTENTS = {f"file-{i}.gz": bytes(100 * i + 1) for i in range(4)}
@@ -144,7 +144,7 @@ def test_unwritable_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_the_family_is_in_the_catalogue(name):
-    from vae_jax.sources import IDX_FILES
+    from vae_jax.data.sources import IDX_FILES
 
     files = catalogue.remote_files(name)
     assert {file.name for file in files} == {f"{file}.gz" for file in IDX_FILES}

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.chunks import in_chunks
+from vae_jax.models.chunks import in_chunks
 
 
 @pytest.mark.parametrize("size", [None, 1, 3, 5, 10, 12], ids=str)

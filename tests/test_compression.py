@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio
 
-from experiments import _rate_distortion
 from experiments import compression as study
-from experiments._cli import main
-from vae_jax.applications import compression, container, entropy_coding, image_codecs
-from vae_jax.applications.compression import QUALITIES, dequantise, quantise, step_of
-from vae_jax.applications.entropy_coding import NotDecodableError, decode_symbols, encode_symbols
+from experiments.compression import measure as _rate_distortion
+from experiments.compression.figures import Curve, rate_distortion
+from vae_jax.cli.command import main
+from vae_jax.codecs import container, entropy_coding, image_codecs
+from vae_jax.codecs import lossy as compression
+from vae_jax.codecs.entropy_coding import NotDecodableError, decode_symbols, encode_symbols
+from vae_jax.codecs.lossy import QUALITIES, dequantise, quantise, step_of
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models import build_model
-from vae_jax.plots_compression import Curve, rate_distortion
-from vae_jax.recording import train_run
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.run import load_run
 
 RNG = np.random.default_rng(0)
 DIM = 5

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vae_jax.convolutions import (
+from vae_jax.models.convolutions import (
     matmul_convolution,
     matmul_transposed_convolution,
     plain_convolution,

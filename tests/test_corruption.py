@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vae_jax.corruption import corrupt, noise_keys
 from vae_jax.errors import UsageError
+from vae_jax.models.inputs import corrupt, noise_keys
 
 X = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (300, 6, 5, 2)), jnp.float32)
 KEYS = jax.random.split(jax.random.key(0), len(X))

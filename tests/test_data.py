@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from test_sources import check_message, write_idx_files
 
-from vae_jax import catalogue, data, sources
+from vae_jax.data import catalogue, sources
+from vae_jax.data import dataset as data
 from vae_jax.errors import UsageError
+from vae_jax.models import inputs
 
 REAL = Path(os.environ.get("VAE_JAX_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 4, 5), np.uint8)
@@ -256,17 +258,17 @@ ALL_BYTES = jnp.arange(256, dtype=jnp.uint8).reshape(4, 8, 8, 1)
 
 def test_preprocess_scales_and_thresholds():
     exact = np.arange(256).reshape(4, 8, 8, 1) / 255
-    pixels = jax.jit(data.preprocess)(ALL_BYTES)
+    pixels = jax.jit(inputs.preprocess)(ALL_BYTES)
     assert pixels.dtype == jnp.float32
     np.testing.assert_allclose(pixels, exact, rtol=1e-6)
-    np.testing.assert_array_equal(data.preprocess(ALL_BYTES, "threshold"), exact >= 0.5)
+    np.testing.assert_array_equal(inputs.preprocess(ALL_BYTES, "threshold"), exact >= 0.5)
 
 
 def test_dynamic_binarisation_draws_the_pixel_as_a_probability():
     draws = 4000
     images = jnp.broadcast_to(jnp.array([0, 51, 127, 204, 255], jnp.uint8)[None, :, None, None], (draws, 5, 1, 1))
     keys = jax.random.split(jax.random.key(0), draws)
-    binary = np.asarray(jax.jit(data.preprocess, static_argnums=1)(images, "dynamic", keys))[:, :, 0, 0]
+    binary = np.asarray(jax.jit(inputs.preprocess, static_argnums=1)(images, "dynamic", keys))[:, :, 0, 0]
     p = np.array([0, 51, 127, 204, 255]) / 255
     assert set(np.unique(binary)) == {0.0, 1.0}
     assert np.all(np.abs(binary.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / draws))
@@ -274,15 +276,15 @@ def test_dynamic_binarisation_draws_the_pixel_as_a_probability():
 
 def test_dynamic_draw_of_an_example_depends_on_its_key_only():
     keys = jax.random.split(jax.random.key(1), 4)
-    together = data.preprocess(ALL_BYTES, "dynamic", keys)
-    alone = data.preprocess(ALL_BYTES[2:3], "dynamic", keys[2:3])
+    together = inputs.preprocess(ALL_BYTES, "dynamic", keys)
+    alone = inputs.preprocess(ALL_BYTES[2:3], "dynamic", keys[2:3])
     np.testing.assert_array_equal(together[2:3], alone)
 
 
 @pytest.mark.parametrize("binarize", ["dynamic", "sometimes"])
 def test_binarize_is_checked(binarize):
     with pytest.raises(UsageError, match="--binarize"):
-        data.preprocess(ALL_BYTES, binarize)
+        inputs.preprocess(ALL_BYTES, binarize)
 
 
 @pytest.mark.parametrize(

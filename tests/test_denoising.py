@@ -7,9 +7,10 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from experiments import denoising
-from experiments._cli import main
-from experiments._denoisers import ROWS, Corruption
-from vae_jax.applications.denoising import (
+from experiments.denoising.measure import ROWS, Corruption
+from vae_jax.cli.command import main
+from vae_jax.config import Settings
+from vae_jax.measures.denoising import (
     LinearMMSE,
     Quality,
     best_width,
@@ -20,9 +21,8 @@ from vae_jax.applications.denoising import (
     psnr,
     ssim,
 )
-from vae_jax.config import Settings
-from vae_jax.models import build_model
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.run import load_run
 
 COMMANDS = {"denoise": (denoising.Denoise, denoising.denoise)}
 RNG = np.random.default_rng(0)

@@ -9,9 +9,10 @@ from sklearn import manifold
 
 import vae_jax
 from experiments import dimensionality
-from experiments._cli import main, parse
-from vae_jax import plots_dimensionality
-from vae_jax.applications.dimensionality import (
+from experiments.dimensionality import figures as plots_dimensionality
+from vae_jax.cli.command import main, parse
+from vae_jax.errors import UsageError
+from vae_jax.measures.dimensionality import (
     PrincipalComponents,
     class_numbers,
     decode_codes,
@@ -21,7 +22,6 @@ from vae_jax.applications.dimensionality import (
     squared_error,
     trustworthiness,
 )
-from vae_jax.errors import UsageError
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST = RNG.normal(size=(60, 3)).astype(np.float32), RNG.normal(size=(40, 3)).astype(np.float32)
@@ -114,7 +114,7 @@ def test_a_point_is_nearest_to_itself_also_among_duplicates_and_in_every_block(m
     ranks = neighbour_ranks(points)
     np.testing.assert_array_equal(np.diag(ranks), 0)
     np.testing.assert_array_equal(np.sort(ranks, axis=1), np.tile(np.arange(200), (200, 1)))
-    monkeypatch.setattr("vae_jax.applications.dimensionality._WORKING_MEMORY", 0.01)
+    monkeypatch.setattr("vae_jax.measures.dimensionality._WORKING_MEMORY", 0.01)
     np.testing.assert_array_equal(np.diag(neighbour_ranks(points)), 0)
     np.testing.assert_array_equal(neighbour_ranks(TRAIN)[0], ranks_of_first())
 

@@ -7,16 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vae_jax.distributions import (
+from vae_jax.models.distributions import DiagonalGaussian, smooth_bound, standard_normal
+from vae_jax.models.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
-    DiagonalGaussian,
     Gaussian,
     LearnedGaussian,
     SquaredError,
     make_likelihood,
-    smooth_bound,
-    standard_normal,
 )
 
 KEY = jax.random.key(0)

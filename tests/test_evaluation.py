@@ -5,9 +5,9 @@ import oracles
 import pytest
 
 from vae_jax.config import Settings
-from vae_jax.distributions import DiagonalGaussian
-from vae_jax.evaluation import active_units, encode_images, evaluate, importance_weighted_nll
-from vae_jax.models import build_model
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.distributions import DiagonalGaussian
+from vae_jax.models.evaluation import active_units, encode_images, evaluate, importance_weighted_nll
 
 KEY = jax.random.key(0)
 SHAPE = (2, 3, 1)
@@ -75,7 +75,7 @@ def test_the_batch_size_does_not_change_the_result(monkeypatch, binarize):
     model, params = model_and_params(likelihood="bernoulli")
     results = []
     for size in (500, 7):
-        monkeypatch.setattr("vae_jax.evaluation.ROWS", size)
+        monkeypatch.setattr("vae_jax.models.evaluation.ROWS", size)
         results.append(evaluate(model, params, IMAGES, KEY, samples=2, binarize=binarize))
     assert results[0] == pytest.approx(results[1], rel=1e-6)
     assert results[0]["loss"] == pytest.approx(results[0]["reconstruction"] + results[0]["kl"])

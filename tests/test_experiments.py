@@ -14,11 +14,11 @@ from unoptimised import XLA_FLAGS
 
 import vae_jax
 from experiments import mnist, plot_latent
-from experiments._cli import main, parse
-from experiments._progress import Progress
-from vae_jax.animation import read_progress_grids
+from vae_jax.cli.command import main, parse
+from vae_jax.cli.progress import Progress
 from vae_jax.errors import UsageError
-from vae_jax.evaluation import evaluate
+from vae_jax.models.evaluation import evaluate
+from vae_jax.plots.animation import read_progress_grids
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--dataset", "digits", "--epochs", "2", "--hidden-sizes", "16", "--no-compilation-cache", "--grid-size", "5"]
@@ -141,7 +141,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_device", jax.devices()[3])
 from experiments import mnist
-from experiments._cli import parse
+from vae_jax.cli.command import parse
 mnist.run(parse(mnist.Config, {[*SMALL, "--run-dir", str(tmp_path / "run")]!r}))
 """
     environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments._signals import Signals
-from vae_jax._orbax import quiet
+from vae_jax.cli.signals import Signals
 from vae_jax.errors import Interrupted, RunError
 from vae_jax.files import append_line, check_locked, locked, remove_leftovers, replacing
+from vae_jax.runs.orbax import quiet
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +95,7 @@ def test_a_signal_waits_while_there_is_something_to_save_and_raises_elsewhere():
 def test_the_second_signal_leaves_at_once():
     code = """
 import os, signal, time
-from experiments._signals import Signals
+from vae_jax.cli.signals import Signals
 with Signals() as signals:
     signals.saving = True
     os.kill(os.getpid(), signal.SIGTERM)
@@ -126,7 +126,7 @@ def test_a_command_interrupted_while_xla_compiles_in_a_thread_ends_with_a_line_a
     code = """
 import os, signal, threading, time
 import jax, jax.numpy as jnp
-from experiments._cli import main
+from vae_jax.cli.command import main
 from experiments.reparametrisation import Config
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started without

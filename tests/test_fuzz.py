@@ -16,14 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments._study import read_study
-from vae_jax import archives, records, sources
-from vae_jax.applications import container
-from vae_jax.applications.compression import QUALITIES, fit_codec
-from vae_jax.applications.entropy_coding import NotDecodableError, decode_symbols, encode_symbols, fit_prior
-from vae_jax.applications.threshold import Threshold
+from experiments.study import read_study
+from vae_jax import archives
+from vae_jax.codecs import container
+from vae_jax.codecs.entropy_coding import NotDecodableError, decode_symbols, encode_symbols, fit_prior
+from vae_jax.codecs.lossy import QUALITIES, fit_codec
 from vae_jax.config import Settings
+from vae_jax.data import sources
 from vae_jax.errors import RunError, UsageError
+from vae_jax.measures.threshold import Threshold
+from vae_jax.runs import records
 
 ROOT = Path(__file__).parents[1]
 MOST_MEMORY = 32 * 2**20

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from vae_jax.config import Settings
-from vae_jax.distributions import DiagonalGaussian
-from vae_jax.gradient_estimators import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
-from vae_jax.models import build_model
+from vae_jax.measures.gradients import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.distributions import DiagonalGaussian
 
 RNG = np.random.default_rng(0)
 WEIGHT = jnp.float32(RNG.normal(size=(3, 3)))

@@ -7,11 +7,11 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import Interrupted
-from vae_jax.integrity import FILES, array_digests, changed_files, list_files, record_digest
-from vae_jax.models import build_model
-from vae_jax.recording import train_run
-from vae_jax.records import write_json
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.integrity import FILES, array_digests, changed_files, list_files, record_digest
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import write_json
+from vae_jax.runs.run import load_run
 
 EMPTY_LIST = hashlib.sha256(b"[]").hexdigest()
 SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=1, batch_size=256)

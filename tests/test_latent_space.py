@@ -5,8 +5,8 @@ import pytest
 from scipy import linalg
 
 from vae_jax.config import Settings
-from vae_jax.frozen_features import fit_features
-from vae_jax.latent_space import (
+from vae_jax.measures.features import fit_features
+from vae_jax.measures.latent_space import (
     decoder_gain,
     distance_from_prior,
     excess_flips,
@@ -16,7 +16,7 @@ from vae_jax.latent_space import (
     robust_spread,
     sample_quality,
 )
-from vae_jax.models import build_model
+from vae_jax.models.autoencoders import build_model
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
-from vae_jax.networks import make_networks
+from vae_jax.models.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
+from vae_jax.models.networks import make_networks
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="The products run on the CPU only.")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vae_jax.config import Settings
-from vae_jax.data import Dataset, Split
+from vae_jax.data.dataset import Dataset, Split
 from vae_jax.errors import RunError, UsageError
-from vae_jax.fitting import fit
-from vae_jax.many import fit_many, spread
-from vae_jax.models import build_model
-from vae_jax.recording import train_runs
-from vae_jax.runs import load_run
-from vae_jax.streaming import are_streamed
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.recording import train_runs
+from vae_jax.runs.run import load_run
+from vae_jax.training.fit import fit
+from vae_jax.training.many import fit_many, spread
+from vae_jax.training.streaming import are_streamed
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -124,7 +124,7 @@ def test_what_can_not_be_trained_together_is_refused(members, words):
 
 
 def test_images_live_on_the_device_also_where_one_model_alone_would_stream_them(monkeypatch):
-    monkeypatch.setattr("vae_jax.streaming.memory_bytes", lambda device: 0)
+    monkeypatch.setattr("vae_jax.training.streaming.memory_bytes", lambda device: 0)
     members = variants(dataclasses.replace(SETTINGS, epochs=1), seed=[0, 1])
     assert are_streamed(members[0], TRAIN.images.nbytes)
     assert len(fit_many(build_model(members[0], (6, 5, 1)), TRAIN, VALIDATION, members)) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models import Autoencoder, VariationalAutoencoder, build_model, count_parameters
+from vae_jax.models.autoencoders import Autoencoder, VariationalAutoencoder, build_model, count_parameters
 
 KEY = jax.random.key(0)
 X = jax.random.uniform(jax.random.key(1), (5, 6, 5, 1))

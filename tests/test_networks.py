@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vae_jax.errors import UsageError
-from vae_jax.networks import make_networks
+from vae_jax.models.networks import make_networks
 
 SHAPES = [(8, 8, 1), (7, 5, 1), (1, 1, 1), (9, 12, 3)]
 

@@ -8,21 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.applications.compression import decoder_metric
+from vae_jax.codecs.lossy import decoder_metric
 from vae_jax.config import Settings
-from vae_jax.data import Split
-from vae_jax.distributions import DiagonalGaussian, make_likelihood
+from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError
-from vae_jax.fitting import fit
-from vae_jax.latent_space import decoder_gain
-from vae_jax.models import build_model
-from vae_jax.objectives import (
-    free_bits_kl,
-    importance_weighted_bound,
-    keep_largest,
-    kl_penalty,
-    l1_penalty,
-)
+from vae_jax.measures.latent_space import decoder_gain
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.distributions import DiagonalGaussian
+from vae_jax.models.likelihoods import make_likelihood
+from vae_jax.models.objectives import free_bits_kl, importance_weighted_bound, keep_largest, kl_penalty, l1_penalty
+from vae_jax.training.fit import fit
 
 LIKELIHOODS = ["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"]
 MODELS = [("vae", name) for name in LIKELIHOODS[:-1]] + [("ae", name) for name in LIKELIHOODS]

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.objectives import free_bits_kl, importance_weighted_bound, kl_weight
+from vae_jax.models.objectives import free_bits_kl, importance_weighted_bound, kl_weight
 
 
 @pytest.mark.parametrize(

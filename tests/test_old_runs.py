@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import mnist, plot_latent, verify
-from experiments._cli import parse
+from vae_jax.cli.command import parse
 from vae_jax.errors import UsageError
-from vae_jax.evaluation import encode_images, evaluate
-from vae_jax.runs import load_run
+from vae_jax.models.evaluation import encode_images, evaluate
+from vae_jax.runs.run import load_run
 
-RUNS = sorted((Path(__file__).parent / "runs").glob("schema*"))
+RUNS = sorted((Path(__file__).parent / "runs").glob("schema4*"))
 
 
 @pytest.fixture(params=RUNS, ids=lambda path: path.name)

@@ -134,7 +134,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_importing_plots_imports_neither_jax_nor_pyplot():
-    code = "import sys, vae_jax.plots; sys.exit(bool({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
+    code = "import sys, vae_jax.plots.run; sys.exit(bool({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -164,7 +164,7 @@ def test_a_point_has_the_colour_of_its_class():
         seen |= {tuple(spot): colour[:3] for spot, colour in zip(points.get_offsets().data, colours, strict=True)}
     assert len(seen) == len(means)
     for mean, label in zip(means, labels, strict=True):
-        wanted = [int(plots.COLOURS[label % 10][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        wanted = [int(plots.style.COLOURS[label % 10][i : i + 2], 16) / 255 for i in (1, 3, 5)]
         np.testing.assert_allclose(seen[tuple(mean)], wanted, atol=1e-6)
     assert axes.get_aspect() == 1
 
@@ -241,7 +241,9 @@ def test_colours_stay_apart_with_normal_and_colour_blind_sight():
             [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
         ]
     )
-    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in [*plots.COLOURS, "#FFFFFF"]])
+    rgb = np.array(
+        [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in [*plots.style.COLOURS, "#FFFFFF"]]
+    )
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
     xyz = np.clip(linear @ sights.transpose(0, 2, 1), 0, 1) @ to_xyz.T / to_xyz.sum(1)

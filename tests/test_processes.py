@@ -12,11 +12,11 @@ from unoptimised import XLA_FLAGS
 
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
-from vae_jax.models import build_model
-from vae_jax.processes import connect, ending_together, in_cluster, is_first
-from vae_jax.recording import train_run
-from vae_jax.records import read_metrics
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import read_metrics
+from vae_jax.runs.run import load_run
+from vae_jax.training.processes import connect, ending_together, in_cluster, is_first
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["--hidden-sizes=16", "--batch-size=301", "--dataset=digits", "--free-bits=0.1", "--no-compilation-cache"]
@@ -162,7 +162,7 @@ def caused_by(cause):
     ],
 )
 def test_errors_that_tell_of_a_lost_process_are_told_from_others(error, expected, monkeypatch):
-    monkeypatch.setattr("vae_jax.processes.is_connected", lambda: True)
+    monkeypatch.setattr("vae_jax.training.processes.is_connected", lambda: True)
     with pytest.raises(expected[0], match=expected[1]), ending_together():
         raise error
 

@@ -1,6 +1,7 @@
 """What the README shows runs as it stands there."""
 
 import dataclasses
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments import results
-from experiments._uses import USES
+from experiments.results.uses import USES
 from vae_jax.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def test_every_target_and_module_named_exists():
     for target in set(re.findall(r"`?make ([a-z-]+)", README)) - {"sure"}:
         assert f"\n{target}:" in makefile, target
     for module in set(re.findall(r"-m experiments\.(\w+)", README)):
-        assert (ROOT / "experiments" / f"{module}.py").exists()
+        assert importlib.util.find_spec(f"experiments.{module}")
     for picture in re.findall(r"\]\((docs/.*?)\)", README):
         assert (ROOT / picture).exists(), picture
 

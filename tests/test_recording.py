@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax import recording
-from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import Interrupted, RunError, UsageError
-from vae_jax.models import build_model
-from vae_jax.recording import train_run
-from vae_jax.records import read_metrics, read_resumed
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs import recording
+from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import read_metrics, read_resumed
+from vae_jax.runs.run import load_run
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=2, batch_size=256, checkpoint_every_steps=2)
 

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
-from vae_jax.evaluation import evaluate
-from vae_jax.fitting import Progress
-from vae_jax.models import build_model
-from vae_jax.recording import train_run
-from vae_jax.records import SCHEMA_VERSION, read_metrics
-from vae_jax.runs import check_available, check_resumable, fresh_path, load_run
-from vae_jax.training import zero_metrics
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.evaluation import evaluate
+from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import SCHEMA_VERSION, read_metrics
+from vae_jax.runs.run import check_available, check_resumable, fresh_path, load_run
+from vae_jax.training.fit import Progress
+from vae_jax.training.step import zero_metrics
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=128, ema_decay=0.9)
 
@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_is_refused_in_two_lines(digits, tmp_path):
 
 def test_a_nan_keeps_the_last_good_checkpoint(digits, tmp_path, monkeypatch):
 
-    from vae_jax import fitting
+    from vae_jax.training import fit as fitting
 
     check = fitting.check_finite
 

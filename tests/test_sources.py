@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import sources
+from vae_jax.data import sources
 from vae_jax.errors import UsageError
 
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8)
@@ -231,7 +231,7 @@ def test_digits_span_the_bytes():
 
 
 def test_reading_needs_no_jax_and_no_tfds():
-    code = "import sys, vae_jax.catalogue; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
+    code = "import sys, vae_jax.data.catalogue; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
     root = Path(__file__).parents[1]
     output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "set()"

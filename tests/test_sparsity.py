@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.applications.sparsity import atoms, measure_sparsity
 from vae_jax.config import Settings, check_settings
 from vae_jax.errors import UsageError
-from vae_jax.models import build_model
-from vae_jax.objectives import _largest_by_bits, keep_largest, kl_penalty, l1_penalty
+from vae_jax.measures.sparsity import atoms, measure_sparsity
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.objectives import _largest_by_bits, keep_largest, kl_penalty, l1_penalty
 
 RNG = np.random.default_rng(0)
 CODE = np.float32(RNG.uniform(0.01, 0.99, size=(6, 4)))

@@ -3,7 +3,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from vae_jax import data, stored
+from vae_jax.data import dataset as data
+from vae_jax.data import stored
 from vae_jax.errors import RunError, UsageError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import evaluation, stored, streaming
 from vae_jax.config import Settings
-from vae_jax.data import Split
+from vae_jax.data import stored
+from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
-from vae_jax.evaluation import evaluate
-from vae_jax.fitting import Progress, fit
-from vae_jax.many import fit_many
-from vae_jax.models import build_model
+from vae_jax.models import evaluation
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.evaluation import evaluate
+from vae_jax.training import streaming
+from vae_jax.training.fit import Progress, fit
+from vae_jax.training.many import fit_many
 
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
 ALWAYS = Settings(hidden_sizes=(9,), epochs=2, batch_size=8, learning_rate=0.01, device_data="always", ema_decay=0.9)
@@ -167,7 +169,7 @@ def test_auto_streams_what_exceeds_the_budget(monkeypatch, splits, resident):
     monkeypatch.setattr(streaming, "memory_bytes", lambda device: 42 * 30 * 4 - 1)
     opened, compile_stream = [], streaming.compile_stream
     monkeypatch.setattr(
-        "vae_jax.fitting.compile_stream", lambda *arguments: opened.append(1) or compile_stream(*arguments)
+        "vae_jax.training.fit.compile_stream", lambda *arguments: opened.append(1) or compile_stream(*arguments)
     )
     same(resident.state, fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data="auto")).state)
     assert opened
@@ -179,5 +181,5 @@ def test_models_trained_together_are_not_streamed(splits):
 
 
 def test_grain_is_imported_only_to_stream():
-    code = "import sys, vae_jax; from vae_jax import fitting; assert 'grain' not in sys.modules"
+    code = "import sys, vae_jax; from vae_jax.training import fit; assert 'grain' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

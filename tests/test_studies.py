@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import _study, compare, reparametrisation, sparse, sweep
-from experiments._cli import main, parse
-from experiments._study import interval, markdown_table, trained_together
+from experiments import compare, reparametrisation, sparse, sweep
+from experiments import study as _study
+from experiments.study import interval, markdown_table, trained_together
+from vae_jax.cli.command import main, parse
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
-from vae_jax.evaluation import diagnose
 from vae_jax.files import locked
-from vae_jax.runs import load_run
+from vae_jax.models.evaluation import diagnose
+from vae_jax.runs.run import load_run
 
 SMALL = ["--dataset", "digits", "--epochs", "1", "--no-compilation-cache"]
 

@@ -8,23 +8,14 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from vae_jax.config import Settings
-from vae_jax.data import Split
+from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
-from vae_jax.fitting import Progress, compile_program, fit, run_epoch
-from vae_jax.history import has_stopped
-from vae_jax.models import Autoencoder, build_model
-from vae_jax.parallel import Layout
-from vae_jax.training import (
-    chunks_of,
-    global_norm,
-    init_state,
-    make_optimizer,
-    run_steps,
-    shuffled,
-    steps_per_epoch,
-    train_step,
-    zero_metrics,
-)
+from vae_jax.models.autoencoders import Autoencoder, build_model
+from vae_jax.training.devices import Layout
+from vae_jax.training.fit import Progress, compile_program, fit, run_epoch
+from vae_jax.training.history import has_stopped
+from vae_jax.training.optimizer import global_norm, make_optimizer, steps_per_epoch
+from vae_jax.training.step import chunks_of, init_state, run_steps, shuffled, train_step, zero_metrics
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from vae_jax import plots_traversal
-from vae_jax.traversal import (
+from vae_jax.measures.traversal import (
     LEVELS,
     choose_pairs,
     information,
@@ -12,6 +11,7 @@ from vae_jax.traversal import (
     spherical_interpolation,
     traverse,
 )
+from vae_jax.plots import traversal as plots_traversal
 
 RNG = np.random.default_rng(0)
 MEANS = RNG.normal(size=(30, 4)).astype(np.float32)

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from experiments import verify
-from experiments._cli import main
+from vae_jax.cli.command import main
 from vae_jax.config import Settings
-from vae_jax.models import build_model
-from vae_jax.recording import train_run
-from vae_jax.records import write_json
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import write_json
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from experiments import plot_latent
-from experiments._cli import main
 from vae_jax import _xla
+from vae_jax.cli.command import main
 
 
 def test_constant_cotangent_then_multiply_and_reduce_is_right_under_jit():

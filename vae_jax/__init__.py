@@ -9,52 +9,29 @@ guard_against_miscompilation()
 
 if TYPE_CHECKING:
     from vae_jax.config import Settings
-    from vae_jax.data import Dataset, Split, load_dataset
-    from vae_jax.distributions import DiagonalGaussian
+    from vae_jax.data.dataset import Dataset, Split, load_dataset
     from vae_jax.errors import RunError, UsageError
-    from vae_jax.evaluation import encode_images, evaluate
-    from vae_jax.fitting import fit
-    from vae_jax.models import Autoencoder, VariationalAutoencoder, build_model
-    from vae_jax.recording import train_run
-    from vae_jax.runs import Run, load_run
+    from vae_jax.models.autoencoders import Autoencoder, VariationalAutoencoder, build_model
+    from vae_jax.models.distributions import DiagonalGaussian
+    from vae_jax.models.evaluation import encode_images, evaluate
+    from vae_jax.runs.recording import train_run
+    from vae_jax.runs.run import Run, load_run
+    from vae_jax.training.fit import fit
 
-# Where each public name lives: imported lazily, so that --help and the checks of settings do not wait for JAX.
-_HOME = {
-    "Autoencoder": "models",
-    "Dataset": "data",
-    "DiagonalGaussian": "distributions",
-    "Run": "runs",
-    "RunError": "errors",
-    "Settings": "config",
-    "Split": "data",
-    "UsageError": "errors",
-    "VariationalAutoencoder": "models",
-    "build_model": "models",
-    "encode_images": "evaluation",
-    "evaluate": "evaluation",
-    "fit": "fitting",
-    "load_dataset": "data",
-    "load_run": "runs",
-    "train_run": "recording",
+# Where the public names live: imported when first used, so that --help and the checks of settings do not wait for JAX.
+_HOMES = {
+    "config": ("Settings",),
+    "data.dataset": ("Dataset", "Split", "load_dataset"),
+    "errors": ("RunError", "UsageError"),
+    "models.autoencoders": ("Autoencoder", "VariationalAutoencoder", "build_model"),
+    "models.distributions": ("DiagonalGaussian",),
+    "models.evaluation": ("encode_images", "evaluate"),
+    "runs.recording": ("train_run",),
+    "runs.run": ("Run", "load_run"),
+    "training.fit": ("fit",),
 }
-__all__ = [
-    "Autoencoder",
-    "Dataset",
-    "DiagonalGaussian",
-    "Run",
-    "RunError",
-    "Settings",
-    "Split",
-    "UsageError",
-    "VariationalAutoencoder",
-    "build_model",
-    "encode_images",
-    "evaluate",
-    "fit",
-    "load_dataset",
-    "load_run",
-    "train_run",
-]
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

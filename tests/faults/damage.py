@@ -9,13 +9,13 @@ import jax
 import numpy as np
 from driver import Tally
 
-from vae_jax.checkpoints import Checkpoints
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models import build_model
-from vae_jax.recording import state_shapes
-from vae_jax.records import read_dataset_record, read_settings
-from vae_jax.runs import load_run
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.recording import state_shapes
+from vae_jax.runs.records import read_dataset_record, read_settings
+from vae_jax.runs.run import load_run
 
 
 def restore(path: Path, images: int) -> list[tuple[int, list[np.ndarray], str]]:

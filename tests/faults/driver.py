@@ -29,7 +29,7 @@ CONFIGURATIONS = {
 
 
 PRELOADED = [
-    *("experiments.mnist", "experiments._progress", "vae_jax.recording", "vae_jax.applications.sparsity"),
+    *("experiments.mnist", "vae_jax.cli.progress", "vae_jax.runs.recording", "vae_jax.measures.sparsity"),
     *("orbax.checkpoint", "flax.linen", "optax", "tqdm", "sklearn.decomposition", "sklearn.datasets"),
 ]
 
@@ -53,7 +53,7 @@ def command_line(path: Path, flags: list[str]) -> list[str]:
 
 def _run(arguments: list[str], log: str) -> None:
     from experiments import mnist
-    from experiments._cli import main
+    from vae_jax.cli.command import main
 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -114,12 +114,12 @@ def finish(path: Path, flags: list[str]) -> float:
 
 def result(path: Path) -> dict[str, object]:
     """All that two equal runs have in common: every array of training, the rows without times, the files, the test."""
-    from vae_jax.checkpoints import Checkpoints
-    from vae_jax.data import load_dataset
+    from vae_jax.data.dataset import load_dataset
     from vae_jax.files import LOCK
-    from vae_jax.integrity import changed_files
-    from vae_jax.recording import state_shapes
-    from vae_jax.runs import load_run
+    from vae_jax.runs.checkpoints import Checkpoints
+    from vae_jax.runs.integrity import changed_files
+    from vae_jax.runs.recording import state_shapes
+    from vae_jax.runs.run import load_run
 
     run, images = load_run(path), len(load_dataset("digits").train)
     with Checkpoints(path) as checkpoints:

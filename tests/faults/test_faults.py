@@ -12,9 +12,9 @@ import driver
 import pytest
 
 from vae_jax.config import Settings
-from vae_jax.models import build_model
-from vae_jax.recording import train_run
-from vae_jax.records import write_json
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.recording import train_run
+from vae_jax.runs.records import write_json
 
 HERE = Path(__file__).parent
 

@@ -1,0 +1,127 @@
+"""What the denoising study measures and reports, and its names for the corruptions."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.study import markdown_table
+from vae_jax.domains import LARGEST_NUMBER, SMALLEST_NUMBER
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_jax.data.dataset import Dataset
+    from vae_jax.runs.run import Run
+
+KINDS = {
+    "gaussian": "Gaussian, σ {:g}",
+    "gaussian_clipped": "Gaussian, clipped, σ {:g}",
+    "salt_and_pepper": "salt and pepper, {:.0%}",
+    "masking": "masking, {:.0%}",
+}
+ROWS = ("noisy", "Gaussian filter", "median 3x3", "linear MMSE", "AE", "VAE", "denoising AE")
+SHOWN = 5
+"""Images of the figure."""
+
+
+class Corruption(NamedTuple):
+    """A kind of noise and how much of it."""
+
+    kind: str
+    level: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Corruption":
+        """Read KIND:LEVEL.
+
+        Raises:
+            ValueError: it is not one that the study knows.
+        """
+        kind, _, number = text.partition(":")
+        level = float(number)
+        most = LARGEST_NUMBER if kind.startswith("gaussian") else 1
+        if kind not in KINDS or not SMALLEST_NUMBER <= level <= most:
+            raise ValueError(text)
+        return cls(kind, level)
+
+    @property
+    def label(self) -> str:
+        """For tables and figures."""
+        return KINDS[self.kind].format(self.level)
+
+    @property
+    def folder(self) -> str:
+        """The name of the run that was trained for it."""
+        return f"{self.kind}-{self.level:g}"
+
+
+def are_corruptions(texts: tuple[str, ...]) -> bool:
+    """Whether these are KIND:LEVEL, at least one and all different."""
+    try:
+        found = {Corruption.parse(text) for text in texts}
+    except ValueError:
+        return False
+    return 0 < len(found) == len(texts)
+
+
+def measure(
+    corruption: Corruption, runs: dict[str, "Run"], dataset: "Dataset", seed: int
+) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
+    """What every method makes of the noisy test images: its means, and the first few images by row of the figure."""
+    import jax
+    import numpy as np
+
+    from vae_jax.measures import denoising
+
+    keys = jax.random.split(jax.random.key(seed), 3)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    clean = [split.images.astype(np.float32) / 255 for split in splits]
+    noisy = [denoising.corrupt_images(split.images, *corruption, key) for split, key in zip(splits, keys, strict=True)]
+    linear = denoising.LinearMMSE.fit(clean[0], noisy[0])
+    width = denoising.best_width(clean[1][:1000], noisy[1][:1000])
+    psnr, ssim, shown = {}, {}, {"clean": clean[2][:SHOWN]}
+
+    def estimates() -> Iterator[tuple[str, Any]]:
+        yield "noisy", noisy[2]
+        yield "Gaussian filter", denoising.gaussian_filter(noisy[2], width)
+        yield "median 3x3", denoising.median_filter(noisy[2])
+        yield "linear MMSE", linear(noisy[2])
+        for name, run in runs.items():
+            yield name, denoising.denoise(run.model, run.params, noisy[2])
+
+    for name, estimate in estimates():  # one at a time in memory
+        means = denoising.Quality.of(clean[2], estimate).means()
+        psnr[name], shown[name] = means["psnr"], np.asarray(estimate[:SHOWN], np.float32)
+        if "ssim" in means:
+            ssim[name] = means["ssim"]
+    found = {"corruption": corruption.kind, "level": corruption.level, "gaussian_filter_width": width}
+    return {**found, "psnr": psnr, "ssim": ssim}, shown
+
+
+def report(rows: list[dict[str, Any]], name: str, dataset: "Dataset", given: "Run | None") -> str:
+    """report.md from the rows of `measure`."""
+    labels = [Corruption(row["corruption"], row["level"]).label for row in rows]
+    widths = ", ".join(f"{row['gaussian_filter_width']:g}" for row in rows)
+    tables = []
+    for measure, form, heading in (
+        ("psnr", "{:.2f}", "Mean PSNR of an image in dB"),
+        ("ssim", "{:.3f}", "Mean SSIM of an image"),
+    ):
+        if rows[0][measure]:
+            cells = [
+                [label, *(form.format(row[measure][method]) for method in ROWS)]
+                for label, row in zip(labels, rows, strict=True)
+            ]
+            tables.append(f"{heading}:\n\n{markdown_table(['corruption', *ROWS], cells)}")
+    both = "\n\n".join(tables)
+    trained_for = f"is the run {given.path} for all corruptions" if given else "is one model for each row"
+    return f"""# Denoising: {name}
+
+{len(dataset.test):,} test images in [0, 1], each with noise of its own from a fixed seed; estimates are clipped to
+[0, 1], noisy images are not.
+
+{both}
+
+The linear MMSE estimator, the best that a linear map can do, is fitted on the {len(dataset.train):,} training images.
+The width of the Gaussian filter is chosen on validation images: {widths} pixels. AE and VAE are trained on clean
+images; the denoising AE {trained_for}.
+"""

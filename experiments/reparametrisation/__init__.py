@@ -1,0 +1,155 @@
+"""What the reparametrisation does: `python -m experiments.reparametrisation`.
+
+A small VAE is trained for a few epochs; then the gradient of one image's expected reconstruction loss is estimated from
+one latent sample at a time, by the pathwise estimator that the reparametrisation makes possible, by the score function
+with and without a baseline, and through a sample drawn plainly. Each is set against finite differences of the expected
+loss under common random numbers.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from experiments.study import StudyConfig, begin, finish, markdown_table, trained
+from vae_jax.domains import MOST_UNITS, at_least, epoch_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(StudyConfig):
+    """Compare gradient estimators for the encoder of a small VAE, in numbers and a figure."""
+
+    dataset: str | None = "digits"
+    """Data set, as everywhere; the small embedded one is enough here."""
+    latent_dim: int = at_least(1, 2, most=MOST_UNITS)
+    """Dimensions of the latent space."""
+    epochs: int = epoch_number(10)
+    """Passes over the training images before the gradients are looked at."""
+    images: int = at_least(1, 50)
+    """Test images whose gradients are averaged over."""
+    draws: int = at_least(10, 4000, most=100_000)
+    """Gradients estimated for each image, from one latent sample each."""
+
+
+NAMES = {
+    "pathwise": "pathwise: z = mean + sigma * noise",
+    "baseline": "score function with baseline",
+    "score": "score function",
+    "plain": "plain sample, no path",
+}
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train, estimate, draw, report; gives back the summary."""
+    from experiments.reparametrisation.figures import gradients
+    from vae_jax import plots
+    from vae_jax.data.dataset import load_dataset
+
+    dataset = load_dataset(config.dataset, config.data_dir)
+    settings = config.settings(
+        dataset,
+        latent_dim=config.latent_dim,
+        hidden_sizes=(128, 64),
+        epochs=config.epochs,
+        batch_size=min(64, len(dataset.train)),
+    )
+    path = begin(config, "reparametrisation", dataset, [settings])
+    trained_run = trained(path / "vae", settings, dataset)
+    found = _estimate(trained_run, dataset.test.images[: config.images], config.draws)
+    # Ratios of means over the images: some images have hardly any gradient left.
+    relative = {name: float(np.mean(found["variance"][name]) / np.mean(found["length"])) for name in NAMES}
+    bias = {name: float(np.sqrt(np.mean(found["error"][name] ** 2) / np.mean(found["length"]))) for name in NAMES}
+    figure = path / "figures" / "gradient_variance.png"
+    figure.parent.mkdir(exist_ok=True)
+    title = f"Gradient of the expected reconstruction loss for the posterior of an image ({dataset.name})"
+    plots.save(gradients(relative, bias, NAMES, found["draws"], found["true"], title), figure)
+    numbers = {
+        "dataset": dataset.name,
+        "relative_variance": relative,
+        "relative_error_of_the_mean": bias,
+        "samples_for_equal_variance": {name: relative[name] / relative["pathwise"] for name in ("baseline", "score")},
+        "figures": [str(figure)],
+    }
+    return finish(path, "reparametrisation", _report(config, numbers), numbers)
+
+
+def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from vae_jax.models.inputs import preprocess
+
+    key = run.evaluation_key
+    keys = (
+        jax.random.split(key, draws),
+        # Samples of their own for the baseline and for the reference, these common to both ends of each difference.
+        jax.random.split(jax.random.fold_in(key, draws), 1000),
+        jax.random.split(jax.random.fold_in(key, draws + 1), 10 * draws),
+    )
+    of_one = jax.jit(lambda x: _estimate_one(run.model, run.params, x, *keys))
+    every = jax.tree.map(np.asarray, jax.lax.map(of_one, preprocess(jnp.asarray(images))))
+    typical = np.argsort(every["length"])[len(images) // 2]
+    return {
+        "variance": {name: every["found"][name][0] for name in NAMES},
+        "error": {name: every["found"][name][1] for name in NAMES},
+        "draws": {name: every["found"][name][2][typical] for name in NAMES},
+        "true": every["true"][typical],
+        "length": every["length"],
+    }
+
+
+def _estimate_one(model: Any, params: Any, x: Any, keys: Any, baseline_keys: Any, reference_keys: Any) -> Any:
+    # Of one image: the true gradient with its squared length, and of each estimator the variance, the error of the
+    # mean and its first 200 gradients.
+    import jax
+    import jax.numpy as jnp
+
+    from vae_jax.measures.gradients import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
+    from vae_jax.models.distributions import DiagonalGaussian
+
+    def loss(z: jax.Array) -> jax.Array:
+        return model.likelihood.reconstruction_loss(model.decode(params, z[None]), x[None])[0]
+
+    encoded = model.encode(params, x[None])
+    q = DiagonalGaussian(encoded.mean[0], encoded.logvar[0])
+    baseline = expected_loss(loss, q, baseline_keys)
+    flat = jnp.concatenate([q.mean, q.logvar])
+    size = jnp.concatenate([0.05 * jnp.exp(0.5 * q.logvar), jnp.full_like(q.logvar, 0.05)])
+
+    def expected(values: jax.Array) -> jax.Array:
+        mean, logvar = jnp.split(values, 2)
+        return expected_loss(loss, DiagonalGaussian(mean, logvar), reference_keys)
+
+    differences = jax.lax.map(lambda step: expected(flat + step) - expected(flat - step), jnp.diag(size))
+    true = differences / (2 * size)
+    estimators = {
+        "pathwise": lambda key: pathwise_gradient(loss, q, key),
+        "baseline": lambda key: score_function_gradient(loss, q, key, baseline),
+        "score": lambda key: score_function_gradient(loss, q, key),
+        "plain": lambda key: plain_gradient(loss, q, key),
+    }
+    found = {}
+    for name, estimator in estimators.items():
+        each = jax.vmap(estimator)(keys)
+        values = jnp.concatenate([each.mean, each.logvar], axis=-1)
+        mean = values.mean(axis=0)
+        found[name] = (jnp.sum(values.var(axis=0)), jnp.linalg.norm(mean - true), values[:200])
+    return {"found": found, "length": jnp.sum(true**2), "true": true}
+
+
+def _report(config: Config, numbers: dict[str, Any]) -> str:
+    variance, error = numbers["relative_variance"], numbers["relative_error_of_the_mean"]
+    rows = [[title, f"{variance[name]:.3g}", f"{error[name]:.1%}"] for name, title in NAMES.items()]
+    times = numbers["samples_for_equal_variance"]
+    return "\n".join(
+        [
+            f"# What the reparametrisation does: {numbers['dataset']}, {config.latent_dim}-D",
+            "",
+            markdown_table(["gradient for (mean, logvar) of the posterior", "variance", "error of the mean"], rows),
+            "",
+            f"Variance of one sample's gradient over the squared length of the true one; distance of the mean of "
+            f"{config.draws:,} from finite differences under common random numbers of their own.",
+            f"For the pathwise variance of one sample the score function needs {times['score']:,.0f} samples, "
+            f"{times['baseline']:,.0f} with a baseline. Through a plain sample no gradient comes at all.",
+        ]
+    )

@@ -1,0 +1,197 @@
+"""The words of `experiments.anomaly` for one run: calibrate a threshold, score a user's images."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from vae_jax.cli.command import free_output
+from vae_jax.domains import MOST_SAMPLES, at_least, probability
+from vae_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_jax.data.dataset import Dataset, Split
+    from vae_jax.measures.threshold import Threshold
+    from vae_jax.runs.run import Run
+
+ScoreName = Literal[
+    "squared_error",
+    "scaled_error",
+    "relative_error",
+    "reconstruction",
+    "kl",
+    "negative_elbo",
+    "negative_iwae_bound",
+    "latent_knn",
+]
+SAMPLES = 16
+NEIGHBOURS = 5
+
+
+def false_alarm_rate(default: float = 0.01) -> float:
+    """The field of that flag."""
+    return probability(default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrate:
+    """Find the threshold of a run for a wanted rate of false alarms, and keep it in RUN/anomaly.json.
+
+    An image like the run's validation images, which it was not trained on, exceeds it with at most that chance.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory, of any VAE or AE."""
+    score: ScoreName = "relative_error"
+    """What makes an image anomalous: squared error of the image that its posterior mean decodes to, over the image's
+    norm (scaled_error) or squared norm (relative_error); reconstruction loss; of a VAE KL, negative ELBO, negative
+    importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images."""
+    false_alarm_rate: float = false_alarm_rate()
+    """Wanted chance that a normal image is called anomalous."""
+    samples: int = at_least(1, SAMPLES, most=MOST_SAMPLES)
+    """Latent samples an image."""
+    neighbours: int = at_least(1, NEIGHBOURS)
+    """Of latent_knn."""
+    data_dir: Path | None = None
+    """Where the data lies, if no longer where the run found it."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Score your own images with a run and call those above its threshold anomalies; writes a CSV.
+
+    The threshold is the one in RUN/anomaly.json; a run without one is calibrated first, as `calibrate RUN` does.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory, of any VAE or AE."""
+    images: Annotated[Path, tyro.conf.Positional]
+    """An .npz file with `images` (and `labels`), or a folder of images, of the shape that the run was trained on."""
+    output: Path | None = None
+    """The CSV file. Default: the images' name with -scores.csv, beside them."""
+    data_dir: Path | None = None
+    """Where the run's data lies, if no longer where the run found it; read only to calibrate and for latent_knn."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
+
+
+def calibrate(config: Calibrate) -> "Threshold":
+    """Find the threshold, write it into the run directory and print it."""
+    from vae_jax.measures.anomaly import MODEL_SCORES
+    from vae_jax.measures.threshold import RECORD
+    from vae_jax.runs.run import load_dataset_of, load_run
+
+    restored = load_run(config.run)
+    known = MODEL_SCORES[restored.config.model]
+    if config.score not in known:
+        raise UsageError(f"--score must be one of {', '.join(known)} for {restored.model.name}s, got {config.score}.")
+    dataset = load_dataset_of(restored, config.data_dir)
+    found = find_threshold(
+        restored,
+        dataset,
+        config.score,
+        config.false_alarm_rate,
+        samples=config.samples,
+        neighbours=config.neighbours,
+    )
+    found.write(config.run)
+    print(
+        f"An image is an anomaly if its {found.score} exceeds {found.threshold:.6g}: at most "
+        f"{found.false_alarm_rate:.2%} of new images like the {found.validation_images:,} validation images do.\n"
+        f"{config.run / RECORD}"
+    )
+    return found
+
+
+def find_threshold(
+    run: "Run", dataset: "Dataset", name: str, rate: float, *, samples: int, neighbours: int
+) -> "Threshold":
+    """The threshold of a run's score, from the validation images of the classes that it was trained on."""
+    from vae_jax.measures.threshold import Threshold, calibrate
+
+    options = {"samples": samples, "neighbours": neighbours}
+    # All images, then those of the run's classes: the runs of a study share their compiled programs.
+    every = score_images(run, dataset.validation.images, name, train=dataset.train, **options)
+    scores = every[dataset.validation.positions(run.config.classes)]
+    return Threshold(
+        score=name,
+        threshold=calibrate(scores, rate),
+        false_alarm_rate=rate,
+        validation_images=len(scores),
+        step=run.step,
+        **options,
+    )
+
+
+def score(config: Score) -> Path:
+    """Score the images, write the CSV and print how many exceed the threshold."""
+    from vae_jax.data.dataset import read_images
+    from vae_jax.measures.anomaly import LATENT_KNN
+    from vae_jax.measures.threshold import Threshold
+    from vae_jax.runs.run import load_dataset_of, load_run
+
+    output = free_output(config.output, config.images, "-scores.csv")
+    restored = load_run(config.run)
+    split = read_images(config.images, restored.model.image_shape)
+    known = Threshold.read(config.run)
+    if known is None:
+        print(f"{config.run} has no threshold yet: calibrating one.", flush=True)
+        try:
+            known = calibrate(Calibrate(config.run, data_dir=config.data_dir))
+        except UsageError as error:
+            reason = str(error).partition("\n")[0]
+            if not reason.startswith("--false-alarm-rate"):
+                raise
+            command = f"python -m experiments.anomaly calibrate {config.run} --false-alarm-rate RATE"
+            raise UsageError(f"{reason}\nFind a threshold for a rate of your own by {command}") from error
+    if known.step != restored.step:
+        raise UsageError(
+            f"The threshold of {config.run} is of step {known.step}, but its model is now of step {restored.step}.\n"
+            f"Find a new one by python -m experiments.anomaly calibrate {config.run}"
+        )
+    train = None
+    if known.score == LATENT_KNN:
+        train = load_dataset_of(restored, config.data_dir).train
+    options = {"samples": known.samples, "neighbours": known.neighbours}
+    scores = score_images(restored, split.images, known.score, train=train, **options)
+    _write_csv(output, scores, known, split.labels)
+    alarms = int((scores > known.threshold).sum())
+    print(
+        f"{alarms:,} of {len(scores):,} images ({alarms / len(scores):.1%}) are anomalies: {known.score} above "
+        f"{known.threshold:.6g}, where {known.false_alarm_rate:.2%} false alarms were wanted.\n{output}"
+    )
+    return output
+
+
+def score_images(
+    run: "Run", images: "np.ndarray", name: str, *, train: "Split | None", samples: int, neighbours: int
+) -> "np.ndarray":
+    """One score of each image, [n]; `train` is the train split of the run's data set, needed for latent_knn only."""
+    from vae_jax.measures.anomaly import LATENT_KNN, latent_knn, model_scores
+    from vae_jax.models.evaluation import encode_images
+
+    model, params, key, binarize = run.model, run.params, run.evaluation_key, run.config.binarize
+    if name != LATENT_KNN:
+        return model_scores(model, params, images, key, samples=samples, binarize=binarize)[name]
+    assert train is not None
+    codes, normal = (encode_images(model, params, x, key, binarize=binarize)[0] for x in (images, train.images))
+    return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)
+
+
+def _write_csv(path: Path, scores: "np.ndarray", known: "Threshold", labels: "np.ndarray | None") -> None:
+    import csv
+
+    from vae_jax.files import replacing
+
+    header = ["index", known.score, "threshold", "anomaly"] + ([] if labels is None else ["label"])
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for i, value in enumerate(scores.tolist()):
+            row = [i, f"{value:.9g}", f"{known.threshold:.9g}", int(value > known.threshold)]
+            writer.writerow(row if labels is None else [*row, int(labels[i])])

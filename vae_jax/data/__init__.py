@@ -1,0 +1,1 @@
+"""Images in, checked: data sets and where they come from."""

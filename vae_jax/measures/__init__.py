@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: what a model and its latent space are worth."""

@@ -1,0 +1,173 @@
+"""How unlike the training images an image is: scores, the higher the more anomalous, and what they are worth.
+
+A score is fitted on normal images only. Labels of anomalies are used by `detection` alone, to judge it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+from sklearn.decomposition import PCA
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from vae_jax.measures.dimensionality import decode_codes
+from vae_jax.models.autoencoders import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.models.evaluation import ByteImages, encode_images, image_losses
+from vae_jax.models.inputs import preprocess
+
+Scores = Float[np.ndarray, " n"]
+
+LATENT_KNN = "latent_knn"
+MODEL_SCORES = {
+    "vae": (
+        *("squared_error", "scaled_error", "relative_error", "reconstruction"),
+        *("kl", "negative_elbo", "negative_iwae_bound", LATENT_KNN),
+    ),
+    "ae": ("squared_error", "scaled_error", "relative_error", "reconstruction", LATENT_KNN),
+}
+"""The scores that each kind of model has."""
+
+
+def model_scores(
+    model: AnyModel, params: Parameters, images: ByteImages, key: Key[Array, ""], *, samples: int, binarize: str
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """What the model itself says of each image, by the names of `MODEL_SCORES`.
+
+    - squared_error: ||x - x'||^2 of the image that the posterior mean (or code) decodes to, in squared intensity.
+      Unlike the loss of grey pixels under a Bernoulli, it is 0 for an image that is rebuilt without error.
+    - scaled_error and relative_error: the same over ||x|| and over ||x||^2. What is rebuilt badly grows with what there
+      is to rebuild, so that the plain error mistakes much ink for an anomaly, and little for a normal image.
+    - reconstruction: mean reconstruction loss over the samples, in the unit of the model's loss.
+
+    Of a VAE also, in nats:
+
+    - kl: divergence of the posterior from the prior.
+    - negative_elbo: reconstruction + kl.
+    - negative_iwae_bound: of all samples together (Burda et al. 2015).
+
+    The last two bound -log p(x) from above where the likelihood is one, which `bernoulli` on grey pixels is not.
+
+    Args:
+        model: trained on normal images.
+        params: its parameters.
+        images: uint8 [n, height, width, channels].
+        key: decides the latent samples and dynamic binarisation.
+        samples: latent samples an image.
+        binarize: as in training; of dynamically binarised images, the squared error is that of the grey ones.
+
+    Returns:
+        Scores [n] by name.
+    """
+    losses = image_losses(model, params, images, key, samples=samples, binarize=binarize)
+    codes, _ = encode_images(model, params, images, key, binarize=binarize)
+    pixels = np.asarray(preprocess(jnp.asarray(images), "threshold" if binarize == "threshold" else "none"))
+    error = np.sum((pixels - decode_codes(model, params, codes)) ** 2, axis=(1, 2, 3))
+    norm = norms(pixels.reshape(len(pixels), -1))
+    scores = {
+        "squared_error": error,
+        "scaled_error": error / norm,
+        "relative_error": error / norm**2,
+        "reconstruction": losses.reconstruction,
+    }
+    if isinstance(model, VariationalAutoencoder):
+        scores["kl"] = losses.kl
+        scores["negative_elbo"] = losses.reconstruction + losses.kl
+        scores["negative_iwae_bound"] = -losses.bound
+    return scores
+
+
+def latent_knn(
+    codes: Float[np.ndarray, "n latent"], normal: Float[np.ndarray, "m latent"], neighbours: int
+) -> Float[np.ndarray, " n"]:
+    """Mean Euclidean distance of each posterior mean (or code) to the nearest ones of the normal images, [n]."""
+    return mean_distance([neighbour_distances(codes, normal, neighbours)], neighbours)
+
+
+def neighbour_distances(
+    queries: Float[np.ndarray, "n features"], references: Float[np.ndarray, "m features"], neighbours: int
+) -> Float[np.ndarray, "n _"]:
+    """Euclidean distances of each query to its nearest references, ascending, [n, min(neighbours, m)]."""
+    nearest = NearestNeighbors(n_neighbors=min(neighbours, len(references)), algorithm="brute").fit(references)
+    return nearest.kneighbors(queries)[0]
+
+
+def mean_distance(parts: Sequence[Float[np.ndarray, "n _"]], neighbours: int) -> Float[np.ndarray, " n"]:
+    """Mean distance to the nearest references of several sets together, [n].
+
+    The nearest of all are among the nearest of each: so the distances to the images of each class, computed once,
+    give the score for any choice of normal classes.
+
+    Args:
+        parts: `neighbour_distances` to each set, for the same queries and as many neighbours.
+        neighbours: how many; all, where there are fewer references.
+    """
+    together = np.sort(np.concatenate(parts, axis=1), axis=1)
+    return together[:, :neighbours].mean(axis=1)
+
+
+def as_points(images: ByteImages) -> Float[np.ndarray, "n pixels"]:
+    """Images as vectors of pixels in [0, 1], float32 [n, pixels]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def norms(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:
+    """||x|| of each image, [n]; at least that of one pixel of the darkest grey, which stands for an empty image."""
+    return np.maximum(np.linalg.norm(points, axis=1), np.float32(1 / 255))
+
+
+def pca_residual(
+    normal: Float[np.ndarray, "m pixels"], points: Float[np.ndarray, "n pixels"], components: int = 32
+) -> Float[np.ndarray, " n"]:
+    """Squared distance of points from the subspace of the first principal components of the normal ones, [n].
+
+    In squared intensity, as the reconstruction error of an autoencoder, whose linear counterpart it is.
+
+    Args:
+        normal: what the components are fitted on, [m, pixels].
+        points: what is scored, [n, pixels].
+        components: at most, fewer where there are fewer points or pixels.
+    """
+    pca = PCA(min(components, *normal.shape), svd_solver="covariance_eigh").fit(normal)
+    centred = points - pca.mean_
+    projected = centred @ pca.components_.T
+    return np.sum((centred - projected @ pca.components_) ** 2, axis=1)
+
+
+def ink(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:
+    """Sum of the pixels of each image: the control that no score should need to beat."""
+    return points.sum(axis=1)
+
+
+def ink_deviation(
+    normal: Float[np.ndarray, "m pixels"], points: Float[np.ndarray, "n pixels"]
+) -> Float[np.ndarray, " n"]:
+    """How far the sum of an image's pixels is from the median of the normal ones, either way, [n]."""
+    return np.abs(ink(points) - np.median(ink(normal)))
+
+
+class Detection(NamedTuple):
+    """How well a score tells anomalies from normal images."""
+
+    auroc: float
+    """Probability that an anomaly scores higher than a normal image; 0.5 is chance."""
+    average_precision: float
+    """Mean precision over the anomalies, from the most anomalous down; chance is their share."""
+
+
+def detection(scores: Scores, anomalous: Bool[np.ndarray, " n"]) -> Detection:
+    """Judge a score by labels, by scikit-learn's `roc_auc_score` and `average_precision_score`.
+
+    Raises:
+        ValueError: all images are anomalous, or none is.
+    """
+    if anomalous.all() or not anomalous.any():
+        raise ValueError("anomalous must hold both anomalies and normal images, got one kind")
+    return Detection(float(roc_auc_score(anomalous, scores)), float(average_precision_score(anomalous, scores)))
+
+
+def mean_detection(detections: Sequence[Detection]) -> Detection:
+    """Mean of each number over the classes."""
+    return Detection(*(float(np.mean(values)) for values in zip(*detections, strict=True)))

@@ -1,0 +1,194 @@
+"""How much of the data's structure an embedding keeps: neighbours, classes, pixels. Any method's embedding will do.
+
+Nothing is fitted on test images: k-NN, the probe and PCA are fitted on train images and scored on test images.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, UInt16
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.chunks import ROWS, in_chunks
+
+MOST_RANKED = 2**16 - 1
+_WORKING_MEMORY = 256  # MiB of distances at a time
+
+
+def knn_accuracy(
+    train_codes: Float[np.ndarray, "train latent"],
+    train_labels: Integer[np.ndarray, " train"],
+    test_codes: Float[np.ndarray, "test latent"],
+    test_labels: Integer[np.ndarray, " test"],
+    neighbours: int,
+) -> float:
+    """Share of test codes to which their nearest train codes (Euclidean) give the right class by majority.
+
+    Of classes with as many votes, the smallest label wins.
+
+    Args:
+        train_codes: [train, latent].
+        train_labels: [train].
+        test_codes: [test, latent].
+        test_labels: [test].
+        neighbours: how many vote.
+
+    Raises:
+        ValueError: more neighbours than train codes.
+    """
+    if not 1 <= neighbours <= len(train_codes):
+        raise ValueError(f"neighbours must be from 1 to the {len(train_codes)} train codes, got {neighbours}")
+    return float(KNeighborsClassifier(neighbours).fit(train_codes, train_labels).score(test_codes, test_labels))
+
+
+def linear_probe_accuracy(
+    train_codes: Float[np.ndarray, "train latent"],
+    train_labels: Integer[np.ndarray, " train"],
+    test_codes: Float[np.ndarray, "test latent"],
+    test_labels: Integer[np.ndarray, " test"],
+) -> float:
+    """Share of test codes that a linear classifier fitted on the train codes gives the right class.
+
+    Multinomial logistic regression on codes standardised by the train codes' mean and standard deviation,
+    with scikit-learn's weak L2 penalty (C = 1).
+
+    Args:
+        train_codes: [train, latent].
+        train_labels: [train], at least two classes.
+        test_codes: [test, latent].
+        test_labels: [test].
+
+    Raises:
+        ValueError: only one class to learn.
+    """
+    if len(np.unique(train_labels)) < 2:
+        raise ValueError("train_labels must hold at least two classes for a linear probe, got one")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return float(probe.fit(train_codes, train_labels).score(test_codes, test_labels))
+
+
+def neighbour_ranks(points: Float[np.ndarray, "n features"]) -> UInt16[np.ndarray, "n n"]:
+    """For each point, the ranks of all others by Euclidean distance: 1 for the nearest, 0 for itself.
+
+    Two bytes a pair: 200 MB for 10,000 points. Computed once, they serve every embedding of the same points.
+
+    Args:
+        points: [n, features], at most 65,535.
+
+    Returns:
+        [n, n]; row i holds the ranks as seen from point i.
+
+    Raises:
+        ValueError: more points.
+    """
+    number = len(points)
+    if number > MOST_RANKED:
+        raise ValueError(f"points must be at most {MOST_RANKED:,}, got {number:,}: take a part of them")
+    ranks = np.empty((number, number), np.uint16)
+
+    def order(distances: np.ndarray, start: int) -> np.ndarray:
+        # Itself comes first, also where other points coincide with it.
+        rows = np.arange(len(distances))
+        distances[rows, start + rows] = -1
+        return np.argsort(distances, axis=1)
+
+    start = 0
+    for block in pairwise_distances_chunked(points, reduce_func=order, working_memory=_WORKING_MEMORY):
+        np.put_along_axis(ranks[start : start + len(block)], block, np.arange(number, dtype=np.uint16)[None], axis=1)
+        start += len(block)
+    return ranks
+
+
+def trustworthiness(
+    ranks: UInt16[np.ndarray, "n n"], codes: Float[np.ndarray, "n latent"], neighbours: int = 12
+) -> float:
+    """Whether neighbours in the embedding are neighbours in the data too: 1 if all are.
+
+    Each of the k nearest codes that is not among the k nearest images costs by how much its rank there exceeds k;
+    scaled so that the worst embedding has 0 (Venna & Kaski 2001, equation 1).
+
+    Args:
+        ranks: the images' `neighbour_ranks`, [n, n].
+        codes: the same images' embedding, [n, latent].
+        neighbours: k, below n / 2.
+
+    Raises:
+        ValueError: too many neighbours.
+    """
+    number = len(codes)
+    if not 1 <= neighbours < number / 2:
+        raise ValueError(f"neighbours must be from 1 to less than half of the {number} codes, got {neighbours}")
+    nearest = NearestNeighbors(n_neighbors=neighbours).fit(codes).kneighbors(return_distance=False)
+    excess = np.take_along_axis(ranks, nearest, axis=1).astype(np.int64) - neighbours
+    cost = int(np.sum(np.maximum(excess, 0)))
+    return 1 - 2 * cost / (number * neighbours * (2 * number - 3 * neighbours - 1))
+
+
+def squared_error(
+    originals: Float[np.ndarray, "n height width channels"], rebuilt: Float[np.ndarray, "n height width channels"]
+) -> float:
+    """Mean over the images of ||x - x'||^2: squared intensity, summed over the pixels of an image."""
+    difference = np.asarray(originals, np.float64) - rebuilt
+    return float(np.mean(np.sum(difference**2, axis=(1, 2, 3))))
+
+
+def decode_codes(
+    model: AnyModel, params: Parameters, codes: Float[np.ndarray, "n latent"]
+) -> Float[np.ndarray, "n height width channels"]:
+    """Expected images for codes: [n, latent] to [n, height, width, channels]."""
+    return np.asarray(_decode(model, params, jnp.asarray(codes)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(model: AnyModel, params: Parameters, codes: Array) -> Array:
+    return in_chunks(partial(model.decode_mean, params), ROWS, codes)
+
+
+class PrincipalComponents:
+    """Principal component analysis of train images: the linear embedding with the least squared error."""
+
+    def __init__(self, train: Float[np.ndarray, "n height width channels"], most: int):
+        """Fit the first `most` components, at most as many as there are images and pixels.
+
+        Args:
+            train: images in [0, 1].
+            most: the largest dimension that `encode` will be asked for.
+        """
+        flat = train.reshape(len(train), -1)
+        self._pca = PCA(min(most, *flat.shape), random_state=0).fit(flat)
+        self._shape = train.shape[1:]
+        self.most = int(self._pca.n_components_)
+        """Components there are."""
+
+    def encode(self, images: Float[np.ndarray, "n height width channels"], dim: int) -> Float[np.ndarray, "n latent"]:
+        """The images' first `dim` principal components, [n, dim]."""
+        return self._pca.transform(images.reshape(len(images), -1))[:, :dim]
+
+    def decode(self, codes: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, "n height width channels"]:
+        """The images that have these first components, and the mean's in the others."""
+        flat = codes @ self._pca.components_[: codes.shape[1]] + self._pca.mean_
+        return flat.reshape(len(codes), *self._shape)
+
+
+def class_numbers(
+    train_codes: Float[np.ndarray, "train latent"],
+    train_labels: Integer[np.ndarray, " train"],
+    test_codes: Float[np.ndarray, "test latent"],
+    test_labels: Integer[np.ndarray, " test"],
+    neighbours: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+    """All accuracies of an embedding: "knn_1", "knn_5", "linear_probe"."""
+    arrays = (train_codes, train_labels, test_codes, test_labels)
+    return {
+        **{f"knn_{k}": knn_accuracy(*arrays, k) for k in neighbours},
+        "linear_probe": linear_probe_accuracy(*arrays),
+    }

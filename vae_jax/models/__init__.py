@@ -1,0 +1,1 @@
+"""What is learned: distributions, objectives, networks, the two models and their evaluation."""

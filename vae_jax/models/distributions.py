@@ -1,0 +1,64 @@
+"""The diagonal Gaussian of the latent space, and what a decoder's output says of the pixels.
+
+All log probabilities are natural, in nats, summed over the values of one example.
+"""
+
+import math
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+LOGVAR_BOUND = 15.0
+
+
+def smooth_bound(raw: Float[Array, "*shape"], bound: float) -> Float[Array, "*shape"]:
+    """Squash to [-bound, bound] by bound * tanh(raw / bound), so that exponentials stay finite."""
+    return bound * jnp.tanh(raw / bound)
+
+
+def standard_normal(key: Key[Array, "*batch"], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Draw from N(0, I) with one key for the whole of `shape`, or with one key for each example.
+
+    With one key an example, its noise depends neither on the batch it stands in nor on the device.
+    """
+    if key.ndim == 0:
+        return jax.random.normal(key, shape)
+    return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(key)
+
+
+@flax.struct.dataclass
+class DiagonalGaussian:
+    """N(mean, diag(exp(logvar))) over the last axis (Kingma & Welling 2014, section 3)."""
+
+    mean: Float[Array, "*batch latent"]
+    logvar: Float[Array, "*batch latent"]
+
+    @classmethod
+    def from_features(cls, features: Float[Array, "*batch features"]) -> "DiagonalGaussian":
+        """Split an encoder's output into mean and log variance, the latter bounded smoothly to +-15."""
+        mean, raw = jnp.split(features, 2, axis=-1)
+        return cls(mean, smooth_bound(raw, LOGVAR_BOUND))
+
+    def sample(self, key: Key[Array, "*keys"]) -> Float[Array, "*batch latent"]:
+        """Draw mean + sigma * noise: the reparametrisation, differentiable in mean and logvar.
+
+        Args:
+            key: one key for the whole batch, or one for each example, [batch].
+        """
+        return self.mean + jnp.exp(0.5 * self.logvar) * standard_normal(key, self.mean.shape)
+
+    def log_prob(self, z: Float[Array, "*batch latent"]) -> Float[Array, "*batch"]:
+        """Log density of z in nats."""
+        square = (z - self.mean) ** 2 * jnp.exp(-self.logvar)
+        return -0.5 * jnp.sum(square + self.logvar + math.log(2 * math.pi), axis=-1)
+
+    def kl_per_dimension(self) -> Float[Array, "*batch latent"]:
+        """KL divergence to N(0, 1) of each dimension in nats (Kingma & Welling 2014, appendix B)."""
+        # expm1 keeps the value near the prior, where exp(logvar) - 1 - logvar cancels.
+        return 0.5 * (self.mean**2 + jnp.expm1(self.logvar) - self.logvar)
+
+    def kl(self) -> Float[Array, "*batch"]:
+        """KL divergence to N(0, I) in nats."""
+        return jnp.sum(self.kl_per_dimension(), axis=-1)

@@ -1,0 +1,205 @@
+"""What a decoder's output says of the pixels.
+
+All log probabilities are natural, in nats, summed over the values of one image.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vae_jax.models.distributions import smooth_bound
+
+LOG_SIGMA_BOUND = 6.0
+
+
+def sum_pixels(values: Float[Array, "*batch height width channels"]) -> Float[Array, "*batch"]:
+    """Sum over the values of one image."""
+    return jnp.sum(values, axis=(-3, -2, -1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """p(x | parameters), where the parameters [..., height, width, channels * parameters] are a decoder's output."""
+
+    learned_sigma: ClassVar[bool] = False
+    """Whether the decoder has to append log sigma as further channels."""
+    unit: ClassVar[str] = "nats"
+
+    def log_prob(self, parameters: Any, x: Any) -> Any:
+        """Log probability (density) of each image in nats."""
+        raise NotImplementedError
+
+    def reconstruction_loss(
+        self,
+        parameters: Float[Array, "*batch height width parameters"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """What training minimises: the negative log probability of each image."""
+        return -self.log_prob(parameters, x)
+
+    def mean(self, parameters: Any) -> Any:
+        """Expected image."""
+        return parameters
+
+    def sample(self, key: Any, parameters: Any) -> Any:
+        """Draw images."""
+        raise NotImplementedError
+
+
+def _softplus_minus_linear(logits: Array, x: Array) -> Array:
+    # softplus(l) - x l, with the two large parts of a saturated pixel taken from each other exactly.
+    # `where` rather than maximum and abs: their gradients at 0 do not add up to the sigmoid there.
+    positive = logits > 0
+    minus_absolute = jnp.where(positive, -logits, logits)
+    return jnp.where(positive, logits, 0.0) - x * logits + jnp.log1p(jnp.exp(minus_absolute))
+
+
+class Bernoulli(Likelihood):
+    """Binary pixels from logits. On grey pixels it is the tutorials' loss, not a likelihood of anything."""
+
+    def log_prob(
+        self,
+        parameters: Float[Array, "*batch height width channels"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """Log probability x * logits - softplus(logits), in nats, never by way of a sigmoid."""
+        return -sum_pixels(_softplus_minus_linear(parameters, x))
+
+    def mean(self, parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Probability of a 1."""
+        return jax.nn.sigmoid(parameters)
+
+    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Draw pixels that are 0 or 1."""
+        return jax.random.bernoulli(key, jax.nn.sigmoid(parameters)).astype(parameters.dtype)
+
+
+class ContinuousBernoulli(Likelihood):
+    """Density on [0, 1] proportional to p^x (1 - p)^(1 - x), from logits (Loaiza-Ganem & Cunningham 2019)."""
+
+    def log_normaliser(self, logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Log of the constant C(p) = logit / tanh(logit / 2) that makes the density integrate to 1."""
+        # Around 0 both parts vanish: a Taylor series there, and a safe argument elsewhere for the gradient.
+        small = jnp.abs(logits) < 0.5
+        safe = jnp.where(small, 1.0, jnp.abs(logits))
+        # tanh(a / 2) = (1 - exp(-a)) / (1 + exp(-a)), which does not cancel in the logarithm.
+        exact = jnp.log(safe) + jnp.log1p(jnp.exp(-safe)) - jnp.log1p(-jnp.exp(-safe))
+        square = jnp.where(small, logits, 0.0) ** 2
+        series = math.log(2.0) + square * (1 / 12 + square * (-7 / 1440 + square * 31 / 90720))
+        return jnp.where(small, series, exact)
+
+    def log_prob(
+        self,
+        parameters: Float[Array, "*batch height width channels"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """Log density in nats."""
+        return sum_pixels(self.log_normaliser(parameters) - _softplus_minus_linear(parameters, x))
+
+    def mean(self, parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Expected pixel 1 / (1 - exp(-logit)) - 1 / logit, which is not the sigmoid."""
+        small = jnp.abs(parameters) < 0.5
+        safe = jnp.where(small, 1.0, parameters)
+        exact = jnp.where(safe > 0, 1.0, jnp.exp(safe)) / -jnp.expm1(-jnp.abs(safe)) * jnp.sign(safe) - 1 / safe
+        cubic = jnp.where(small, parameters, 0.0)
+        series = 0.5 + cubic * (1 / 12 + cubic**2 * (-1 / 720 + cubic**2 / 30240))
+        return jnp.where(small, series, exact)
+
+    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Draw pixels by the inverse of the distribution function, log1p(u (e^l - 1)) / l."""
+        u = jax.random.uniform(key, parameters.shape)
+        a = jnp.abs(parameters)
+        small = a < 1e-3
+        safe = jnp.where(small, 1.0, a)
+        # For l < 0 the density is the mirror image of that of -l.
+        mirrored = 1 + jnp.log(u + (1 - u) * jnp.exp(-safe)) / safe
+        x = jnp.where(small, u, jnp.clip(mirrored, 0.0, 1.0))
+        return jnp.where(parameters < 0, 1 - x, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(Likelihood):
+    """Normal density around the decoder's output with one fixed sigma."""
+
+    sigma: float = 0.1
+
+    def log_prob(
+        self,
+        parameters: Float[Array, "*batch height width channels"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """Log density in nats."""
+        constant = math.log(self.sigma) + 0.5 * math.log(2 * math.pi)
+        return -sum_pixels(0.5 * ((x - parameters) / self.sigma) ** 2 + constant)
+
+    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Draw pixels; they may leave [0, 1]."""
+        return parameters + self.sigma * jax.random.normal(key, parameters.shape)
+
+
+class LearnedGaussian(Likelihood):
+    """Normal density whose log sigma comes in the second half of the channels (Rybkin et al. 2021).
+
+    Log sigma is bounded smoothly to +-6, about half a grey level at the least.
+    """
+
+    learned_sigma: ClassVar[bool] = True
+
+    def split(
+        self, parameters: Float[Array, "*batch height width twice"]
+    ) -> tuple[Float[Array, "*batch height width channels"], Float[Array, "*batch height width channels"]]:
+        """Mean and bounded log sigma."""
+        mean, raw = jnp.split(parameters, 2, axis=-1)
+        return mean, smooth_bound(raw, LOG_SIGMA_BOUND)
+
+    def log_prob(
+        self,
+        parameters: Float[Array, "*batch height width twice"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """Log density in nats."""
+        mean, log_sigma = self.split(parameters)
+        square = ((x - mean) * jnp.exp(-log_sigma)) ** 2
+        return -sum_pixels(0.5 * square + log_sigma + 0.5 * math.log(2 * math.pi))
+
+    def mean(
+        self, parameters: Float[Array, "*batch height width twice"]
+    ) -> Float[Array, "*batch height width channels"]:
+        """Expected image."""
+        return self.split(parameters)[0]
+
+    def sample(
+        self, key: Key[Array, ""], parameters: Float[Array, "*batch height width twice"]
+    ) -> Float[Array, "*batch height width channels"]:
+        """Draw pixels; they may leave [0, 1]."""
+        mean, log_sigma = self.split(parameters)
+        return mean + jnp.exp(log_sigma) * jax.random.normal(key, mean.shape)
+
+
+class SquaredError(Likelihood):
+    """The classic autoencoder's loss ||x - d(e(x))||^2: no likelihood, and not in nats."""
+
+    unit: ClassVar[str] = "squared intensity"
+
+    def reconstruction_loss(
+        self,
+        parameters: Float[Array, "*batch height width channels"],
+        x: Float[Array, "*batch height width channels"],
+    ) -> Float[Array, "*batch"]:
+        """Sum of squared differences."""
+        return sum_pixels((x - parameters) ** 2)
+
+
+def make_likelihood(name: str, sigma: float) -> Likelihood:
+    """The likelihood of that name; `sigma` is used by `gaussian` only."""
+    return {
+        "bernoulli": Bernoulli,
+        "continuous_bernoulli": ContinuousBernoulli,
+        "gaussian": lambda: Gaussian(sigma),
+        "learned_gaussian": LearnedGaussian,
+        "squared_error": SquaredError,
+    }[name]()

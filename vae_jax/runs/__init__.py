@@ -1,0 +1,1 @@
+"""What lasts: run directories, their records and checkpoints."""

@@ -1,0 +1,1 @@
+"""How a model is trained: the step, the compiled epoch, devices and processes."""

@@ -1,0 +1,70 @@
+"""The rows of a run's history: one an epoch, as in metrics.jsonl, and what they say of it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vae_jax.config import Settings
+from vae_jax.errors import RunError
+from vae_jax.training.optimizer import warmup_steps
+from vae_jax.training.step import StepMetrics
+
+Row = dict[str, Any]
+
+
+def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
+    """Whether early stopping ended the run: `patience` epochs without a lower validation loss since warm-up ended."""
+    warm = max(warmup_steps(settings, images), settings.kl_warmup_steps)
+    losses = [row["validation"]["loss"] for row in history if row["step"] >= warm]
+    patience = settings.patience
+    return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float) -> Row:
+    """The row of metrics.jsonl for an epoch.
+
+    Raises:
+        RunError: a validation loss that is not finite.
+    """
+    images = metrics.images.astype(np.float64)
+    train = {
+        name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
+        for name in ("reconstruction", "kl", "objective")
+    }
+    validation = {name: scores[name] for name in ("reconstruction", "kl")}
+    if not all(map(math.isfinite, validation.values())):
+        raise RunError(
+            _not_finite("validation " + next(k for k, v in validation.items() if not math.isfinite(v)), step)
+        )
+    # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
+    return {
+        "epoch": epoch,
+        "step": step,
+        "beta": beta,
+        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train},
+        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation},
+        "images_per_second": float(images.sum()) / seconds,
+        "seconds": seconds,
+    }
+
+
+def check_finite(metrics: StepMetrics, first_step: int) -> None:
+    """Raise where a step's metrics [steps] are not finite.
+
+    Raises:
+        RunError: naming the term and the step.
+    """
+    finite = np.stack([np.isfinite(values) for values in metrics])
+    if not finite.all():
+        step = int(np.argmin(finite.all(axis=0)))
+        names = ["reconstruction", "kl", "objective", "gradient_norm"]
+        term = next(name for name in names if not np.isfinite(getattr(metrics, name)[step]))
+        raise RunError(_not_finite(term, first_step + step + 1))
+
+
+def _not_finite(term: str, step: int) -> str:
+    return (
+        f"The {term} is not finite at step {step}: training stopped; the checkpoint of the epoch before it, "
+        "if there was one, is kept.\nUse a smaller --learning-rate."
+    )
