@@ -4,49 +4,15 @@ import functools
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import jaxtyping
 
-# Not those that meet the user's values: their own checks are tested as they are.
-UNTYPED = {"__init__", "_xla", "catalogue", "checks", "config", "domains", "errors", "files", "sources"}
-PACKAGE = Path(__file__).parents[1] / "vae_jax"
-TYPED = [
-    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
-    for file in sorted(PACKAGE.rglob("*.py"))
-    if file.stem not in UNTYPED and file.parent.name != "cli"
-]
-TRAINING = [
-    f"test_{name}"
-    for name in [
-        "training",
-        "bad_input",
-        "numerics",
-        "anomaly",
-        "compression",
-        "many",
-        "denoising",
-        "dimensionality",
-        "runs",
-        "old_runs",
-        "recording",
-        "verify",
-        "faults",
-        "integrity",
-        "experiments",
-        "processes",
-        "studies",
-        "readme",
-        "sparsity",
-        "streaming",
-    ]
-]
-OPTIMISED = [
-    f"test_{name}" for name in ["xla", "convolutions", "layers", "distributions", "objectives", "numerics", "streaming"]
-]
+# Not `data` and `cli`, which meet the user's values: their own checks are tested as they are.
+TYPED = [f"vae_jax.{room}" for room in ("models", "training", "runs", "measures", "codecs", "plots")]
 hook = jaxtyping.install_import_hook(TYPED, "beartype.beartype")
 
 import jax  # noqa: E402
+import optax  # noqa: E402
 import pytest  # noqa: E402
 import unoptimised  # noqa: E402
 from jax._src import compiler  # noqa: E402
@@ -61,7 +27,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see pytest_runtest_setup
 
 
-# JAX has no public way to give options to the programs of some tests only; those in OPTIMISED are what users get.
+# JAX has no public way to give options to the programs of some tests only; those marked `optimised` are what users get.
 get_compile_options = compiler.get_compile_options
 
 
@@ -79,19 +45,36 @@ compiler.get_compile_options = quick_to_compile
 @pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too
 def pytest_runtest_setup(item):
     """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
-    slow = item.get_closest_marker("slow") is not None
-    quick = not slow and item.module.__name__ not in OPTIMISED
+    quick = not any(item.get_closest_marker(name) for name in ("slow", "optimised"))
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
         jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
-def strict_promotion(request):
-    """No implicit promotion of types, but where optax runs: its Adam multiplies integers and floats."""
-    uses_optax = request.module.__name__ in TRAINING
-    with jax.numpy_dtype_promotion("standard" if uses_optax else "strict"):
+def strict_promotion():
+    """No implicit promotion of types."""
+    with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+def with_standard_promotion(chain):
+    """Optax's own arithmetic apart: its Adam multiplies integers and floats."""
+
+    @functools.wraps(chain)
+    def made(*parts):
+        optimizer = chain(*parts)
+
+        def update(*arguments, **keywords):
+            with jax.numpy_dtype_promotion("standard"):
+                return optimizer.update(*arguments, **keywords)
+
+        return optimizer._replace(update=update)
+
+    return made
+
+
+optax.chain = with_standard_promotion(optax.chain)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from experiments import plot_latent
 from vae_jax import _xla
 from vae_jax.cli.command import main
 
+pytestmark = pytest.mark.optimised
+
 
 def test_constant_cotangent_then_multiply_and_reduce_is_right_under_jit():
     def f(h, w, c):

@@ -3,17 +3,23 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Key
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import is_leftover
 from vae_jax.models.autoencoders import AnyModel, Parameters, build_model
+from vae_jax.models.chunks import ROWS, in_chunks
+from vae_jax.models.codes import Codes
+from vae_jax.models.evaluation import encode_images, evaluate
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.records import read_dataset_record, read_metrics, read_settings, read_summary
 from vae_jax.training.history import Row, has_stopped
@@ -39,6 +45,35 @@ class Run(NamedTuple):
     def evaluation_key(self) -> Key[Array, ""]:
         """The key of the run's own evaluations, so that they can be repeated."""
         return Keys.from_seed(self.config.seed).evaluation
+
+    def encode(self, images: Any) -> Codes:
+        """Latents of images, as the run's own settings binarise them."""
+        return Codes(
+            *encode_images(self.model, self.params, images, self.evaluation_key, binarize=self.config.binarize)
+        )
+
+    def decode(self, codes: Any) -> Float[np.ndarray, "n height width channels"]:
+        """Expected images of latents [n, latent]."""
+        return np.asarray(_decode(self.model, self.params, jnp.asarray(codes, jnp.float32)))
+
+    def reconstruct(self, images: Any) -> Float[np.ndarray, "n height width channels"]:
+        """Expected images of the latent means of images."""
+        return self.decode(self.encode(images).means)
+
+    def evaluate(self, images: Any, *, samples: int = 16) -> dict[str, float]:
+        """Means of loss, reconstruction and KL of images, seen as in training; see `vae_jax.evaluate`."""
+        return evaluate(
+            *(self.model, self.params, images, self.evaluation_key),
+            samples=samples,
+            binarize=self.config.binarize,
+            corruption=self.config.corruption,
+            corruption_level=self.config.corruption_level,
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(model: AnyModel, params: Parameters, codes: Array) -> Array:
+    return in_chunks(partial(model.decode_mean, params), ROWS, codes)
 
 
 def load_run(path: str | os.PathLike[str], checkpoint: str = "best") -> Run:

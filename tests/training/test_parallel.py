@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from unoptimised import XLA_FLAGS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNOPTIMISED = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": XLA_FLAGS}
 
 
 def on_virtual_devices(which):
-    command = [sys.executable, "-W", "error", str(ROOT / "tests" / "many_devices.py"), which]
+    command = [sys.executable, "-W", "error", str(ROOT / "tests" / "training" / "many_devices.py"), which]
     done = subprocess.run(command, env=UNOPTIMISED, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

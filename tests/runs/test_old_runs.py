@@ -13,7 +13,7 @@ from vae_jax.errors import UsageError
 from vae_jax.models.evaluation import encode_images, evaluate
 from vae_jax.runs.run import load_run
 
-RUNS = sorted((Path(__file__).parent / "runs").glob("schema4*"))
+RUNS = sorted(Path(__file__).parent.glob("schema4*"))
 
 
 @pytest.fixture(params=RUNS, ids=lambda path: path.name)

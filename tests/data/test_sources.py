@@ -232,6 +232,6 @@ def test_digits_span_the_bytes():
 
 def test_reading_needs_no_jax_and_no_tfds():
     code = "import sys, vae_jax.data.catalogue; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "set()"

@@ -19,6 +19,8 @@ from vae_jax.models.likelihoods import make_likelihood
 from vae_jax.models.objectives import free_bits_kl, importance_weighted_bound, keep_largest, kl_penalty, l1_penalty
 from vae_jax.training.fit import fit
 
+pytestmark = pytest.mark.optimised
+
 LIKELIHOODS = ["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"]
 MODELS = [("vae", name) for name in LIKELIHOODS[:-1]] + [("ae", name) for name in LIKELIHOODS]
 EXTREMES = np.float32([-1e4, -1e3, -88.8, -1.0, -1e-4, 0.0, 1e-30, 0.5, 16.7, 103.9, 1e3, 1e4])

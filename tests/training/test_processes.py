@@ -18,7 +18,7 @@ from vae_jax.runs.records import read_metrics
 from vae_jax.runs.run import load_run
 from vae_jax.training.processes import connect, ending_together, in_cluster, is_first
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FLAGS = ["--hidden-sizes=16", "--batch-size=301", "--dataset=digits", "--free-bits=0.1", "--no-compilation-cache"]
 FLAGS += ["--test-samples=1", "--grid-size=2"]
 SETTINGS = Settings(hidden_sizes=(16,), batch_size=301, dataset="digits", free_bits=0.1, epochs=2)

@@ -13,7 +13,7 @@ from vae_jax.data import dataset as data
 from vae_jax.errors import UsageError
 from vae_jax.models import inputs
 
-REAL = Path(os.environ.get("VAE_JAX_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
+REAL = Path(os.environ.get("VAE_JAX_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 4, 5), np.uint8)
 
 

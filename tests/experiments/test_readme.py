@@ -13,7 +13,7 @@ from experiments import results
 from experiments.results.uses import USES
 from vae_jax.errors import UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

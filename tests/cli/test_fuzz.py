@@ -27,7 +27,7 @@ from vae_jax.errors import RunError, UsageError
 from vae_jax.measures.threshold import Threshold
 from vae_jax.runs import records
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 32 * 2**20
 """Of a reader given a file of some kilobytes, in bytes."""
 fuzzed = settings(

@@ -20,6 +20,8 @@ from vae_jax.training import streaming
 from vae_jax.training.fit import Progress, fit
 from vae_jax.training.many import fit_many
 
+pytestmark = pytest.mark.optimised
+
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
 ALWAYS = Settings(hidden_sizes=(9,), epochs=2, batch_size=8, learning_rate=0.01, device_data="always", ema_decay=0.9)
 NEVER = dataclasses.replace(ALWAYS, device_data="never")

@@ -10,6 +10,8 @@ import pytest
 from vae_jax.models.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
 from vae_jax.models.networks import make_networks
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="The products run on the CPU only.")
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from experiments import results
 from experiments.study import trained
 from vae_jax.config import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECONDS = 15
 MOST_GROWTH = 400 * 2**20
 """Of the process's memory within one command, in bytes."""

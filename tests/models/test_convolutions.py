@@ -2,6 +2,7 @@ from functools import partial
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from vae_jax.models.convolutions import (
     plain_convolution,
     plain_transposed_convolution,
 )
+
+pytestmark = pytest.mark.optimised
 
 sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
 few = settings(max_examples=10, deadline=None, derandomize=True)

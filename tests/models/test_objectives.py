@@ -5,6 +5,8 @@ import pytest
 
 from vae_jax.models.objectives import free_bits_kl, importance_weighted_bound, kl_weight
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.mark.parametrize(
     ("step", "warmup", "expected"), [(0, 0, 2.0), (0, 10, 0.0), (5, 10, 1.0), (10, 10, 2.0), (99, 10, 2.0)]

@@ -17,6 +17,8 @@ from vae_jax.models.likelihoods import (
     make_likelihood,
 )
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(0)
 EXTREME_LOGITS = [-1e4, -200.0, -30.0, -0.6, -0.4, -1e-3, 0.0, 1e-8, 0.3, 0.51, 5.0, 200.0, 1e4]
 

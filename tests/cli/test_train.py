@@ -20,7 +20,7 @@ from vae_jax.errors import UsageError
 from vae_jax.models.evaluation import evaluate
 from vae_jax.plots.animation import read_progress_grids
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset", "digits", "--epochs", "2", "--hidden-sizes", "16", "--no-compilation-cache", "--grid-size", "5"]
 FIGURES = {
     "latent_means.png",
