@@ -34,7 +34,7 @@ check: $(VENV)/.installed-dev  ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-results: $(VENV)/.installed  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
+results: $(VENV)/.installed-dev  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
 	@$(BIN)/python -m experiments.results $(ARGS)
 
 benchmark: $(BENCHMARK_VENV)/.installed  ## Measure speed beside PyTorch, Keras and Flax, in an environment of its own; ARGS="--quick"

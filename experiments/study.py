@@ -1,21 +1,32 @@
-"""What the studies share: where they write, the runs that they train or restore, tables and reports."""
+"""What the studies share: flags, the folder that they write, the runs that they train or restore, tables, reports."""
 
 import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+from matplotlib.figure import Figure
+
+from vae_jax import plots
 from vae_jax.cli.command import START, where_found
-from vae_jax.config import Settings
+from vae_jax.cli.figures import DISPLAY_NAMES
+from vae_jax.config import Settings, epochs, without_effect
+from vae_jax.data.dataset import Dataset
+from vae_jax.domains import layer_sizes
 from vae_jax.errors import UsageError
+from vae_jax.files import LOCK, locked, replacing
+from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.folders import check_same_settings, fresh_path, has_begun
+from vae_jax.runs.preflight import check_trainable
+from vae_jax.runs.records import device_name, read_json, write_environment, write_json
+from vae_jax.runs.run import Run, load_run
+from vae_jax.runs.together import train_runs
 
-if TYPE_CHECKING:
-    from vae_jax.data.dataset import Dataset
-    from vae_jax.runs.run import Run
+_SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,23 +44,120 @@ class StudyConfig:
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
-    def settings(self, dataset: "Dataset", **changes: Any) -> Settings:
-        """The settings of a run on this data, which it finds again from any other folder."""
+    def settings(self, dataset: Dataset, **changes: Any) -> Settings:
+        """The settings of a run on this data, which it finds again from any other folder.
+
+        A flag of the study that is also a setting is that of its runs, unless `changes` names another. What has no
+        effect on a run, such as beta on an autoencoder, is none of its settings.
+        """
         name, folder = where_found(self.dataset, self.data_dir, dataset.name)
-        return Settings(dataset=name, data_dir=folder, **changes)
+        own = {name: value for name, value in vars(self).items() if name in _SETTINGS}
+        settings = Settings(**(own | changes | {"dataset": name, "data_dir": folder}))
+        return dataclasses.replace(settings, **{name: getattr(Settings, name) for name in without_effect(settings)})
+
+    def flags(self) -> dict[str, Any]:
+        """The study's own flags, beside those of every study."""
+        common = {field.name for field in dataclasses.fields(StudyConfig)}
+        return {name: value for name, value in vars(self).items() if name not in common}
 
 
-def open_output(config: StudyConfig, name: str) -> Path:
-    """The study's folder, made where it is missing.
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(StudyConfig):
+    """The flags of a study of AEs and VAEs with networks of the user's choice."""
+
+    arch: Literal["mlp", "conv"] = "mlp"
+    """Fully connected, or convolutional with stride 2."""
+    hidden_sizes: tuple[int, ...] | None = layer_sizes()
+    """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
+    Default: 512 256 128 for mlp, 32 64 for conv."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study that has begun."""
+
+    name: str
+    config: StudyConfig
+    dataset: Dataset
+    path: Path
+    """Its folder."""
+    figures: list[str] = dataclasses.field(default_factory=list)
+    """Those that were drawn."""
+
+    @property
+    def title(self) -> str:
+        """What titles call the data."""
+        return display_name(self.dataset)
+
+    def train(self, members: Mapping[str, Settings], together: bool = False) -> dict[str, Run]:
+        """The runs of these settings, by the names of their folders: restored, or trained one by one or together."""
+        groups = [[*members]] if together else [[name] for name in members]
+        runs: dict[str, Run] = {}
+        for names in groups:
+            found = trained_together([self.path / name for name in names], [members[n] for n in names], self.dataset)
+            runs |= zip(names, found, strict=True)
+        return runs
+
+    def draw(self, name: str, figure: Figure) -> None:
+        """Save a figure under this name among the study's."""
+        path = self.path / "figures" / name
+        path.parent.mkdir(exist_ok=True)
+        plots.save(figure, path)
+        self.figures.append(str(path))
+
+    def finish(self, text: str, **numbers: Any) -> dict[str, Any]:
+        """Print the report, write it as report.md, and the numbers as summary.json; gives the summary back."""
+        seconds = time.perf_counter() - START
+        summary = {
+            "study": self.name,
+            "dataset": self.dataset.name,
+            "sha256": self.dataset.sha256,
+            "flags": self.config.flags(),
+            **numbers,
+            "figures": self.figures,
+            "seconds": seconds,
+            "device": device_name(),
+        }
+        write_json(self.path / "summary.json", summary)
+        with replacing(self.path / "report.md") as temporary:
+            temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
+        print(f"\n{text.rstrip()}\n\n{seconds:.0f} seconds in all; report, numbers and figures in {self.path}")
+        return summary
+
+
+def begin(
+    config: StudyConfig, name: str, dataset: Dataset, members: Collection[Settings] = (), together: int = 1
+) -> Study:
+    """Open the study's folder and write study.json: which study of which data.
+
+    Args:
+        config: the study's flags.
+        name: the study's.
+        dataset: its data.
+        members: settings of the models to train, which are checked before anything is written.
+        together: how many of them are trained in one program at most.
 
     Raises:
-        UsageError: --output is a file, can't be made, or holds something else.
+        UsageError: a model can't be trained; --output can't be used, or holds another study or one of other data.
     """
-    from vae_jax.runs.run import fresh_path
+    for settings in {dataclasses.replace(each, seed=0) for each in members}:
+        check_trainable(settings, dataset, together)
+    path = _open_output(config.output) if config.output else fresh_path(f"{dataset.name}-{name}")
+    file = path / "study.json"
+    if file.exists():
+        saved = read_study(path)
+        if (saved["study"], saved["sha256"]) != (name, dataset.sha256):
+            raise UsageError(
+                f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
+            )
+    else:
+        write_json(file, {"study": name, "dataset": dataset.name, "sha256": dataset.sha256})
+        write_environment(path)
+    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
+    return Study(name, config, dataset, path)
 
-    if config.output is None:
-        return fresh_path(name)
-    path = config.output
+
+def _open_output(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise UsageError(f"--output {path} is a file. Give a folder that does not exist yet.")
     if path.exists() and any(path.iterdir()) and not (path / "study.json").exists():
@@ -63,49 +171,12 @@ def open_output(config: StudyConfig, name: str) -> Path:
     return path
 
 
-def begin(
-    config: StudyConfig, study: str, dataset: "Dataset", members: Sequence[Settings] = (), together: int = 1
-) -> Path:
-    """Open the study's folder and write study.json: which study of which data.
-
-    Args:
-        config: the study's flags.
-        study: its name.
-        dataset: its data.
-        members: settings of the models to train, which are checked before anything is written.
-        together: how many of them are trained in one program at most.
-
-    Raises:
-        UsageError: a model can't be trained; --output can't be used, or holds another study or one of other data.
-    """
-    from vae_jax.runs.preflight import check_trainable
-    from vae_jax.runs.records import write_environment, write_json
-
-    for settings in {dataclasses.replace(each, seed=0) for each in members}:
-        check_trainable(settings, dataset, together)
-    path = open_output(config, f"{dataset.name}-{study}")
-    file = path / "study.json"
-    if file.exists():
-        saved = read_study(path)
-        if (saved["study"], saved["sha256"]) != (study, dataset.sha256):
-            raise UsageError(
-                f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
-            )
-    else:
-        write_json(file, {"study": study, "dataset": dataset.name, "sha256": dataset.sha256})
-        write_environment(path)
-    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
-    return path
-
-
 def read_study(path: Path) -> dict[str, Any]:
     """What study.json says.
 
     Raises:
         UsageError: it is damaged.
     """
-    from vae_jax.runs.records import read_json
-
     remedy = "Give another --output."
     content = read_json(path / "study.json", remedy)
     names = ("study", "dataset", "sha256")
@@ -114,7 +185,38 @@ def read_study(path: Path) -> dict[str, Any]:
     return {name: content[name] for name in names}
 
 
-def trained(path: Path, settings: Settings, dataset: "Dataset") -> "Run":
+def display_name(dataset: Dataset) -> str:
+    """What titles call a data set."""
+    return DISPLAY_NAMES.get(dataset.name, dataset.name)
+
+
+def by_size(dataset: Dataset, many: int, few: int) -> int:
+    """The default of a flag: `many` for at least 10,000 training images, else `few`."""
+    return many if len(dataset.train) >= 10_000 else few
+
+
+def check_alike(runs: Sequence[Run], properties: Mapping[str, Callable[[Run], Any]]) -> None:
+    """Refuse runs that differ.
+
+    Args:
+        runs: those that a user gave.
+        properties: by name, in what they must not differ.
+
+    Raises:
+        UsageError: naming the first two that do, and in what.
+    """
+    for run in runs[1:]:
+        for name, of in properties.items():
+            if of(run) != of(runs[0]):
+                raise UsageError(f"{run.path} has another {name} than {runs[0].path}: {of(run)} and {of(runs[0])}.")
+
+
+def data_of(run: Run) -> str:
+    """The name and the first digits of the fingerprint of a run's data."""
+    return f"{run.dataset['name']} ({run.dataset['sha256'][:8]})"
+
+
+def trained(path: Path, settings: Settings, dataset: Dataset) -> Run:
     """The run at `path`: restored where it is finished with these settings, else trained, line by line.
 
     Raises:
@@ -123,15 +225,12 @@ def trained(path: Path, settings: Settings, dataset: "Dataset") -> "Run":
     return trained_together([path], [settings], dataset)[0]
 
 
-def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> list["Run"]:
+def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset: Dataset) -> list[Run]:
     """The runs at `paths`, one for each of the settings: the finished ones restored, the others trained together.
 
     Raises:
         UsageError: one was trained with other settings or data, naming the difference.
     """
-    from vae_jax.files import locked
-    from vae_jax.runs.run import check_same_settings, load_run
-
     with contextlib.ExitStack() as locks:
         for path in paths:  # until its summary is written: another study must not take it for unfinished
             locks.enter_context(locked(path))
@@ -147,26 +246,19 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
     return [load_run(path) for path in paths]
 
 
-def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: "Dataset") -> None:
-    from vae_jax.config import epochs
-    from vae_jax.models.autoencoders import build_model
-    from vae_jax.runs.recording import train_runs
-
+def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: Dataset) -> None:
     for path, settings in zip(paths, members, strict=True):
         _remove_unfinished(path, settings, dataset)
     model = build_model(members[0], dataset.image_shape)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
     number = epochs(members[0], max(len(dataset.train.positions(member.classes)) for member in members))
-    train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number))
-    for path in paths:
-        _summarise(path, dataset)
+    for one in train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number)):
+        if one.summary and "diagnosis" in one.summary:
+            print(f"{one.path.name}: {one.summary['diagnosis']}", flush=True)
 
 
-def _remove_unfinished(path: Path, settings: Settings, dataset: "Dataset") -> None:
+def _remove_unfinished(path: Path, settings: Settings, dataset: Dataset) -> None:
     # What a study that was interrupted left: a run with these very settings, and nothing else is ever removed.
-    from vae_jax.files import LOCK
-    from vae_jax.runs.run import check_same_settings, has_begun
-
     if not has_begun(path):
         return
     if not (path / "config.json").exists():
@@ -186,75 +278,3 @@ def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
         f"{name}: epoch {rows[0]['epoch']}/{number}, validation loss {found}, {rate:,.0f} images/s, {left:.0f} s left",
         flush=True,
     )
-
-
-def _summarise(path: Path, dataset: "Dataset") -> None:
-    # What makes a run a finished one: its numbers on the test split.
-    from vae_jax.cli.figures import Codes
-    from vae_jax.models.autoencoders import count_parameters
-    from vae_jax.models.evaluation import active_units, diagnose, evaluate
-    from vae_jax.runs.records import device_name, write_json
-    from vae_jax.runs.run import load_run
-
-    run = load_run(path)
-    images = dataset.test.of_classes(run.config.classes).images
-    test = evaluate(
-        *(run.model, run.params, images, run.evaluation_key),
-        binarize=run.config.binarize,
-        corruption=run.config.corruption,
-        corruption_level=run.config.corruption_level,
-    )
-    codes, diagnosis = Codes.of(run, images), {}
-    if codes.logvars is not None:
-        test["active_units"] = int(active_units(codes.means).sum())
-        diagnosis["diagnosis"] = diagnose(codes.kl(), codes.relative_sigma(), run.config.beta)
-        print(f"{path.name}: {diagnosis['diagnosis']}", flush=True)
-    summary = {
-        "test": test,
-        **diagnosis,
-        "epochs": len(run.metrics),
-        "steps": run.step,
-        "training_seconds": sum(row["seconds"] for row in run.metrics),
-        "parameters": count_parameters(run.params),
-        "dataset": dataset.name,
-        "device": device_name(),
-    }
-    write_json(path / "summary.json", summary)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95% interval by Student's t; None for a single value."""
-    from scipy import stats
-
-    mean, number = sum(values) / len(values), len(values)
-    if number == 1:
-        return mean, None
-    variance = sum((value - mean) ** 2 for value in values) / (number - 1)
-    return mean, float(stats.t.ppf(0.975, number - 1)) * (variance / number) ** 0.5
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, so that it is readable on a screen too; numbers to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    right = [i > 0 for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
-    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
-
-
-def finish(path: Path, study: str, text: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Print the report, write it as report.md, and the numbers as summary.json; gives the summary back."""
-    from vae_jax.files import replacing
-    from vae_jax.runs.records import device_name, write_json
-
-    seconds = time.perf_counter() - START
-    summary = {"study": study, **numbers, "seconds": seconds, "device": device_name()}
-    write_json(path / "summary.json", summary)
-    with replacing(path / "report.md") as temporary:
-        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-    print(f"\n{text.rstrip()}\n\n{seconds:.0f} seconds in all; report, numbers and figures in {path}")
-    return summary

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from vae_jax.data.sources import IDX_FILES
+from vae_jax.data.idx import IDX_FILES
 
 
 def make_bad_files(folder):
@@ -50,7 +50,6 @@ def make_bad_files(folder):
         "labels_float": {"images": images, "labels": labels / 1},
         "labels_nan": {"images": images, "labels": np.full(40, np.nan)},
         "labels_huge": {"images": images, "labels": labels + 2**40},
-        "labels_text": {"images": images, "labels": labels.astype(str)},
         "test_other_shape": {"images": images, "test_images": images[:, :5]},
         "test_empty": {"images": images, "test_images": images[:0]},
         "test_labels_alone": {"images": images, "test_labels": labels},
@@ -124,7 +123,6 @@ def _image_folders(folder, images):
     images_in("images_none", 0)
     images_in("images_three", 3)
     Image.new("L", (9, 8)).save(images_in("images_sizes") / "z.png")
-    (images_in("images_text") / "notes.txt").write_text("hello")
     (images_in("images_empty") / "z.png").write_bytes(b"")
     path = images_in("images_cut") / "z.png"
     path.write_bytes((path.parent / "0.png").read_bytes()[:50])
@@ -137,7 +135,6 @@ def _image_folders(folder, images):
         os.link(path / "0.png", path / f"{i}.png")
     (images_in("images_dangling") / "z.png").symlink_to("nowhere.png")
     os.mkfifo(images_in("images_pipe") / "z.png")
-    (images_in("images_mixed") / "class").mkdir()
     (images_in("images_deep", 0) / "class" / "deeper").mkdir(parents=True)
 
 

@@ -21,10 +21,21 @@ def kl_to_standard_normal(mean, sigma):
     return integral
 
 
-def bernoulli_log_prob(x, logits):
-    """The textbook form with probabilities; for moderate logits only."""
-    p = 1 / (1 + np.exp(-np.float64(logits)))
-    return x * np.log(p) + (1 - x) * np.log1p(-p)
+def reconstruction_loss(likelihood, parameters, x, sigma=0.1):
+    """Of each value by the formulas, for the decoder's output as it is; `parameters` hold the means first."""
+    p, x = np.float64(parameters), np.float64(x)
+    mean, rest = p[..., : x.shape[-1]], p[..., x.shape[-1] :]
+    if likelihood == "squared_error":
+        return (x - mean) ** 2
+    if "gaussian" in likelihood:
+        return -gaussian_log_prob(x, mean, np.exp(6 * np.tanh(rest / 6)) if rest.size else sigma)
+    bernoulli = np.logaddexp(0, mean) - x * mean
+    if likelihood == "bernoulli":
+        return bernoulli
+    a = np.abs(mean)
+    with np.errstate(all="ignore"):
+        log_normaliser = np.where(a < 1e-3, np.log(2) + a**2 / 12, np.log(a) - np.log(np.tanh(a / 2)))
+    return bernoulli - log_normaliser
 
 
 def continuous_bernoulli_log_normaliser(logits):

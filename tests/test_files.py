@@ -1,6 +1,7 @@
 """Files that are never half-written, locks that no crash leaves behind, and the two signals."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", ".hidden", "a.tmp", ".lock"}
 
 
-def test_a_second_one_is_refused_and_told_who_has_it(tmp_path):
+def test_a_second_one_is_refused_and_told_what_to_do(tmp_path):
     refused = []
 
     def second():
@@ -57,8 +58,9 @@ def test_a_second_one_is_refused_and_told_who_has_it(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-    assert f"pid {os.getpid()}" in refused[0]
-    assert len(refused[0].splitlines()) == 2
+    found, remedy = refused[0].splitlines()
+    assert found == f"{tmp_path / 'run'} is being written by another process; nothing was changed."
+    assert "--run-dir" in remedy
     assert list((tmp_path / "run").iterdir()) == []
     second()
     assert len(refused) == 1
@@ -75,6 +77,27 @@ with locked(Path(sys.argv[1])):
     assert python(code, str(tmp_path)).returncode == -signal.SIGKILL
     assert (tmp_path / ".lock").exists()
     with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_process_is_refused_while_the_lock_is_held(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from vae_jax.files import locked
+with locked(Path(sys.argv[1])):
+    print("held")
+"""
+    with locked(tmp_path / "run"):
+        assert "RunError" in python(code, str(tmp_path / "run")).stderr
+        check_locked(tmp_path / "run")
+    assert python(code, str(tmp_path / "run")).stdout == "held\n"
+
+
+def test_a_folder_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file can't be written.*\nGive another --run-dir"), locked(tmp_path / "file"):
         pass
 
 
@@ -104,7 +127,7 @@ with Signals() as signals:
     time.sleep(30)
 """
     result = python(code)
-    assert result.returncode == 128 + signal.SIGINT
+    assert result.returncode == -signal.SIGINT
     assert result.stderr.strip() == "SIGTERM: stopping. Once more to stop at once."
 
 
@@ -171,11 +194,19 @@ def test_outside_the_main_thread_nothing_is_installed():
     assert seen == [before]
 
 
-@pytest.mark.parametrize("again", ["", "folder", "link"])
+def test_what_was_never_locked_is_not_taken_for_it(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        check_locked(tmp_path)
+
+
+@pytest.mark.parametrize("again", ["", "folder", "link", "deleted"])
 def test_a_locked_folder_that_is_moved_is_noticed(tmp_path, again):
     with locked(tmp_path / "run"):
         check_locked(tmp_path / "run")
-        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        if again == "deleted":
+            shutil.rmtree(tmp_path / "run")
+        else:
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
         if again == "folder":
             (tmp_path / "run").mkdir()
             (tmp_path / "run" / ".lock").touch()

@@ -1,170 +1,247 @@
-"""The settings of a run and their domains, without importing JAX: the one place for names and defaults."""
+"""The settings of a run, one field a fact: its default, its domain, when it acts. Imports no JAX."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from vae_jax.domains import (
+    MOST_SAMPLES,
+    MOST_SHOWN,
     MOST_UNITS,
+    Needs,
     are_different,
+    as_declared,
     at_least,
+    check_fields,
+    choice,
     epoch_number,
+    flag_of,
     fraction,
-    has_type,
-    in_words,
+    hints_of,
     layer_sizes,
+    named,
     non_negative,
     positive,
     probability,
     seed_field,
     setting,
-    shortened,
 )
 from vae_jax.errors import UsageError
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS, Registry
 
-DEFAULT_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (512, 256, 128), "conv": (32, 64), "patch": (64, 64)}
+_VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
+_AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
+
+
+def _used(registry: Registry, field: str, *more: Needs) -> Needs:
+    # By the entry of the registry that the settings name.
+    def used(settings: Any) -> bool:
+        entry = objective_name(settings) if registry is OBJECTIVES else getattr(settings, registry.field)
+        return field in registry[entry].uses and all(test(settings) for _, test in more)
+
+    users = " or ".join(name for name in registry if field in registry[name].uses)
+    return " and ".join([*(words for words, _ in more), f"{flag_of(registry.field)} {users}"]), used
+
+
+def _is_class(label: int | str) -> bool:
+    return label != "" if isinstance(label, str) else -(2**31) <= label < 2**31
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that decides a trained model, one field a flag; the docstring of a field is its help."""
 
-    model: Literal["vae", "ae"] = "vae"
+    model: Literal["vae", "ae"] = choice("vae", group="model", common=True)
     """Variational autoencoder, or the classic autoencoder with the same networks."""
-    arch: Literal["mlp", "conv", "patch"] = "mlp"
+    arch: str = named("mlp", ARCHITECTURES, group="model", common=True)
     """Fully connected; convolutional with stride 2; or, for a denoising AE, a code at each patch of 4x4 pixels."""
-    hidden_sizes: tuple[int, ...] | None = layer_sizes()
-    """Widths of the encoder's hidden layers (channels for conv and patch), mirrored by the
-    decoder. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
-    dense_size: int = at_least(0, 16, " (0: none)", most=MOST_UNITS)
+    hidden_sizes: tuple[int, ...] | None = layer_sizes(group="model", common=True)
+    """Widths of the encoder's hidden layers (channels for conv and patch); the decoder mirrors them. Default:
+    512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
+    dense_size: int = at_least(
+        0, 16, " (0: none)", most=MOST_UNITS, group="model", needs=_used(ARCHITECTURES, "dense_size")
+    )
     """Units of the conv encoder's dense layer before the latent one."""
-    fourier_features: int = at_least(0, 0, " (0: none)", most=MOST_UNITS)
-    """Sines, and as many cosines, of the latent that the decoder sees beside it, their frequencies trained: it can
-    then change faster over a plane, and a latent of few dimensions tells more images apart. Not for patch."""
-    activation: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    fourier_features: int = at_least(
+        0, 0, " (0: none)", most=MOST_UNITS, group="model", needs=_used(ARCHITECTURES, "fourier_features")
+    )
+    """Sines, and as many cosines, of the latent that the decoder sees beside it; their frequencies are trained. The
+    decoder can then change faster over a plane, and few dimensions tell more images apart."""
+    activation: Literal["gelu", "relu", "silu", "tanh"] = choice("gelu", group="model")
     """Nonlinearity between the layers."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = choice("float32", group="devices")
     """Numbers that the networks compute with; bfloat16 is for GPUs and TPUs. Parameters, their updates, the
     latents and the losses are float32 either way."""
-    latent_dim: int = at_least(1, 2, most=MOST_UNITS)
+    latent_dim: int = at_least(1, 2, most=MOST_UNITS, group="model", common=True)
     """Dimensions of the latent space."""
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "squared_error"] = (
-        "bernoulli"
-    )
+    likelihood: str = named("bernoulli", LIKELIHOODS, group="model", common=True)
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
-    sigma: float = positive(0.1, least=1e-4)
+    sigma: float = positive(0.1, least=1e-4, group="model", needs=_used(LIKELIHOODS, "sigma"))
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
-    binarize: Literal["none", "threshold", "dynamic"] = "none"
+    prior: str = named("standard", PRIORS, group="model", needs=_VAE)
+    """Distribution of the latent before an image is seen: N(0, I)."""
+    objective: str | None = named(None, OBJECTIVES, group="training")
+    """What training minimises. Default: elbo, and sparse with --sparsity l1 or kl."""
+    binarize: Literal["none", "threshold", "dynamic"] = choice("none", group="data", common=True)
     """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
-    code_activation: Literal["linear", "relu", "sigmoid"] = "linear"
+    code_activation: Literal["linear", "relu", "sigmoid"] = choice("linear", group="model", needs=_AE)
     """What an AE's code passes through."""
-    sparsity: Literal["none", "l1", "kl", "topk"] = "none"
+    sparsity: Literal["none", "l1", "kl", "topk"] = choice("none", group="model", needs=_AE)
     """What keeps an AE's code sparse: the sum of |code|; the KL divergence between the wanted and the mean
     activation of each unit, for --code-activation sigmoid; or only the largest units kept."""
-    sparsity_weight: float = non_negative(0.1)
+    sparsity_weight: float = non_negative(0.1, group="training", needs=_used(OBJECTIVES, "sparsity_weight"))
     """Weight of the penalty of --sparsity l1 or kl."""
-    sparsity_target: float = probability(0.05)
-    """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
-    corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = "none"
-    """Noise on the encoder's input, while the loss compares with the clean image: a denoising autoencoder."""
-    corruption_level: float = non_negative(0.25)
-    """Standard deviation of the Gaussian noise, or share of the pixels that are replaced."""
-    classes: tuple[int, ...] | None = setting(
-        None,
-        "different labels, each an integer of 32 bits",
-        lambda v: v is None or (are_different(v, len(v)) and all(-(2**31) <= label < 2**31 for label in v)),
+    sparsity_target: float = probability(
+        0.05, group="model", needs=("--sparsity kl or topk", lambda settings: settings.sparsity in ("kl", "topk"))
     )
-    """Train and validate on the images of these labels only. Default: all."""
-    beta: float = non_negative(1.0)
+    """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
+    corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = choice(
+        "none", group="data"
+    )
+    """Noise on the encoder's input, while the loss compares with the clean image: a denoising autoencoder."""
+    corruption_level: float = non_negative(
+        0.25, group="data", needs=("a --corruption", lambda settings: settings.corruption != "none")
+    )
+    """Standard deviation of the Gaussian noise, or share of the pixels that are replaced."""
+    classes: tuple[int | str, ...] | None = setting(
+        None,
+        "different labels, each an integer of 32 bits, or names of classes",
+        lambda v: v is None or (are_different(v, len(v)) and all(map(_is_class, v))),
+        group="data",
+    )
+    """Train and validate on the images of these classes only, given by label or by name. Default: all."""
+    beta: float = non_negative(1.0, group="training", common=True, needs=_used(OBJECTIVES, "beta", _VAE))
     """Weight of the KL term; 1 is the evidence lower bound."""
-    kl_warmup_steps: int = at_least(0, 0, " (0: off)")
+    kl_warmup_steps: int = at_least(
+        0, 0, " (0: off)", group="training", needs=_used(OBJECTIVES, "kl_warmup_steps", _VAE)
+    )
     """Steps over which the weight of the KL term rises linearly from 0 to beta."""
-    free_bits: float = non_negative(0.0, " (0: off)")
+    free_bits: float = non_negative(0.0, " (0: off)", group="training", needs=_used(OBJECTIVES, "free_bits", _VAE))
     """Nats of KL that each latent dimension may use free of charge, on average over the batch."""
-    dataset: str | None = None
-    """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
-    or .npy file or a folder of images. Default: mnist, and digits where mnist can't be had."""
-    data_dir: Path | None = None
+    dataset: str | None = choice(None, group="data", common=True)
+    """Name of a data set, or path of a file or a folder of images. Default: mnist, and digits where it can't be had."""
+    data_dir: Path | None = choice(None, group="data")
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
-    device_data: Literal["auto", "always", "never"] = "auto"
+    background: Literal["white", "black"] = choice("white", group="data")
+    """What shows through where a picture is transparent."""
+    skip_damaged: bool = dataclasses.field(default=False, metadata={"group": "data"})
+    """Leave out the files of a folder that can't be read, in place of refusing the folder."""
+    device_data: Literal["auto", "always", "never"] = choice("auto", group="devices")
     """Whether the training images live on the device or are streamed to it from the host, with the same result; auto
     streams where they exceed a quarter of the device's memory (on a CPU, of the host's)."""
-    epochs: int | None = epoch_number()
+    epochs: int | None = epoch_number(group="training", common=True)
     """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
     --resume stretch the cosine of the learning rate from there on."""
-    batch_size: int = at_least(1, 256)
+    batch_size: int = at_least(1, 256, group="training", common=True)
     """Images a step."""
-    learning_rate: float = positive(3e-3, most=1e30)
-    """Peak of Adam's learning rate, which falls to 1% of it along a cosine."""
-    warmup_fraction: float = fraction(0.05)
+    optimizer: str = named("adam", OPTIMIZERS, group="training")
+    """How a gradient becomes a step."""
+    learning_rate: float = positive(3e-3, most=1e30, group="training", common=True)
+    """Peak of the learning rate, which falls to 1% of it along a cosine."""
+    warmup_fraction: float = fraction(0.05, group="training")
     """Share of all steps in which the learning rate rises to its peak."""
-    gradient_clip: float = non_negative(10.0, " (0: off)", most=1e30)
+    gradient_clip: float = non_negative(10.0, " (0: off)", most=1e30, group="training")
     """Largest global norm of the gradient."""
-    ema_decay: float = fraction(0.0, " (0: off)")
+    ema_decay: float = fraction(0.0, " (0: off)", group="training")
     """Decay of a moving average of the parameters, evaluated and saved in their place."""
-    patience: int = at_least(0, 0, " (0: off)")
+    patience: int = at_least(0, 0, " (0: off)", group="training")
     """Stop after so many epochs without a lower validation loss; never before warm-up ends."""
-    checkpoint_every_steps: int = at_least(0, 0, " (0: off)")
+    checkpoint_every_steps: int = at_least(0, 0, " (0: off)", group="run")
     """Save within an epoch, too, each time the number of steps is a multiple of this. Its end is always saved."""
-    parallel: Literal["auto", "jit", "pmap"] = "auto"
+    parallel: Literal["auto", "jit", "pmap"] = choice("auto", group="devices")
     """How a step uses the devices: jit on one, or spread over all by jit or pmap; auto is jit. The parameters are
     the same but for rounding. On a CPU that is divided into several devices auto takes one."""
-    seed: int = seed_field()
+    seed: int = seed_field(group="training", common=True)
     """Seed of the one root key: initial parameters, order of the images, noise."""
+    test_samples: int = at_least(1, 16, most=MOST_SAMPLES, group="run", needs=_VAE)
+    """Latent samples an image for the test loss."""
+    iwae_samples: int = at_least(0, 0, " (0: off)", most=MOST_SAMPLES, group="run", needs=_VAE)
+    """Importance samples an image for the test log-likelihood; papers use 5000."""
+    grid_size: int = at_least(2, 20, most=MOST_SHOWN, group="run")
+    """Images a side of the decoded latent grid."""
+
+    def __post_init__(self) -> None:
+        for name, hint in hints_of(self).items():
+            value = getattr(self, name)
+            declared = as_declared(value, hint)
+            if declared is not value:
+                object.__setattr__(self, name, declared)
 
 
 def check_settings(settings: Any) -> None:
-    """Check every field of a settings dataclass against its type and its domain.
+    """Check every field of a settings dataclass, and those of `Settings` against each other.
 
     Raises:
-        UsageError: naming the flag, the value and what is allowed, for the first bad field.
+        UsageError: naming the flag, the value and what is allowed, for the first bad field; also of a field that is
+            not its default where it has no effect.
     """
-    hints = get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        hint = hints[field.name]
-        allowed = field.metadata.get("allowed") or in_words(hint)
-        if not has_type(value, hint) or not field.metadata.get("valid", lambda _: True)(value):
-            flag = "--" + field.name.replace("_", "-")
-            raise UsageError(f"{flag} must be {allowed}, got {shortened(repr(value), 120)}.")
+    check_fields(settings)
     if not isinstance(settings, Settings):
         return
-    if settings.arch != "mlp" and settings.hidden_sizes == ():
-        raise UsageError(f"--hidden-sizes must name at least one layer for --arch {settings.arch}, got none.")
-    if settings.arch == "patch" and settings.model != "ae":
-        raise UsageError("--arch patch needs --model ae, got --model vae: its code is no bottleneck.")
-    if settings.arch == "patch" and settings.fourier_features:
+    for flag, value, wrong, words in _combinations(settings):
+        if wrong:
+            raise UsageError(f"{flag} {words}, got {value}.")
+    for name, (words, value) in without_effect(settings).items():
         raise UsageError(
-            f"--fourier-features needs --arch mlp or conv, got {settings.fourier_features} and --arch patch, "
-            "whose code is no bottleneck."
+            f"{flag_of(name)} {value} has no effect: it needs {words}.\nLeave {flag_of(name)} out, or change the other."
         )
-    if settings.likelihood == "squared_error" and settings.model != "ae":
-        raise UsageError(
-            "--likelihood squared_error needs --model ae, got --model vae.\n"
-            "Use --likelihood gaussian --sigma 0.70710678: the same loss up to a constant, and a bound."
-        )
-    if settings.model == "vae":
-        for flag, value, neutral in (
-            ("--sparsity", settings.sparsity, "none"),
-            ("--code-activation", settings.code_activation, "linear"),
-        ):
-            if value != neutral:
-                raise UsageError(f"{flag} {value} needs --model ae, got --model vae, whose latent is a Gaussian.")
-    if settings.sparsity == "kl" and settings.code_activation != "sigmoid":
-        raise UsageError(
-            f"--sparsity kl needs a code in (0, 1), got --code-activation {settings.code_activation}.\n"
-            "Add --code-activation sigmoid, or use --sparsity l1 or topk."
-        )
-    if settings.corruption in ("salt_and_pepper", "masking") and settings.corruption_level > 1:
-        raise UsageError(
-            f"--corruption-level must be a share of at most 1 for --corruption {settings.corruption}, "
-            f"got {settings.corruption_level}."
-        )
+
+
+def _combinations(settings: Settings) -> list[tuple[str, Any, bool, str]]:
+    # Flag, value, whether it is wrong, what it must be.
+    ae, grey = settings.model == "ae", (settings.likelihood, settings.binarize) == ("bernoulli", "none")
+    share = settings.corruption in ("salt_and_pepper", "masking")
+    penalised = settings.sparsity in ("l1", "kl")
+    return [
+        (
+            *("--hidden-sizes", "none", settings.arch in ("conv", "patch") and settings.hidden_sizes == ()),
+            f"must name at least one layer for --arch {settings.arch}",
+        ),
+        ("--arch", "patch and --model vae", settings.arch == "patch" and not ae, "patch needs --model ae"),
+        (
+            *("--likelihood", "--model vae", settings.likelihood == "squared_error" and not ae),
+            "squared_error needs --model ae (--likelihood gaussian --sigma 0.70710678 is the same loss and a bound)",
+        ),
+        (
+            *("--sparsity", f"--code-activation {settings.code_activation}"),
+            settings.sparsity == "kl" and settings.code_activation != "sigmoid",
+            "kl needs a code in (0, 1): add --code-activation sigmoid, or use --sparsity l1 or topk",
+        ),
+        (
+            *("--objective", settings.objective),
+            settings.objective in ("elbo", "sparse") and (settings.objective == "sparse") != penalised,
+            "must be sparse with --sparsity l1 or kl, and elbo without",
+        ),
+        (
+            *("--corruption-level", settings.corruption_level, share and settings.corruption_level > 1),
+            f"must be a share of at most 1 for --corruption {settings.corruption}",
+        ),
+        (
+            *("--iwae-samples", settings.iwae_samples, bool(settings.iwae_samples) and not ae and grey),
+            "needs a likelihood, which bernoulli on grey pixels is not: add --binarize dynamic or another --likelihood",
+        ),
+    ]
+
+
+def without_effect(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """The fields that are not their default and act on nothing: by name, what they need in words, and the value."""
+    found = {}
+    for field in dataclasses.fields(Settings):
+        needs, value = field.metadata.get("needs"), getattr(settings, field.name)
+        if needs and value != field.default and not needs[1](settings):
+            found[field.name] = (needs[0], value)
+    return found
+
+
+def objective_name(settings: Settings) -> str:
+    """The objective: that given, or the one that the other settings ask for."""
+    return settings.objective or ("sparse" if settings.sparsity in ("l1", "kl") else "elbo")
 
 
 def hidden_sizes(settings: Settings) -> tuple[int, ...]:
     """The encoder's hidden sizes: those given, or the architecture's own."""
-    return DEFAULT_HIDDEN_SIZES[settings.arch] if settings.hidden_sizes is None else settings.hidden_sizes
+    own = ARCHITECTURES[settings.arch].default_hidden_sizes
+    return own if settings.hidden_sizes is None else settings.hidden_sizes
 
 
 def epochs(settings: Settings, images: int) -> int:

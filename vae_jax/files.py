@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from vae_jax.errors import RunError
 
 LOCK = ".lock"
@@ -69,39 +71,38 @@ def remove_leftovers(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, made where it is missing, for this thread alone; within it, the same thread may ask again.
 
-    The lock belongs to the open file, so it ends with the process, however that ends.
+    The lock ends with the process, however that ends.
 
     Raises:
         RunError: another process has it, or the folder can't be written.
     """
-    import fcntl
-
-    held: dict[Path, int] = _held.__dict__.setdefault("folders", {})
-    name = Path(os.path.realpath(folder))
+    held: dict[str, os.stat_result] = _held.__dict__.setdefault("folders", {})
+    name = os.path.realpath(folder)
     if name in held:
         yield
         return
+    file = Path(name) / LOCK
+    lock = FileLock(file, blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _open_lock(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        lock.acquire()
+        held[name] = file.stat()
+    except Timeout as error:
         raise RunError(
-            f"{folder} is being written by another process{_owner(folder / LOCK)}; nothing was changed.\n"
+            f"{folder} is being written by another process; nothing was changed.\n"
             "Wait until that one has ended, or give another --run-dir."
         ) from error
     except OSError as error:
         raise RunError(
             f"{folder} can't be written: {error.strerror}.\nGive another --run-dir, or make this one writable."
         ) from error
-    held[name] = file
     try:
         yield
     finally:
-        del held[name]
-        with contextlib.suppress(OSError):
-            if _is_at(file, folder / LOCK):
-                (folder / LOCK).unlink()
-        os.close(file)
+        if _is_at(held.pop(name), file):
+            with contextlib.suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
 def check_locked(folder: Path) -> None:
@@ -111,41 +112,17 @@ def check_locked(folder: Path) -> None:
         FileNotFoundError: it was moved or deleted.
     """
     # By the real path: a link that was put in its place leads to a name that is not held.
-    file = _held.__dict__.get("folders", {}).get(Path(os.path.realpath(folder)))
-    try:
-        there = file is not None and _is_at(file, folder / LOCK)
-    except OSError:
-        there = False
-    if not there:
+    lock = _held.__dict__.get("folders", {}).get(os.path.realpath(folder))
+    if lock is None or not _is_at(lock, folder / LOCK):
         raise FileNotFoundError(errno.ENOENT, "it was moved or deleted")
 
 
-def _is_at(file: int, path: Path) -> bool:
-    return os.path.samestat(os.fstat(file), os.stat(path))
-
-
-def _open_lock(path: Path, how: int) -> int:
-    import fcntl
-
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, how)
-            # Whoever held it may have removed the file since it was opened: then this lock is worth nothing.
-            if path.exists() and _is_at(file, path):
-                os.ftruncate(file, 0)
-                os.write(file, str(os.getpid()).encode())
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _owner(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError):
-        return f" (pid {int(path.read_text())})"
-    return ""
+def _is_at(lock: os.stat_result, path: Path) -> bool:
+    # The open lock keeps its inode, so that no other file has it.
+    try:
+        return os.path.samestat(lock, path.stat())
+    except OSError:
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from vae_jax.plots.style import COLOURS, draw_tiles, new_figure
+from vae_jax.plots.sheets import name_rows, picture
+from vae_jax.plots.style import add_legend, look, new_figure, shorten
 
 GROUPS = (
     "normal images,\nleast anomalous",
@@ -16,7 +17,6 @@ GROUPS = (
     "anomalies,\nmost anomalous",
 )
 """What the columns of `extremes` show."""
-_MARKERS = "osD^vP*X"
 
 
 def choose_extremes(
@@ -39,16 +39,11 @@ def extremes(
         axis_name: what a class is here.
         title: what stands above.
     """
-    classes, groups, number, height, width = images.shape[:5]
-    inches = 9.2 * classes * height / (groups * number * width)
-    figure = new_figure(title, 9.6, float(np.clip(inches, 0.8, 16)) + 1.0)
-    for group, axes in enumerate(figure.subplots(1, groups, squeeze=False)[0]):
-        draw_tiles(axes, images[:, group], line_width=0.7)
-        axes.set_title(GROUPS[group], fontsize=9)
-        if group == 0:
-            axes.set_yticks((np.arange(classes) + 0.5) * height, names, fontsize=10, parse_math=False)
-            axes.tick_params(length=0)
-            axes.set_ylabel(axis_name)
+    figure, axes = picture(title, [list(np.moveaxis(images, 1, 0))], width=8.8, beside=1.2, extra=0.5, lowest=0.2)
+    for panel, group in zip(axes[0], GROUPS, strict=True):
+        panel.set_title(group, fontsize=9)
+    name_rows(axes[0, 0], [shorten(name) for name in names])
+    axes[0, 0].set_ylabel(axis_name)
     return figure
 
 
@@ -67,31 +62,30 @@ def auroc(
         values: AUROC; the mean over the classes is added.
         scores: their names.
         names: of the classes.
-        chosen: position of the score that was fixed beforehand; joined by a line.
+        chosen: position of the score that was fixed beforehand; larger.
         baselines: which scores know no model.
         axis_name: what a class is here.
         title: what stands above.
     """
     classes = len(names)
     places = np.append(np.arange(classes), classes + 0.4)
-    shifts = 0.6 * (np.arange(len(scores)) / max(len(scores) - 1, 1) - 0.5)
+    shifts = np.linspace(-0.3, 0.3, len(scores))
     figure = new_figure(title, max(8.0, 2.8 + 0.75 * classes), 5.6)
     axes = figure.add_subplot(xlabel=axis_name, ylabel="AUROC on the test images")
     for i, (score, row) in enumerate(zip(scores, values, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
-        label = f"{score} (fixed beforehand)" if i == chosen else score
-        style: dict[str, Any] = {"color": colour, "markerfacecolor": "none" if baselines[i] else colour, "label": label}
-        size: dict[str, Any] = {"markersize": 8 if i == chosen else 5.5, "zorder": 4 if i == chosen else 3}
-        axes.plot(places + shifts[i], np.append(row, row.mean()), _MARKERS[i % len(_MARKERS)], **size, **style)
+        style: dict[str, Any] = look(i) | {"linestyle": "", "markersize": 8 if i == chosen else 5.5}
+        style["label"] = f"{score} (fixed beforehand)" if i == chosen else score
+        style["fillstyle"] = "none" if baselines[i] else "full"
+        axes.plot(places + shifts[i], np.append(row, row.mean()), zorder=4 if i == chosen else 3, **style)
+    add_legend(figure, list(axes.lines), "filled: the model's\nempty: baselines")
     axes.axhline(0.5, color="0.5", linewidth=1, linestyle=":", zorder=1)
     axes.text(-0.55, 0.5, "chance", fontsize=8, color="0.35", va="bottom")
-    axes.axvline(classes - 0.3, color="0.5", linewidth=1, zorder=1)
     for place in places:
         axes.axvspan(place - 0.4, place + 0.4, color="0.96", zorder=0)
-    axes.set_xlim(-0.6, classes + 0.9)
-    axes.set_ylim(min(0.45, values.min() - 0.03), 1.01)
-    axes.set_xticks(places, [*names, "mean"], parse_math=False)
+    axes.set(xlim=(-0.6, classes + 0.9), ylim=(min(0.45, values.min() - 0.03), 1.01))
+    texts = [*map(shorten, names), "mean"]
+    slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, texts)) > 6 else {}
+    axes.set_xticks(places, texts, parse_math=False, **slant)
     axes.grid(axis="y", color="0.85", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside right center", fontsize=9, title="filled: the model's\nempty: baselines")
     return figure

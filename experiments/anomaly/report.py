@@ -1,15 +1,14 @@
 """The report and the figures of `experiments.anomaly`."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from experiments.study import markdown_table
+import numpy as np
 
-if TYPE_CHECKING:
-    from experiments.anomaly import Config, Protocol
-    from experiments.anomaly.measure import Result
-    from vae_jax.data.dataset import Dataset
+from experiments.anomaly import figures
+from experiments.anomaly.measure import Bench, Result
+from experiments.anomaly.protocols import MODEL, PROTOCOLS, Protocol
+from experiments.study import Study, display_name
+from experiments.tables import markdown_table
 
 SHOWN = 5
 """Images of a kind in a row of the figure."""
@@ -35,96 +34,71 @@ Published means over MNIST's ten digits, of other networks, seeds and preprocess
 own files; [V2]: quoted by a third party; without a mark: from memory, [M]."""
 
 
-def draw(protocol: "Protocol", results: "Sequence[Result]", dataset: "Dataset", path: Path) -> None:
-    """AUROC by class and score, and the most and least anomalous images, as PNG files."""
-    import numpy as np
-
-    from experiments.anomaly import figures as plots_anomaly
-    from vae_jax import plots
-    from vae_jax.cli.figures import DISPLAY_NAMES
-
-    name = DISPLAY_NAMES.get(dataset.name, dataset.name)
+def draw(study: Study, protocol: Protocol, results: Sequence[Result]) -> None:
+    """AUROC by class and score, and the most and least anomalous images."""
     known = [score for score in COLUMNS if score in results[0].detections]
-    labels = [str(result.label) for result in results]
-    figure = plots_anomaly.auroc(
+    labels = [study.dataset.name_of(result.label) for result in results]
+    figure = figures.auroc(
         np.array([[result.detections[score].auroc for result in results] for score in known]),
         [COLUMNS[score] for score in known],
         labels,
         known.index(protocol.score),
         np.isin(known, BASELINES),
         protocol.axis_name,
-        f"{name} · how well each score tells anomalies from normal test images\n{protocol.title}",
+        f"{study.title} · how well each score tells anomalies from normal test images\n{protocol.title}",
     )
-    plots.save(figure, path / "figures" / f"auroc_{protocol.name}.png")
-    # Of many classes the first ones.
-    shown = results[:20]
-    blank = np.ones((len(shown), len(plots_anomaly.GROUPS), SHOWN, *dataset.image_shape), np.float32)
-    for row, result in zip(blank, shown, strict=True):
-        for places, chosen in zip(
-            row, plots_anomaly.choose_extremes(result.scores, result.anomalous, SHOWN), strict=True
-        ):
-            places[: len(chosen)] = dataset.test.images[chosen].astype(np.float32) / 255
-    figure = plots_anomaly.extremes(
-        blank,
-        labels[: len(shown)],
-        protocol.axis_name,
-        f"{name} · the most and the least anomalous test images by {COLUMNS[protocol.score]}\n{protocol.title}",
-    )
-    plots.save(figure, path / "figures" / f"most_least_anomalous_{protocol.name}.png")
+    study.draw(f"auroc_{protocol.name}.png", figure)
+    shown, images = results[:20], study.dataset.test.images  # of many classes the first ones
+    panels = np.ones((len(shown), len(figures.GROUPS), SHOWN, *images.shape[1:]), np.float32)
+    for row, result in zip(panels, shown, strict=True):
+        groups = figures.choose_extremes(result.scores, result.anomalous, SHOWN)
+        for places, chosen in zip(row, groups, strict=True):
+            places[: len(chosen)] = images[chosen].astype(np.float32) / 255
+    title = f"{study.title} · the most and the least anomalous test images by {COLUMNS[protocol.score]}"
+    figure = figures.extremes(panels, labels[: len(shown)], protocol.axis_name, f"{title}\n{protocol.title}")
+    study.draw(f"most_least_anomalous_{protocol.name}.png", figure)
 
 
-def report(
-    config: "Config",
-    dataset: "Dataset",
-    protocols: "Mapping[str, Protocol]",
-    results: "Mapping[str, Sequence[Result]]",
-) -> str:
+def report(bench: Bench, results: Mapping[str, Sequence[Result]]) -> str:
     """Everything in Markdown: for each protocol AUROC, average precision, thresholds, published numbers."""
-    from vae_jax.cli.figures import DISPLAY_NAMES
-
-    parts = [f"# Anomaly detection: {DISPLAY_NAMES.get(dataset.name, dataset.name)}", _notes(config, dataset)]
+    model = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in MODEL.items())
+    parts = [f"# Anomaly detection: {display_name(bench.dataset)}", _notes(bench)]
     for name, found in results.items():
-        protocol = protocols[name]
+        protocol = PROTOCOLS[name]
         parts += [
             f"## {protocol.title}",
-            f"The score that counts, fixed beforehand: **{COLUMNS[protocol.score]}** of {_model(protocol.settings)}.",
+            f"The score that counts, fixed beforehand: **{COLUMNS[protocol.score]}** of a VAE ({model}).",
             "AUROC on the test images:",
             _detection_table(protocol, found, "auroc"),
             "Average precision:",
             _detection_table(protocol, found, "average_precision"),
-            f"Thresholds for at most {config.false_alarm_rate:.2%} false alarms, found on the validation images of "
+            f"Thresholds for at most {bench.false_alarm_rate:.2%} false alarms, found on the validation images of "
             "the normal classes,\nand what they give on the test images:",
             _alarm_table(protocol, found),
         ]
-        if dataset.name == "mnist":
+        if bench.dataset.name == "mnist":
             parts += [markdown_table(["published", "mean AUROC"], protocol.published), MARKS]
     return "\n\n".join(parts)
 
 
-def _notes(config: "Config", dataset: "Dataset") -> str:
+def _notes(bench: Bench) -> str:
+    number = f"{len(bench.dataset.test):,}"
     return f"""\
-Trained on the train split of the normal classes; judged on all {len(dataset.test):,} test images by their labels. Which
+Trained on the train split of the normal classes; judged on all {number} test images by their labels. Which
 score counts and the model's settings were chosen on MNIST's validation images, never on test labels.
 
 - squared error: ||x - x'||² of the image decoded from the posterior mean; scaled error: the same over ||x||; relative
-  error: over ||x||²; reconstruction: loss averaged over {config.samples} latent samples; KL: of the posterior from the
-  prior; -ELBO: reconstruction + KL; -IWAE bound: from {config.samples} importance samples, an upper bound of the
+  error: over ||x||²; reconstruction: loss averaged over {bench.samples} latent samples; KL: of the posterior from the
+  prior; -ELBO: reconstruction + KL; -IWAE bound: from {bench.samples} importance samples, an upper bound of the
   negative log-likelihood of the model.
-- latent k-NN: mean distance of the posterior mean to the {config.neighbours} nearest ones of the training images.
-- Baselines: mean distance to the {config.neighbours} nearest training images in raw pixels (pixel k-NN); squared
-  distance from the first {config.components} principal components of the training images (PCA residual); both also
+- latent k-NN: mean distance of the posterior mean to the {bench.neighbours} nearest ones of the training images.
+- Baselines: mean distance to the {bench.neighbours} nearest training images in raw pixels (pixel k-NN); squared
+  distance from the first {bench.components} principal components of the training images (PCA residual); both also
   scaled, their square over ||x|| as in the scaled error; sum of the pixels (ink), and its distance from the median of
   the training images (ink deviation)."""
 
 
-def _model(settings: "Mapping[str, Any]") -> str:
-    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
-    return f"a VAE ({words})"
-
-
-def _detection_table(protocol: "Protocol", results: "Sequence[Result]", number: str) -> str:
-    import numpy as np
-
+def _detection_table(protocol: Protocol, results: Sequence[Result], number: str) -> str:
     known = [score for score in COLUMNS if score in results[0].detections]
     values = np.array([[getattr(result.detections[score], number) for score in known] for result in results])
     header = [protocol.axis_name, *(COLUMNS[name] + ("*" if name == protocol.score else "") for name in known)]
@@ -132,7 +106,7 @@ def _detection_table(protocol: "Protocol", results: "Sequence[Result]", number: 
     return markdown_table(header, [*rows, ["mean", *map("{:.4f}".format, values.mean(axis=0))]])
 
 
-def _alarm_table(protocol: "Protocol", results: "Sequence[Result]") -> str:
+def _alarm_table(protocol: Protocol, results: Sequence[Result]) -> str:
     header = [protocol.axis_name, "validation images", "threshold", "false alarms", "anomalies found"]
     rows, notes = [], []
     for result in results:

@@ -7,28 +7,42 @@ matrix product in the same run. What is not installed is named, never counted.
 
 import dataclasses
 import os
-import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.benchmark.job import threads
+import jax
+import numpy as np
+
+from experiments.benchmark import figures
 from experiments.benchmark.report import name_of, report
 from experiments.benchmark.sections import Plan, inference, many, scaling, startup, streaming, training
-from experiments.benchmark.worker import CONTESTANTS
-from experiments.study import StudyConfig, begin, finish
+from experiments.contestants.job import threads
+from experiments.contestants.worker import CONTESTANTS
+from experiments.study import StudyConfig, begin
+from vae_jax.data.dataset import load_dataset
 from vae_jax.domains import at_least, setting
+from vae_jax.runs.records import device_name, write_json
 
 Section = Literal["training", "startup", "inference", "scaling", "streaming", "many"]
 Name = Literal["ours", "torch", "torch_fused", "torch_compile", "keras_tensorflow", "keras_torch", "keras_jax", "flax"]
-ORDER: tuple[Section, ...] = ("training", "startup", "inference", "scaling", "streaming", "many")
+SECTIONS: dict[Section, Callable[..., Any]] = {
+    "training": training,
+    "startup": startup,
+    "inference": inference,
+    "scaling": scaling,
+    "streaming": streaming,
+    "many": many,
+}
+"""In the order in which they are measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(StudyConfig):
     """Measure training, start-up, inference, scaling, streaming, many models at once; write a report and a figure."""
 
-    sections: tuple[Section, ...] = setting(ORDER, "at least one section", lambda v: len(v) > 0)
+    sections: tuple[Section, ...] = setting(tuple(SECTIONS), "at least one section", lambda v: len(v) > 0)
     """What to measure."""
     contestants: tuple[Name, ...] = setting(tuple(CONTESTANTS), "at least one contestant", lambda v: len(v) > 0)
     """Who takes part."""
@@ -41,17 +55,8 @@ class Config(StudyConfig):
 def run(config: Config) -> dict[str, Any]:
     """Measure, draw, report; gives back the summary."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the workers need the memory of a GPU
-    import jax
-    import numpy as np
-
-    from experiments.benchmark import figures as plots_benchmark
-    from vae_jax import plots
-    from vae_jax.data.dataset import load_dataset
-    from vae_jax.runs.records import device_name, write_json
-
     dataset = load_dataset(config.dataset, config.data_dir)
-    path = begin(config, "benchmark", dataset)
-    (path / "figures").mkdir(exist_ok=True)
+    study = begin(config, "benchmark", dataset)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npy"
@@ -64,42 +69,36 @@ def run(config: Config) -> dict[str, Any]:
             repetitions=min(config.repetitions, 2) if config.quick else config.repetitions,
             quick=config.quick,
             accelerator=jax.default_backend() != "cpu",
-            logs=path / "logs",
+            logs=study.path / "logs",
         )
-        for name in [name for name in ORDER if name in config.sections]:
+        for name in [name for name in SECTIONS if name in config.sections]:
             found[name] = startup(plan, _data_flags(config)) if name == "startup" else SECTIONS[name](plan)
-            write_json(path / "benchmark.json", {"machine": _machine(), **found})  # what is done is kept
+            write_json(study.path / "benchmark.json", found)  # what is done is kept
     if "training" in found:
         cases = [(f"{name_of(c['job'])}, batch {c['job']['batch_size']}", c["rows"]) for c in found["training"]]
-        title = f"Training on {device_name()}, {threads()} cores: images a second, and the share of the machine's\n" + (
+        title = (
+            f"Training on {device_name()}, {threads()} cores: images a second, and the share of the machine's\n"
             "largest float32 matrix product rate that the products and convolutions reach"
         )
-        plots.save(plots_benchmark.training(cases, title), path / "figures" / "benchmark.png")
-    text = report("Benchmark", _introduction(plan, dataset.name, device_name()), found)
-    return finish(path, "benchmark", text, {name: _without_raw(each) for name, each in found.items()})
-
-
-SECTIONS = {"training": training, "inference": inference, "scaling": scaling, "streaming": streaming, "many": many}
+        study.draw("benchmark.png", figures.training(cases, title))
+    text = report(_introduction(plan, dataset.name), found)
+    return study.finish(text, **{name: _without_raw(each) for name, each in found.items()})
 
 
 def _data_flags(config: Config) -> list[str]:
-    flags = [] if config.dataset is None else ["--dataset", config.dataset]
-    return flags + ([] if config.data_dir is None else ["--data-dir", str(config.data_dir)])
+    flags = {"--dataset": config.dataset, "--data-dir": config.data_dir}
+    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
 
 
-def _introduction(plan: Plan, dataset: str, device: str) -> str:
+def _introduction(plan: Plan, dataset: str) -> str:
     quick = " A quick trial: the numbers mean little." if plan.quick else ""
     return (
         f"Medians of {plan.repetitions} repetitions that alternate between the contestants, each in a process of its "
-        f"own with {threads()} threads, on {device}; {dataset}, images in memory (but for streamed training), "
+        f"own with {threads()} threads, on {device_name()}; {dataset}, images in memory (but for streamed training), "
         f"compiled, first repetition left out, loading left out.{quick} The share of the roof counts the matrix "
         "products and convolutions of the forward and backward pass only. A loss is the mean of the last repetition, "
         "in nats an image."
     )
-
-
-def _machine() -> dict[str, Any]:
-    return {"cores": threads(), "processor": platform.processor() or platform.machine(), "system": platform.platform()}
 
 
 def _without_raw(section: Any) -> Any:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from vae_jax.plots.style import COLOURS, new_figure
 
-OWN, OTHER = COLOURS[0], "#94A4A2"
+OWN, OTHER = COLOURS[0], COLOURS[7]
 COLUMNS = 2
 
 
@@ -26,11 +26,8 @@ def training(cases: Sequence[tuple[str, Sequence[dict[str, Any]]]], title: str) 
     rows = -(-len(cases) // columns)
     longest = max(len(contestants) for _, contestants in cases)
     figure = new_figure(title, 5.6 * columns, rows * (0.9 + 0.3 * longest) + 0.7)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (heading, contestants) in zip(panels, cases, strict=False):
-        _draw_bars(axes, heading, contestants)
-    for axes in panels[len(cases) :]:
-        axes.set_axis_off()
+    for i, (heading, contestants) in enumerate(cases):
+        _draw_bars(figure.add_subplot(rows, columns, i + 1), heading, contestants)
     return figure
 
 
@@ -39,12 +36,9 @@ def _draw_bars(axes: Axes, heading: str, contestants: Sequence[dict[str, Any]]) 
     ordered = sorted(contestants, key=lambda row: -(row["images_per_second"] or 0.0))
     rates = np.array([row["images_per_second"] or 0.0 for row in ordered])
     colours = [OWN if row["contestant"] == "ours" else OTHER for row in ordered]
-    places = np.arange(len(ordered))
-    axes.barh(places, rates, color=colours)
-    for place, row in zip(places, ordered, strict=True):
-        style: dict[str, Any] = {"va": "center", "fontsize": 8, "textcoords": "offset points", "xytext": (4, 0)}
-        axes.annotate(_label(row), (row["images_per_second"] or 0.0, place), **style)
-    axes.set_yticks(places, [row["title"] for row in ordered], fontsize=9)
+    bars = axes.barh([row["title"] for row in ordered], rates, color=colours)
+    axes.bar_label(bars, [_label(row) for row in ordered], padding=4, fontsize=8)
+    axes.tick_params(axis="y", labelsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.45 * rates.max() or 1.0)  # room for the words beside the longest bar
     axes.set_xlabel("images a second (share of the roof)", fontsize=9)

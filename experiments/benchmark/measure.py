@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.job import Job
-from experiments.benchmark.worker import Worker
+from experiments.contestants.job import Job
+from experiments.contestants.worker import Worker
 
 PATIENCE = 1200.0  # seconds for one answer; torch.compile's first step takes minutes on a busy machine
 PAUSE = 0.05  # seconds between repetitions, in which the threads of the last one go to sleep
@@ -54,8 +54,6 @@ def order(keys: Sequence[str], number: int) -> list[str]:
 
 
 def _take(found: Measured, answer: dict[str, Any], action: str | None, counted: bool = True) -> None:
-    for part in ("idle_seconds", "idle_cpu_seconds"):
-        found[part] = found.get(part, 0.0) + answer.pop(part, 0.0)
     if "loss" in answer:
         found.setdefault("losses", []).append(answer.pop("loss"))  # the first one's too: it shows that the loss falls
     if action is None or unavailable(answer):

@@ -3,7 +3,8 @@
 import statistics
 from typing import Any
 
-from experiments.study import markdown_table
+from experiments.benchmark.sections import ACTIONS
+from experiments.tables import markdown_table
 
 
 def training_text(cases: list[dict[str, Any]]) -> str:
@@ -94,19 +95,16 @@ def inference_text(cases: list[dict[str, Any]]) -> str:
     """Images a second of encoding, decoding, evaluating."""
     parts = []
     for case in cases:
+        timed = [row for row in case["rows"] if not row["unavailable"]]
         rows = [
             [row["title"], *([row["unavailable"], "", ""] if row["unavailable"] else [number(row[a]) for a in ACTIONS])]
             for row in case["rows"]
         ]
-        if len(case["rows"]) == 2 and not any(row["unavailable"] for row in case["rows"]):
-            first, second = case["rows"]
-            rows.append(["ratio", *(f"{first[action] / second[action]:.2f}" for action in ACTIONS)])
+        if len(timed) == 2:
+            rows.append(["ratio", *(f"{timed[0][action] / timed[1][action]:.2f}" for action in ACTIONS)])
         table = markdown_table(["images/s", *ACTIONS], rows)
         parts.append(f"### {name_of(case['job'])}, {case['job']['images']:,} images\n\n{table}")
     return "\n\n".join(parts)
-
-
-ACTIONS = ("encode", "decode", "evaluate")
 
 
 def series_text(series: list[dict[str, Any]]) -> str:
@@ -114,28 +112,24 @@ def series_text(series: list[dict[str, Any]]) -> str:
     parts = []
     for one in series:
         first = one["rows"][0]["images_per_second"]
-        rows = []
-        for row in one["rows"]:
-            rate = row["images_per_second"]
-            cells = (
-                [row["unavailable"], ""]
-                if row["unavailable"]
-                else [number(rate), f"{rate / first:.2f}" if first else ""]
-            )
-            rows.append([str(row["value"]), *cells])
+        rows = [
+            [
+                str(row["value"]),
+                row["unavailable"] or number(row["images_per_second"]),
+                f"{row['images_per_second'] / first:.2f}" if first and not row["unavailable"] else "",
+            ]
+            for row in one["rows"]
+        ]
         parts.append(markdown_table([one["title"], "images/s", "to the first"], rows))
     return "\n\n".join(parts)
 
 
 def startup_text(found: dict[str, Any]) -> str:
     """Median seconds to the first epoch and of the command with one epoch, cold and warm."""
-    rows = [
-        [
-            f"{name}, {len(runs)} start{'s' * (len(runs) > 1)}",
-            *(f"{statistics.median(r[k] for r in runs):.1f}" for k in KEYS),
-        ]
-        for name, runs in found.items()
-    ]
+    rows = []
+    for name, runs in found.items():
+        medians = (statistics.median(run[key] for run in runs) for key in ("to_first_epoch", "whole_command"))
+        rows.append([f"{name}, {len(runs)} start{'s' * (len(runs) > 1)}", *(f"{value:.1f}" for value in medians)])
     return markdown_table(["compilation cache", "seconds to the first epoch", "seconds of the command"], rows)
 
 
@@ -148,8 +142,7 @@ def streaming_text(cases: list[dict[str, Any]]) -> str:
             row["unavailable"] or number(row["images_per_second"]),
             _megabytes(row),
         ]
-        for case in cases
-        for row in case["rows"]
+        for row in cases[0]["rows"]
     ]
     table = markdown_table(["images in a file", "its size, MB", "images/s", "peak memory of the process, MB"], rows)
     return f"{table}\n\nOne repetition after one that is not counted."
@@ -159,7 +152,6 @@ def _megabytes(row: dict[str, Any]) -> str:
     return f"{row['peak_bytes'] / 1e6:,.0f}" if row["peak_bytes"] else ""
 
 
-KEYS = ("to_first_epoch", "whole_command")
 TEXTS = {
     "training": ("Training: images a second", training_text),
     "startup": ("Start-up of `python -m experiments.mnist --epochs 1`", startup_text),
@@ -170,9 +162,9 @@ TEXTS = {
 }
 
 
-def report(title: str, introduction: str, sections: dict[str, Any]) -> str:
+def report(introduction: str, sections: dict[str, Any]) -> str:
     """The whole report in Markdown."""
-    parts = [f"# {title}", introduction]
+    parts = ["# Benchmark", introduction]
     for name, found in sections.items():
         heading, text = TEXTS[name]
         parts += [f"## {heading}", text(found)]  # type: ignore[operator]

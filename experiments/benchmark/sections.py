@@ -7,19 +7,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.benchmark.job import Job, conv_job, mlp_job, training_flops
 from experiments.benchmark.measure import Entries, check_losses, images_per_second, measure, roof, unavailable
-from experiments.benchmark.worker import CONTESTANTS, ROOFS
+from experiments.contestants.job import Job, conv_job, mlp_job, training_flops
+from experiments.contestants.worker import CONTESTANTS, ROOFS
 from vae_jax.data.stored import SMALLEST_BYTES
 from vae_jax.errors import RunError
 
 QUICK_IMAGES = {"mlp": 1024, "conv": 256}
+ACTIONS = ("encode", "decode", "evaluate")
+"""Of inference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +53,31 @@ class Plan:
         sizes = (128,) if self.quick else (128, 512, 8192) if self.accelerator else (128, 512)
         return tuple(size for size in sizes if size <= self.available)
 
+    def measure(self, what: str, entries: Entries, actions: Sequence[str] = ("train",)) -> dict[str, dict[str, Any]]:
+        """Say what is measured, and measure it."""
+        print(what, flush=True)
+        return measure(entries, actions, self.repetitions, self.logs)
+
+    def own_series(self, title: str, jobs: Mapping[int, Job]) -> dict[str, Any]:
+        """Images a second of vae_jax over a quantity."""
+        entries: Entries = {str(value): ("ours", job) for value, job in jobs.items()}
+        found = self.measure(f"vae_jax over {title}: {', '.join(entries)}", entries)
+        rows = [{"value": value, **_timed(found[str(value)], job)} for value, job in jobs.items()]
+        return {"title": title, "rows": rows, "measured": found}
+
+
+def _timed(found: dict[str, Any], job: Job) -> dict[str, Any]:
+    return {"unavailable": unavailable(found), "images_per_second": images_per_second(found, job)}
+
 
 def training(plan: Plan) -> list[dict[str, Any]]:
     """Images a second of every contestant, by architecture and batch size, with the roof measured in between."""
-    return [_training_case(plan, plan.job(arch, batch)) for arch in ("mlp", "conv") for batch in plan.batch_sizes]
-
-
-def _training_case(plan: Plan, job: Job) -> dict[str, Any]:
-    entries = {name: (name, job) for name in [*plan.contestants, *ROOFS]}
-    print(f"training: {job.arch}, batch {job.batch_size}, {job.images:,} images a repetition", flush=True)
-    found = measure(entries, ["train"], plan.repetitions, plan.logs)
-    return {"job": job.to_json(), **summarise(found, job, plan.image_shape), "measured": found}
+    cases = []
+    for job in [plan.job(arch, batch) for arch in QUICK_IMAGES for batch in plan.batch_sizes]:
+        what = f"training: {job.arch}, batch {job.batch_size}, {job.images:,} images a repetition"
+        found = plan.measure(what, {name: (name, job) for name in [*plan.contestants, *ROOFS]})
+        cases.append({"job": job.to_json(), **summarise(found, job, plan.image_shape), "measured": found})
+    return cases
 
 
 def summarise(found: dict[str, dict[str, Any]], job: Job, image_shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -71,16 +87,16 @@ def summarise(found: dict[str, dict[str, Any]], job: Job, image_shape: tuple[int
     for name, each in found.items():
         if name in ROOFS:
             continue
-        rate = images_per_second(each, job)
+        timed = _timed(each, job)
+        rate = timed["images_per_second"]
         rows.append(
             {
                 "contestant": name,
                 "title": CONTESTANTS[name].title,
-                "images_per_second": rate,
+                **timed,
                 "roof_share": rate * flops / top if rate and top else None,
                 "last_loss": each["losses"][-1] if each.get("losses") else None,
                 "peak_bytes": each.get("device_bytes") or each.get("peak_bytes"),
-                "unavailable": unavailable(each),
                 "wrong": wrong.get(name),
             }
         )
@@ -89,19 +105,17 @@ def summarise(found: dict[str, dict[str, Any]], job: Job, image_shape: tuple[int
 
 def inference(plan: Plan) -> list[dict[str, Any]]:
     """Encoding, decoding and evaluating 10,000 images, against PyTorch."""
+    names = [name for name in ("ours", "torch") if name in plan.contestants]
     cases = []
-    for arch in ("mlp", "conv"):
+    for arch in QUICK_IMAGES:
         images = min(512 if plan.quick else 10_000, plan.available)
         job = dataclasses.replace(plan.job(arch, 128), images=images)
-        print(f"inference: {arch}, {images:,} images", flush=True)
-        names = [name for name in ("ours", "torch") if name in plan.contestants]
-        actions = ("encode", "decode", "evaluate")
-        found = measure({name: (name, job) for name in names}, actions, plan.repetitions, plan.logs)
+        found = plan.measure(f"inference: {arch}, {images:,} images", {name: (name, job) for name in names}, ACTIONS)
         rows = [
             {
                 "title": CONTESTANTS[name].title,
                 "unavailable": unavailable(found[name]),
-                **{action: images_per_second(found[name], job, action) for action in actions},
+                **{action: images_per_second(found[name], job, action) for action in ACTIONS},
             }
             for name in names
         ]
@@ -114,21 +128,20 @@ def scaling(plan: Plan) -> list[dict[str, Any]]:
     base = plan.job("mlp", 128)
     batches = (64, 256) if plan.quick else (32, 128, 512, 2048)
     sizes = (512, 1024) if plan.quick else (6_144, 12_288, 24_576, 49_152)
-    sets: dict[str, dict[int, Job]] = {
+    devices = (1, 2) if plan.quick else (1, 2, 4, 8)
+    sets = {
         "batch size": {batch: plan.job("mlp", batch) for batch in batches if batch <= plan.available},
         "latent dimensions": {dim: plan.job("mlp", 128, latent_dim=dim) for dim in (2, 20, 128)},
         "images": {size: dataclasses.replace(base, images=size) for size in sizes if size <= plan.available},
-        "virtual CPU devices": {
-            number: plan.job("mlp", 512, devices=number) for number in ((1, 2) if plan.quick else (1, 2, 4, 8))
-        },
+        "virtual CPU devices": {number: plan.job("mlp", 512, devices=number) for number in devices},
     }
-    return [_own_series(plan, title, jobs) for title, jobs in sets.items() if jobs]
+    return [plan.own_series(title, jobs) for title, jobs in sets.items() if jobs]
 
 
 def streaming(plan: Plan) -> list[dict[str, Any]]:
     """Images a second and peak memory of vae_jax, streamed from generated files of 1, 4 and 16 times the images.
 
-    They lie beside the logs while it runs, 21 times `SMALLEST_BYTES` in all.
+    They lie beside the logs while it runs, 21 times `SMALLEST_BYTES` in all. One repetition, as each takes long.
     """
     once = QUICK_IMAGES["mlp"] if plan.quick else -(-SMALLEST_BYTES // math.prod(plan.image_shape))
     with tempfile.TemporaryDirectory(dir=plan.logs.parent) as folder:
@@ -136,16 +149,16 @@ def streaming(plan: Plan) -> list[dict[str, Any]]:
         for times in (1, 4, 16):
             path = Path(folder) / f"{times}.npy"
             _generate(path, np.lib.format.open_memmap(plan.data, "r"), times * once)
-            jobs[times] = mlp_job(str(path), times * once // 128 * 128, batch_size=128, streamed=True)
-        print(f"streaming: {', '.join(f'{job.images:,}' for job in jobs.values())} images", flush=True)
-        found = measure({str(times): ("ours", job) for times, job in jobs.items()}, ["train"], 1, plan.logs)
+            jobs[str(times)] = mlp_job(str(path), times * once // 128 * 128, batch_size=128, streamed=True)
+        what = f"streaming: {', '.join(f'{job.images:,}' for job in jobs.values())} images"
+        entries = {times: ("ours", job) for times, job in jobs.items()}
+        found = dataclasses.replace(plan, repetitions=1).measure(what, entries)
         rows = [
             {
                 "images": job.images,
                 "file_bytes": os.path.getsize(job.data),
-                "unavailable": unavailable(found[str(times)]),
-                "images_per_second": images_per_second(found[str(times)], job),
-                "peak_bytes": found[str(times)].get("peak_bytes"),
+                **_timed(found[times], job),
+                "peak_bytes": found[times].get("peak_bytes"),
             }
             for times, job in jobs.items()
         ]
@@ -163,24 +176,9 @@ def many(plan: Plan) -> list[dict[str, Any]]:
     """Several seeds trained together by vmap: images a second of all of them, beside one alone."""
     counts = (1, 2) if plan.quick else (1, 2, 5, 8)
     return [
-        _own_series(plan, f"models together, {arch}", {n: plan.job(arch, 128, members=n) for n in counts})
-        for arch in ("mlp", "conv")
+        plan.own_series(f"models together, {arch}", {n: plan.job(arch, 128, members=n) for n in counts})
+        for arch in QUICK_IMAGES
     ]
-
-
-def _own_series(plan: Plan, title: str, jobs: dict[int, Job]) -> dict[str, Any]:
-    print(f"vae_jax over {title}: {', '.join(map(str, jobs))}", flush=True)
-    entries: Entries = {str(value): ("ours", job) for value, job in jobs.items()}
-    found = measure(entries, ["train"], plan.repetitions, plan.logs)
-    rows = [
-        {
-            "value": value,
-            "unavailable": unavailable(found[str(value)]),
-            "images_per_second": images_per_second(found[str(value)], job),
-        }
-        for value, job in jobs.items()
-    ]
-    return {"title": title, "rows": rows, "measured": found}
 
 
 def startup(plan: Plan, flags: Sequence[str]) -> dict[str, Any]:

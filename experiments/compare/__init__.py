@@ -7,23 +7,25 @@ and completeness of the latent space, and the quality of samples, also from a mi
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
-from experiments.study import StudyConfig, begin, finish, interval, markdown_table, trained_together
+from experiments.compare.draw import compared
+from experiments.compare.measure import Yardstick, measure, measure_pca
+from experiments.study import NetworkConfig, begin, by_size, check_alike, data_of
+from experiments.tables import interval, markdown_table
 from vae_jax.config import Settings
-from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, MOST_UNITS, at_least, epoch_number, layer_sizes, positive
+from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, MOST_UNITS, at_least, epoch_number, positive
 from vae_jax.errors import UsageError
-
-if TYPE_CHECKING:
-    from vae_jax.data.dataset import Dataset
-    from vae_jax.runs.run import Run
+from vae_jax.runs.run import Run, load_dataset_of, load_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(NetworkConfig):
     """Train AEs and VAEs of several seeds, measure both, draw them side by side."""
 
     latent_dim: int = at_least(1, 2, most=MOST_UNITS)
@@ -32,10 +34,6 @@ class Config(StudyConfig):
     """Models of each kind."""
     epochs: int | None = epoch_number()
     """Passes over the training images. Default: 15, and 20 for fewer than 10,000 images."""
-    hidden_sizes: tuple[int, ...] | None = layer_sizes()
-    """Widths of the encoder's hidden layers, mirrored by the decoder. Default: as in experiments.mnist."""
-    arch: Literal["mlp", "conv"] = "mlp"
-    """Networks of both."""
     batch_size: int = at_least(1, 256)
     """Images a step."""
     ae_learning_rate: float = positive(3e-3)
@@ -72,13 +70,16 @@ ROWS = [
 ]
 
 
+NOTES = """\
+On the test images. Decoder gain: largest singular value of the decoder's Jacobian for steps of one standard deviation \
+of the latents, told by their interquartile range. Paths: decoded straight lines between test latents; label changes \
+by 5-NN in the last hidden layer of a frozen classifier, scaled to unit length. Precision and recall: in the same \
+features, where other real images have 0.95. Mixture: ten Gaussians fitted to the training latents afterwards. \
+Distance: sliced Wasserstein-2. PCA's latents are scaled to unit variance for the rows about N(0, I)."""
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
-    from experiments.compare.draw import draw
-    from experiments.compare.measure import Yardstick, measure, measure_pca
-    from vae_jax.data.dataset import load_dataset
-    from vae_jax.runs.run import load_dataset_of
-
     given = _given(config)
     every = [*given["ae"], *given["vae"]]
     if every:
@@ -87,53 +88,45 @@ def run(config: Config) -> dict[str, Any]:
             raise UsageError(f"--dataset is {config.dataset!r}, but {every[0].path} was trained on {dataset.name!r}.")
     else:
         dataset = load_dataset(config.dataset, config.data_dir)
-    wanted = {name: _members(config, name, dataset) for name in ("ae", "vae") if not given[name]}
-    path = begin(config, "compare", dataset, [settings for each in wanted.values() for settings in each], config.seeds)
-    runs = {name: given[name] or _train(name, wanted[name], dataset, path) for name in ("ae", "vae")}
+    members = {name: _members(config, name, dataset) for name in given if not given[name]}
+    study = begin(config, "compare", dataset, [s for each in members.values() for s in each.values()], config.seeds)
+    runs = {name: given[name] or [*study.train(members[name], together=True).values()] for name in given}
     yardstick = Yardstick.of(dataset, config.samples)
-    measured: dict[str, Any] = {}
-    for name, members in runs.items():
+    measured: dict[str, list[dict[str, float]]] = {}
+    for name, each in runs.items():
         measured[name] = []
-        for i, member in enumerate(members):
-            print(f"measuring {name} {i + 1} of {len(members)}", flush=True)
-            measured[name].append(measure(member, dataset, yardstick))
+        for i, one in enumerate(each):
+            print(f"measuring {name} {i + 1} of {len(each)}", flush=True)
+            measured[name].append(measure(one, dataset, yardstick))
     measured["pca"] = [measure_pca(runs["ae"][0].model.latent_dim, dataset, yardstick)]
-    means = {name: {key: interval([one[key] for one in each]) for key in each[0]} for name, each in measured.items()}
-    figure = path / "figures" / "ae_and_vae.png"
-    draw(runs["ae"][0], runs["vae"][0], dataset, yardstick, figure)
-    seconds = {name: sum(row["seconds"] for row in members[0].metrics) for name, members in runs.items()}
-    numbers = {
-        "dataset": dataset.name,
-        "seeds": {name: len(members) for name, members in runs.items()},
-        "epochs": {name: len(members[0].metrics) for name, members in runs.items()},
-        "training_seconds": seconds,
-        "measured": means,
+    study.draw("ae_and_vae.png", compared(runs["ae"][0], runs["vae"][0], dataset, yardstick, study.title))
+    numbers: dict[str, Any] = {
+        "seeds": {name: len(each) for name, each in runs.items()},
+        "epochs": {name: len(each[0].metrics) for name, each in runs.items()},
+        "training_seconds": {name: sum(row["seconds"] for row in each[0].metrics) for name, each in runs.items()},
+        "measured": {
+            name: {key: interval([o[key] for o in each]) for key in each[0]} for name, each in measured.items()
+        },
         "each": measured,
-        "figures": [str(figure)],
     }
-    return finish(path, "compare", _report(numbers, runs), numbers)
+    return study.finish(_report(dataset.name, numbers, runs), **numbers)
 
 
-def _given(config: Config) -> "dict[str, list[Run]]":
+def _given(config: Config) -> dict[str, list[Run]]:
     # The runs that the user points at, checked before anything is written.
-    from vae_jax.models.autoencoders import VariationalAutoencoder
-    from vae_jax.runs.run import load_run
-
     found = {name: [load_run(path) for path in getattr(config, name)] for name in ("ae", "vae")}
-    for name, members in found.items():
-        for member in members:
-            if isinstance(member.model, VariationalAutoencoder) != (name == "vae"):
-                raise UsageError(f"--{name} {member.path} is a run of another model: {member.model.name}.")
-    every = [member for members in found.values() for member in members]
-    for member in every[1:]:
-        for what, own, first in (
-            ("latent dimension", member.model.latent_dim, every[0].model.latent_dim),
-            ("data", member.dataset["sha256"], every[0].dataset["sha256"]),
-            ("likelihood", member.config.likelihood, every[0].config.likelihood),
-            ("binarisation", member.config.binarize, every[0].config.binarize),
-        ):
-            if own != first:
-                raise UsageError(f"{member.path} has another {what} than {every[0].path}: {own} and {first}.")
+    for name, each in found.items():
+        for one in each:
+            if one.config.model != name:
+                raise UsageError(f"--{name} {one.path} is a run of another model: {one.model.name}.")
+    every = [*found["ae"], *found["vae"]]
+    properties: dict[str, Callable[[Run], Any]] = {
+        "latent dimension": lambda one: one.model.latent_dim,
+        "data": data_of,
+        "likelihood": lambda one: one.config.likelihood,
+        "binarisation": lambda one: one.config.binarize,
+    }
+    check_alike(every, properties)
     if every and config.latent_dim != every[0].model.latent_dim and not (found["ae"] and found["vae"]):
         raise UsageError(
             f"--latent-dim must be {every[0].model.latent_dim} as in {every[0].path}, got {config.latent_dim}."
@@ -141,63 +134,38 @@ def _given(config: Config) -> "dict[str, list[Run]]":
     return found
 
 
-def _members(config: Config, name: str, dataset: "Dataset") -> list[Settings]:
-    return [
-        config.settings(
-            dataset,
-            model=name,
-            arch=config.arch,
-            hidden_sizes=config.hidden_sizes,
-            latent_dim=config.latent_dim,
-            epochs=config.epochs or (15 if len(dataset.train) >= 10_000 else 20),
-            batch_size=config.batch_size,
-            learning_rate=config.ae_learning_rate if name == "ae" else config.vae_learning_rate,
-            seed=seed,
-        )
-        for seed in range(config.seeds)
-    ]
+def _members(config: Config, name: str, dataset: Dataset) -> dict[str, Settings]:
+    changes = {
+        "model": name,
+        "epochs": config.epochs or by_size(dataset, 15, 20),
+        "learning_rate": config.ae_learning_rate if name == "ae" else config.vae_learning_rate,
+    }
+    return {f"{name}-seed{seed}": config.settings(dataset, seed=seed, **changes) for seed in range(config.seeds)}
 
 
-def _train(name: str, members: list[Settings], dataset: "Dataset", path: Path) -> "list[Run]":
-    return trained_together([path / f"{name}-seed{settings.seed}" for settings in members], members, dataset)
-
-
-def _report(numbers: dict[str, Any], runs: "dict[str, list[Run]]") -> str:
+def _report(dataset: str, numbers: dict[str, Any], runs: dict[str, list[Run]]) -> str:
     measured, latent = numbers["measured"], runs["ae"][0].model.latent_dim
     rows = [
         [title, *(_cell(measured[name].get(key), digits) for name in ("ae", "vae", "pca")), better]
         for key, title, digits, better in ROWS
     ]
-    header = [f"{numbers['dataset']}, {latent}-D", "AE", "VAE", "PCA", "better"]
     seeds, epochs = numbers["seeds"], numbers["epochs"]
     trained = ", ".join(f"{seeds[name]} {name.upper()}s in {numbers['training_seconds'][name]:.0f} s" for name in seeds)
-    return "\n".join(
-        [
-            f"# AE against VAE: {numbers['dataset']}, latent dimension {latent}",
-            "",
-            markdown_table(header, rows),
-            "",
-            f"Means over seeds with 95% intervals (Student's t); {epochs['ae']} and {epochs['vae']} epochs; "
-            f"training took: {trained}.",
-            *(["Given runs: " + "; ".join(_different(runs)) + "."] if _different(runs) else []),
-            "On the test images. Decoder gain: largest singular value of the decoder's Jacobian for steps of one "
-            "standard deviation of the latents, told by their interquartile range. Paths: decoded straight lines "
-            "between test latents; label changes by 5-NN in the last hidden layer of a frozen classifier, scaled to "
-            "unit length. Precision and recall: in the same features, where other real images have 0.95. Mixture: "
-            "ten Gaussians fitted to the training latents afterwards. Distance: sliced Wasserstein-2. PCA's latents "
-            "are scaled to unit variance for the rows about N(0, I).",
-        ]
-    )
+    different = _different([*runs["ae"], *runs["vae"]])
+    given = f"Given runs: {'; '.join(different)}.\n" if different else ""
+    return f"""# AE against VAE: {dataset}, latent dimension {latent}
+
+{markdown_table([f"{dataset}, {latent}-D", "AE", "VAE", "PCA", "better"], rows)}
+
+Means over seeds with 95% intervals (Student's t); {epochs["ae"]} and {epochs["vae"]} epochs; training took: {trained}.
+{given}{NOTES}"""
 
 
-def _different(runs: "dict[str, list[Run]]") -> list[str]:
+def _different(runs: list[Run]) -> list[str]:
     # In what the models differ beside seed and kind: then the comparison is not a fair one.
-    found = []
-    for name in ("arch", "hidden_sizes", "epochs", "batch_size", "activation"):
-        values = {str(getattr(member.config, name)) for members in runs.values() for member in members}
-        if len(values) > 1:
-            found.append(f"{name.replace('_', ' ')} differ: {', '.join(sorted(values))}")
-    return found
+    names = ("arch", "hidden_sizes", "epochs", "batch_size", "activation")
+    values = {name: sorted({str(getattr(one.config, name)) for one in runs}) for name in names}
+    return [f"{name.replace('_', ' ')} differ: {', '.join(v)}" for name, v in values.items() if len(v) > 1]
 
 
 def _cell(value: tuple[float, float | None] | None, digits: int) -> str:

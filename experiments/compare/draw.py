@@ -1,38 +1,32 @@
 """The arrays of the figure of AE against VAE."""
 
-from pathlib import Path
-
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.compare.figures import Space, comparison
 from experiments.compare.measure import Yardstick
-from vae_jax import plots
-from vae_jax.cli.figures import DISPLAY_NAMES, Codes, decode_grid, decode_mean, plural
+from vae_jax.cli.figures import decode_grid, plural
 from vae_jax.data.dataset import Dataset
-from vae_jax.measures.features import as_rows
+from vae_jax.measures.images import as_rows
 from vae_jax.measures.traversal import linear_interpolation
 from vae_jax.runs.run import Run
 
 PAIRS, POINTS, MAP = 9, 9, 60
 
 
-def draw(ae: Run, vae: Run, dataset: Dataset, yardstick: Yardstick, path: Path) -> None:
-    """Draw one run of each model side by side, into `path`."""
-    path.parent.mkdir(exist_ok=True)
-    pairs = _pairs(dataset)
+def compared(ae: Run, vae: Run, dataset: Dataset, yardstick: Yardstick, name: str) -> Figure:
+    """One run of each model side by side; `name` is what titles call the data."""
+    pairs, latent_dim = _pairs(dataset), ae.model.latent_dim
+    shown = "" if latent_dim == 2 else f", the two most informative of {plural(latent_dim, 'dimension')}"
     spaces = [space_of(run, dataset, yardstick, pairs) for run in (ae, vae)]
-    name = DISPLAY_NAMES.get(dataset.name, dataset.name)
-    what = f"{name}: the latent spaces of an AE and of a VAE"
-    shown = (
-        "" if ae.model.latent_dim == 2 else ", the two most informative of " + plural(ae.model.latent_dim, "dimension")
-    )
-    plots.save(comparison(spaces, f"{what}{shown}"), path)
+    title = f"{name}: the latent spaces of an AE and of a VAE{shown}"
+    return comparison(spaces, title, dataset.class_names)
 
 
 def space_of(run: Run, dataset: Dataset, yardstick: Yardstick, pairs: np.ndarray) -> Space:
     """What the figure shows of a run: its two most informative dimensions, with the others at their centre."""
     model, test = run.model, dataset.test
-    codes, reference = Codes.of(run, test.images), Codes.of(run, dataset.validation.images)
+    codes, reference = run.encode(test.images), run.encode(dataset.validation.images)
     dims = np.sort(reference.order()[:2]) if model.latent_dim > 1 else np.array([0, 0])
     plane = codes.means[:, dims]
     grid = decode_grid(model, run.params, reference, 15)
@@ -40,12 +34,10 @@ def space_of(run: Run, dataset: Dataset, yardstick: Yardstick, pairs: np.ndarray
     axes = [np.linspace(a, b, MAP) for a, b in zip(low, high, strict=True)]
     z = np.tile(np.median(reference.means, axis=0), (MAP * MAP, 1)).astype(np.float32)
     z[:, dims] = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
-    realness = yardstick.realness(decode_mean(model, run.params, z)).reshape(MAP, MAP)
+    realness = yardstick.realness(run.decode(z)).reshape(MAP, MAP)
     a, b = codes.means[pairs]
     lines = linear_interpolation(a, b, POINTS)
-    paths = decode_mean(model, run.params, lines.reshape(-1, model.latent_dim)).reshape(
-        *lines.shape[:2], *dataset.image_shape
-    )
+    paths = run.decode(lines.reshape(-1, model.latent_dim)).reshape(*lines.shape[:2], *dataset.image_shape)
     first, last = (as_rows(test.images[i]).reshape(len(i), 1, *dataset.image_shape) for i in pairs)
     loss = run.summary["test"]["loss"] if run.summary else run.metrics[-1]["validation"]["loss"]
     return Space(

@@ -1,19 +1,20 @@
 """Measure the latent space of a run by the protocol for AE against VAE."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
-from vae_jax.cli.figures import decode_mean
 from vae_jax.data.dataset import Dataset
-from vae_jax.measures.features import FrozenFeatures, as_rows, fit_features
+from vae_jax.measures.dimensionality import PrincipalComponents, knn_accuracy
+from vae_jax.measures.features import FrozenFeatures, fit_features
+from vae_jax.measures.images import as_rows
 from vae_jax.measures.latent_space import (
     decoder_gain,
     distance_from_prior,
@@ -24,11 +25,8 @@ from vae_jax.measures.latent_space import (
     sample_quality,
 )
 from vae_jax.measures.traversal import linear_interpolation
-from vae_jax.models.autoencoders import AnyModel, Parameters, VariationalAutoencoder
-from vae_jax.models.evaluation import as_evaluated, encode_images, evaluate
-
-if TYPE_CHECKING:
-    from vae_jax.runs.run import Run
+from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.runs.run import Run
 
 POINTS = 33  # of a path
 PAIRS = 200
@@ -86,91 +84,72 @@ class Yardstick:
 
 def measure(run: "Run", dataset: Dataset, yardstick: Yardstick) -> dict[str, float]:
     """Every number of the comparison for one run."""
-    model, params, key, binarize = run.model, run.params, run.evaluation_key, run.config.binarize
-    encoded = {
-        name: encode_images(model, params, getattr(dataset, name).images, key, binarize=binarize)
-        for name in ("train", "test")
-    }
-    means = {name: pair[0] for name, pair in encoded.items()}
-    latents = {name: _draw(*pair) for name, pair in encoded.items()}
-
-    def images_of(z: np.ndarray) -> np.ndarray:
-        return decode_mean(model, params, z)
-
-    test = evaluate(model, params, dataset.test.images, key, binarize=binarize)
-    decoded = images_of(means["test"])
-    x = np.asarray(as_evaluated(jnp.asarray(dataset.test.images), jnp.arange(len(decoded)), key, binarize)[0])
+    model, params, images = run.model, run.params, jnp.asarray(dataset.test.images)
+    codes = {"train": run.encode(dataset.train.images), "test": run.encode(dataset.test.images)}
+    means = {name: each.means for name, each in codes.items()}
+    test, decoded = run.evaluate(dataset.test.images), run.decode(means["test"])
+    x = np.asarray(run.inputs.batch(images, jnp.arange(len(images)), run.evaluation_key).x)
     at_mean = _loss_at(model, params, jnp.asarray(means["test"]), jnp.asarray(x))
     gain = decoder_gain(model, params, means["test"][:1000], robust_spread(means["train"]))
-    a, b = means["test"][yardstick.pairs]
-    lines = linear_interpolation(a, b, POINTS)
-    paths = images_of(lines.reshape(-1, model.latent_dim)).reshape(*lines.shape[:2], *decoded.shape[1:])
-    rng = np.random.default_rng(run.config.seed)
-    prior = rng.normal(size=(yardstick.samples, model.latent_dim))
+    prior = np.random.default_rng(run.config.seed).normal(size=(yardstick.samples, model.latent_dim))
     return {
         "reconstruction": test["reconstruction"],
         "reconstruction_at_mean": float(np.mean(at_mean)),
         "squared_error": float(np.sum((decoded - x) ** 2, axis=(1, 2, 3)).mean()),
-        **({"kl": test["kl"]} if isinstance(model, VariationalAutoencoder) else {}),
-        **_knn_accuracy(means, dataset),
+        **({"kl": test["kl"]} if model.stochastic else {}),
         "gain_median": float(np.median(gain)),
         "gain_95": float(np.percentile(gain, 95)),
-        **yardstick.continuity(paths),
-        **yardstick.quality(images_of(prior), "prior"),
-        **yardstick.quality(images_of(_mixture(latents["train"], yardstick.samples)), "mixture"),
-        "distance_from_prior": distance_from_prior(latents["test"]),
+        **_of_space(means, dataset, yardstick, run.decode, prior, codes["train"].sample()),
+        "distance_from_prior": distance_from_prior(codes["test"].sample()),
     }
 
 
 def measure_pca(latent_dim: int, dataset: Dataset, yardstick: Yardstick) -> dict[str, float]:
     """What of the comparison applies to principal components, whose own prior is the Gaussian of its codes."""
     rows = {name: as_rows(getattr(dataset, name).images) for name in ("train", "test")}
-    pca = PCA(min(latent_dim, *rows["train"].shape), svd_solver="covariance_eigh").fit(rows["train"])
-    dims = max(1, int(np.sum(pca.explained_variance_ > 1e-7)))  # pixels that never change have components of none
-    pca = PCA(dims, svd_solver="covariance_eigh").fit(rows["train"])
-    codes = {name: pca.transform(values) for name, values in rows.items()}
+    pca = PrincipalComponents.fit(rows["train"], latent_dim)
+    dims = max(1, int(np.sum(pca.variances > 1e-7)))  # pixels that never change have components of none
+    pca = pca.first(dims)
+    codes = {name: pca.encode(values) for name, values in rows.items()}
     shape = dataset.test.images.shape[1:]
 
     def images_of(z: np.ndarray) -> np.ndarray:
-        return np.float32(np.clip(pca.inverse_transform(z), 0, 1)).reshape(len(z), *shape)
+        return np.float32(np.clip(pca.decode(z), 0, 1)).reshape(len(z), *shape)
 
-    scale = np.sqrt(pca.explained_variance_)
+    scale = np.sqrt(pca.variances)
     prior = np.random.default_rng(0).normal(size=(yardstick.samples, dims)) * scale
-    a, b = codes["test"][yardstick.pairs]
-    lines = linear_interpolation(a, b, POINTS)
-    error = np.sum((pca.inverse_transform(codes["test"]) - rows["test"]) ** 2, axis=1)
+    error = np.sum((pca.decode(codes["test"]) - rows["test"]) ** 2, axis=1)
     return {
         "squared_error": float(error.mean()),
-        **_knn_accuracy(codes, dataset),
         "gain_median": float(robust_spread(codes["train"]).max()),  # the components are orthonormal
         "gain_95": float(robust_spread(codes["train"]).max()),
-        **yardstick.continuity(images_of(lines.reshape(-1, dims)).reshape(*lines.shape[:2], *shape)),
-        **yardstick.quality(images_of(prior), "prior"),
-        **yardstick.quality(images_of(_mixture(codes["train"], yardstick.samples)), "mixture"),
+        **_of_space(codes, dataset, yardstick, images_of, prior, codes["train"]),
         "distance_from_prior": distance_from_prior(codes["test"] / scale),
     }
+
+
+def _of_space(
+    codes: dict[str, np.ndarray],
+    dataset: Dataset,
+    yardstick: Yardstick,
+    decode: Callable[[np.ndarray], np.ndarray],
+    prior: np.ndarray,
+    latents: np.ndarray,
+) -> dict[str, float]:
+    # What only needs codes of train and test images, latents of train images and of the prior, and the way back.
+    found = {}
+    train, test = dataset.train, dataset.test
+    if train.labels is not None and test.labels is not None:
+        found["knn_accuracy"] = knn_accuracy(codes["train"], train.labels, codes["test"], test.labels, 5)
+    a, b = codes["test"][yardstick.pairs]
+    lines = linear_interpolation(a, b, POINTS)
+    paths = decode(lines.reshape(-1, lines.shape[-1]))
+    found |= yardstick.continuity(paths.reshape(*lines.shape[:2], *paths.shape[1:]))
+    mixture = GaussianMixture(min(MIXTURE, len(latents)), random_state=0).fit(latents[:20_000].astype(np.float64))
+    found |= yardstick.quality(decode(prior), "prior")
+    return found | yardstick.quality(decode(np.asarray(mixture.sample(yardstick.samples)[0])), "mixture")
 
 
 @partial(jax.jit, static_argnums=0)
 def _loss_at(model: AnyModel, params: Parameters, z: jax.Array, x: jax.Array) -> Any:
     return model.likelihood.reconstruction_loss(model.decode(params, z), x)
-
-
-def _draw(means: np.ndarray, logvars: np.ndarray | None) -> np.ndarray:
-    # One sample of the aggregate posterior for each image; an AE's codes as they are.
-    if logvars is None:
-        return means
-    noise = np.random.default_rng(0).normal(size=means.shape)
-    return (means + np.exp(0.5 * logvars) * noise).astype(np.float32)
-
-
-def _mixture(latents: np.ndarray, number: int) -> np.ndarray:
-    fitted = GaussianMixture(min(MIXTURE, len(latents)), random_state=0).fit(latents[:20_000].astype(np.float64))
-    return np.asarray(fitted.sample(number)[0])
-
-
-def _knn_accuracy(latents: dict[str, np.ndarray], dataset: Dataset) -> dict[str, Any]:
-    if dataset.train.labels is None or dataset.test.labels is None:
-        return {}
-    classifier = KNeighborsClassifier(5).fit(latents["train"], dataset.train.labels)
-    return {"knn_accuracy": float(classifier.score(latents["test"], dataset.test.labels))}

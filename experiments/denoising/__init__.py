@@ -11,15 +11,15 @@ others; `--run RUN` measures a finished run on all of them instead of training.
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
+from experiments.denoising.figures import denoised, psnr_bars
 from experiments.denoising.measure import KINDS, Corruption, are_corruptions, measure, report
-from experiments.study import StudyConfig, begin, finish, trained, trained_together
-from vae_jax.cli.command import free_output
+from experiments.study import Study, StudyConfig, begin, by_size
 from vae_jax.config import Settings
+from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.domains import (
     LARGEST_NUMBER,
     SMALLEST_NUMBER,
@@ -31,12 +31,9 @@ from vae_jax.domains import (
     setting,
 )
 from vae_jax.errors import UsageError
+from vae_jax.models.networks import patch_places
+from vae_jax.runs.run import Run, load_run
 
-if TYPE_CHECKING:
-    from vae_jax.data.dataset import Dataset
-    from vae_jax.runs.run import Run
-
-STUDY = "denoising"
 DEFAULT = ("gaussian:0.25", "gaussian:0.5", "gaussian_clipped:0.5", "salt_and_pepper:0.25", "masking:0.5")
 CODE_CHANNELS = 64
 """Numbers in the code of each patch."""
@@ -72,29 +69,8 @@ class Config(StudyConfig):
     """Seed of every training run and of the noise on the images that are measured."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Denoise:
-    """Denoise your own images with a finished run. Bytes hold no values outside [0, 255]: your noise is clipped."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory, such as one that the study trained."""
-    images: Annotated[Path, tyro.conf.Positional]
-    """An .npz file with `images` (and `labels`), or a folder of images, of the shape that the run was trained on."""
-    output: Path | None = None
-    """The .npz file to write: `images`, uint8, and the labels. Default: the images' name with -denoised.npz,
-    beside them."""
-    compilation_cache: bool = True
-    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
-
-
 def run(config: Config) -> dict[str, Any]:
     """Train or restore, measure, draw and report; gives back what summary.json holds."""
-    from experiments.denoising.figures import denoised, psnr_bars
-    from vae_jax import plots
-    from vae_jax.cli.figures import DISPLAY_NAMES
-    from vae_jax.data.dataset import load_dataset
-    from vae_jax.runs.run import load_run
-
     given = load_run(config.run) if config.run else None
     dataset = load_dataset(config.dataset, config.data_dir)
     if given and given.model.image_shape != dataset.image_shape:
@@ -103,98 +79,65 @@ def run(config: Config) -> dict[str, Any]:
             f"{dataset.image_shape}.\nGive the data set that it was trained on by --dataset."
         )
     corruptions = [Corruption.parse(text) for text in config.corruptions]
-    plain_members = _plain_members(config, dataset)
+    plain = {f"runs/{model}": _plain_settings(config, model, dataset) for model in ("ae", "vae")}
     members = {} if given else {corruption: _settings(config, corruption, dataset) for corruption in corruptions}
     together = max(Counter(corruption.kind for corruption in corruptions).values())
-    path = begin(config, STUDY, dataset, [*plain_members.values(), *members.values()], together)
-    plain = {
-        model.upper(): trained(path / "runs" / model, settings, dataset) for model, settings in plain_members.items()
-    }
-    denoisers = dict.fromkeys(corruptions, given) if given else _train_denoisers(members, dataset, path)
-    rows, panels = [], []
+    study = begin(config, "denoising", dataset, [*plain.values(), *members.values()], together)
+    ae, vae = study.train(plain).values()
+    denoisers = dict.fromkeys(corruptions, given) if given else _train(study, members)
+    rows, shown = [], []
     for corruption in corruptions:
-        row, images = measure(corruption, {**plain, "denoising AE": denoisers[corruption]}, dataset, config.seed)
+        runs = {"AE": ae, "VAE": vae, "denoising AE": denoisers[corruption]}
+        row, images = measure(corruption, runs, dataset, config.seed)
         rows.append(row)
-        panels.append((corruption.label, images, row["psnr"]))
+        shown.append(images)
         print(f"measured {corruption.label}: {row['psnr']['denoising AE']:.2f} dB", flush=True)
-    (path / "figures").mkdir(exist_ok=True)
-    name = DISPLAY_NAMES.get(dataset.name, dataset.name)
-    beside = f"beside the rows: mean PSNR of {len(dataset.test):,} test images"
-    figure = denoised(panels, f"{name} · test images clean, noisy, and as each method restores them\n{beside}")
-    plots.save(figure, path / "figures" / "denoising.png")
-    bars = [
-        (corruption.label.replace(", ", "\n", 1), row["psnr"])
-        for corruption, row in zip(corruptions, rows, strict=True)
-    ]
-    plots.save(
-        psnr_bars(bars, f"{name} · how well noise is taken out of test images: more is better"),
-        path / "figures" / "psnr.png",
-    )
-    numbers = {"dataset": dataset.name, "sha256": dataset.sha256, "rows": rows}
-    return finish(path, STUDY, report(rows, name, dataset, given), numbers)
+    _draw(study, corruptions, [row["psnr"] for row in rows], shown)
+    return study.finish(report(rows, study.title, dataset, given), rows=rows)
 
 
-def denoise(config: Denoise) -> Path:
-    """Denoise a user's images, write them and print where."""
-    import numpy as np
-
-    from vae_jax.data.dataset import read_images
-    from vae_jax.files import replacing
-    from vae_jax.measures import denoising
-    from vae_jax.runs.run import load_run
-
-    output = free_output(config.output, config.images, "-denoised.npz")
-    restored = load_run(config.run)
-    split = read_images(config.images, restored.model.image_shape)
-    estimate = denoising.denoise(restored.model, restored.params, split.images.astype(np.float32) / 255)
-    arrays = {"images": np.rint(estimate * 255).astype(np.uint8)}
-    if split.labels is not None:
-        arrays["labels"] = split.labels
-    with replacing(output) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    if restored.config.corruption == "none":
-        print(f"{config.run} was trained on clean images; a run with --corruption denoises better.")
-    print(f"{len(split):,} images of {' x '.join(map(str, restored.model.image_shape))}: {output}")
-    return output
-
-
-def _plain_members(config: Config, dataset: "Dataset") -> dict[str, Settings]:
-    few = len(dataset.train) < 10_000
-    common: dict[str, Any] = {
-        "latent_dim": 32,
-        "epochs": config.plain_epochs or (30 if few else 8),
-        "batch_size": min(32 if few else 256, len(dataset.train)),
-        "seed": config.seed,
-    }
-    return {model: config.settings(dataset, model=model, **common) for model in ("ae", "vae")}
-
-
-def _train_denoisers(members: dict[Corruption, Settings], dataset: "Dataset", path: Path) -> dict[Corruption, "Run"]:
+def _train(study: Study, members: dict[Corruption, Settings]) -> dict[Corruption, Run]:
     # Levels of one kind together, in one program.
-    runs: dict[Corruption, Run] = {}
+    runs: dict[str, Run] = {}
     for kind in dict.fromkeys(corruption.kind for corruption in members):
-        levels = [corruption for corruption in members if corruption.kind == kind]
-        paths = [path / "runs" / corruption.folder for corruption in levels]
-        settings = [members[corruption] for corruption in levels]
-        runs |= zip(levels, trained_together(paths, settings, dataset), strict=True)
-    return runs
+        levels = {each.folder: settings for each, settings in members.items() if each.kind == kind}
+        runs |= study.train(levels, together=True)
+    return {corruption: runs[corruption.folder] for corruption in members}
 
 
-def _settings(config: Config, corruption: Corruption, dataset: "Dataset") -> Settings:
-    from vae_jax.models.networks import patch_places
+def _draw(
+    study: Study, corruptions: Sequence[Corruption], psnr: Sequence[dict[str, float]], shown: Sequence[Any]
+) -> None:
+    labels = [corruption.label for corruption in corruptions]
+    beside = f"beside the rows: mean PSNR of {len(study.dataset.test):,} test images"
+    title = f"{study.title} · test images clean, noisy, and as each method restores them\n{beside}"
+    study.draw("denoising.png", denoised([*zip(labels, shown, psnr, strict=True)], title))
+    bars = [(label.replace(", ", "\n", 1), means) for label, means in zip(labels, psnr, strict=True)]
+    title = f"{study.title} · how well noise is taken out of test images: more is better"
+    study.draw("psnr.png", psnr_bars(bars, title))
 
-    height, width, _ = dataset.image_shape
-    places = math.prod(patch_places(height, width))
+
+def _plain_settings(config: Config, model: str, dataset: Dataset) -> Settings:
+    # The study's flags are those of the denoising AE.
+    return StudyConfig(config.dataset, config.data_dir).settings(
+        dataset,
+        model=model,
+        latent_dim=32,
+        epochs=config.plain_epochs or by_size(dataset, 8, 30),
+        batch_size=min(by_size(dataset, 256, 32), len(dataset.train)),
+        seed=config.seed,
+    )
+
+
+def _settings(config: Config, corruption: Corruption, dataset: Dataset) -> Settings:
+    patch = config.arch == "patch"
+    places = math.prod(patch_places(*dataset.image_shape[:2]))
     return config.settings(
         dataset,
         model="ae",
-        arch=config.arch,
-        hidden_sizes=config.hidden_sizes or ((64, 64, 64) if config.arch == "patch" else (1024,)),
-        latent_dim=CODE_CHANNELS * places if config.arch == "patch" else 256,
+        hidden_sizes=config.hidden_sizes or ((64, 64, 64) if patch else (1024,)),
+        latent_dim=CODE_CHANNELS * places if patch else 256,
         corruption=corruption.kind,
         corruption_level=corruption.level,
-        epochs=config.epochs or (15 if len(dataset.train) < 10_000 else 8),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
+        epochs=config.epochs or by_size(dataset, 8, 15),
     )

@@ -1,6 +1,6 @@
 """`python -m experiments.denoising`."""
 
-from experiments.denoising import Config, Denoise, denoise, run
+from experiments.denoising import Config, run
 from vae_jax.cli.command import main
 
-main(Config, run, commands={"denoise": (Denoise, denoise)})
+main(Config, run)

@@ -1,16 +1,16 @@
 """What the denoising study measures and reports, and its names for the corruptions."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from experiments.study import markdown_table
+import jax
+import numpy as np
+
+from experiments.tables import markdown_table
+from vae_jax.data.dataset import Dataset
 from vae_jax.domains import LARGEST_NUMBER, SMALLEST_NUMBER
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vae_jax.data.dataset import Dataset
-    from vae_jax.runs.run import Run
+from vae_jax.measures import denoising
+from vae_jax.runs.run import Run
 
 KINDS = {
     "gaussian": "Gaussian, σ {:g}",
@@ -50,8 +50,8 @@ class Corruption(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The name of the run that was trained for it."""
-        return f"{self.kind}-{self.level:g}"
+        """Where the run lies that was trained for it."""
+        return f"runs/{self.kind}-{self.level:g}"
 
 
 def are_corruptions(texts: tuple[str, ...]) -> bool:
@@ -64,14 +64,9 @@ def are_corruptions(texts: tuple[str, ...]) -> bool:
 
 
 def measure(
-    corruption: Corruption, runs: dict[str, "Run"], dataset: "Dataset", seed: int
-) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
+    corruption: Corruption, runs: Mapping[str, Run], dataset: Dataset, seed: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What every method makes of the noisy test images: its means, and the first few images by row of the figure."""
-    import jax
-    import numpy as np
-
-    from vae_jax.measures import denoising
-
     keys = jax.random.split(jax.random.key(seed), 3)
     splits = (dataset.train, dataset.validation, dataset.test)
     clean = [split.images.astype(np.float32) / 255 for split in splits]
@@ -89,7 +84,7 @@ def measure(
             yield name, denoising.denoise(run.model, run.params, noisy[2])
 
     for name, estimate in estimates():  # one at a time in memory
-        means = denoising.Quality.of(clean[2], estimate).means()
+        means = denoising.mean_quality(clean[2], estimate)
         psnr[name], shown[name] = means["psnr"], np.asarray(estimate[:SHOWN], np.float32)
         if "ssim" in means:
             ssim[name] = means["ssim"]
@@ -97,30 +92,26 @@ def measure(
     return {**found, "psnr": psnr, "ssim": ssim}, shown
 
 
-def report(rows: list[dict[str, Any]], name: str, dataset: "Dataset", given: "Run | None") -> str:
+def report(rows: list[dict[str, Any]], name: str, dataset: Dataset, given: Run | None) -> str:
     """report.md from the rows of `measure`."""
-    labels = [Corruption(row["corruption"], row["level"]).label for row in rows]
-    widths = ", ".join(f"{row['gaussian_filter_width']:g}" for row in rows)
-    tables = []
+    tables = ""
     for measure, form, heading in (
         ("psnr", "{:.2f}", "Mean PSNR of an image in dB"),
         ("ssim", "{:.3f}", "Mean SSIM of an image"),
     ):
         if rows[0][measure]:
-            cells = [
-                [label, *(form.format(row[measure][method]) for method in ROWS)]
-                for label, row in zip(labels, rows, strict=True)
-            ]
-            tables.append(f"{heading}:\n\n{markdown_table(['corruption', *ROWS], cells)}")
-    both = "\n\n".join(tables)
+            labels = [Corruption(row["corruption"], row["level"]).label for row in rows]
+            numbers = [[form.format(row[measure][method]) for method in ROWS] for row in rows]
+            cells = [[label, *values] for label, values in zip(labels, numbers, strict=True)]
+            tables += f"{heading}:\n\n{markdown_table(['corruption', *ROWS], cells)}\n\n"
+    widths = ", ".join(f"{row['gaussian_filter_width']:g}" for row in rows)
     trained_for = f"is the run {given.path} for all corruptions" if given else "is one model for each row"
     return f"""# Denoising: {name}
 
 {len(dataset.test):,} test images in [0, 1], each with noise of its own from a fixed seed; estimates are clipped to
 [0, 1], noisy images are not.
 
-{both}
-
+{tables}\
 The linear MMSE estimator, the best that a linear map can do, is fitted on the {len(dataset.train):,} training images.
 The width of the Gaussian filter is chosen on validation images: {widths} pixels. AE and VAE are trained on clean
 images; the denoising AE {trained_for}.

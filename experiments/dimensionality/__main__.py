@@ -1,6 +1,6 @@
 """`python -m experiments.dimensionality`."""
 
-from experiments.dimensionality import Config, Embed, embed, run
+from experiments.dimensionality import Config, run
 from vae_jax.cli.command import main
 
-main(Config, run, commands={"embed": (Embed, embed)})
+main(Config, run)

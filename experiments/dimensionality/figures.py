@@ -8,15 +8,16 @@ from jaxtyping import Float, Integer
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from vae_jax.plots.style import COLOURS, MOST_NAMED, class_handles, classes_of, draw_points, new_figure
+from vae_jax.plots.style import add_class_legend, add_legend, classes_of, draw_points, look, new_figure
 
-_LOOKS = {"AE": (COLOURS[0], "o"), "VAE": (COLOURS[1], "s"), "PCA": (COLOURS[8], "^")}
-_OTHER_LOOKS = [(COLOURS[6], "D"), (COLOURS[3], "v"), (COLOURS[9], "P")]
 _MOST_ACROSS = 3
 
 
 def embeddings(
-    panels: Sequence[tuple[str, Float[np.ndarray, "n 2"]]], labels: Integer[np.ndarray, " n"] | None, title: str
+    panels: Sequence[tuple[str, Float[np.ndarray, "n 2"]]],
+    labels: Integer[np.ndarray, " n"] | None,
+    title: str,
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """The same images in several two-dimensional embeddings, side by side, with one legend.
 
@@ -24,23 +25,18 @@ def embeddings(
         panels: for each embedding what stands above it and its points, [n, 2].
         labels: classes, [n], or None: then everything has one colour.
         title: what stands above all.
+        class_names: the name of each label; by default its number.
     """
-    names, index = classes_of(labels, None) if labels is not None else ([""], np.zeros(len(panels[0][1]), int))
+    names, index = classes_of(labels, len(panels[0][1]), class_names)
     columns = min(len(panels), _MOST_ACROSS)
     rows = -(-len(panels) // columns)
     figure = new_figure(title, 3.6 * columns + 1.0, 4.2 * rows + 0.4)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (caption, points) in zip(grid, panels, strict=False):
+    for i, (caption, points) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, i + 1, xticks=[], yticks=[])
         draw_points(axes, points, index)
         axes.set_title(caption, fontsize=10, parse_math=False)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set_xticks([])
-        axes.set_yticks([])
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    if labels is not None:
-        heading = "class" if len(names) <= MOST_NAMED else f"class (first\n{MOST_NAMED} of {len(names)})"
-        figure.legend(handles=class_handles(names), title=heading, loc="outside right center")
+    add_class_legend(figure, names)
     return figure
 
 
@@ -56,31 +52,21 @@ def accuracy_by_dimension(
     """
     figure = new_figure(title, 7.2, 4.4)
     axes = figure.add_subplot(xlabel="dimensions of the embedding", ylabel="5-NN accuracy")
-    spare = iter(_OTHER_LOOKS)
-    looks = {name: _LOOKS.get(name) or next(spare) for name in dict.fromkeys([p[0] for p in points] + [*published])}
+    looks = {name: look(i) for i, name in enumerate(dict.fromkeys([name for name, _, _ in points] + [*published]))}
+    handles = []
     for method in dict.fromkeys(name for name, _, _ in points):
-        colour, marker = looks[method]
-        dims = np.array([dim for name, dim, _ in points if name == method])
-        values = np.array([value for name, _, value in points if name == method])
+        dims, values = np.array([point[1:] for point in points if point[0] == method]).T
         places = np.unique(dims)
-        means = [values[dims == place].mean() for place in places]
-        axes.plot(places, means, color=colour, linewidth=1.5)
-        axes.scatter(dims, values, color=colour, marker=marker, label=method, zorder=3)
+        axes.plot(places, [values[dims == place].mean() for place in places], color=looks[method]["color"])
+        handles += axes.plot(dims, values, linestyle="", label=method, **looks[method])
     for method, value in published.items():
-        colour, marker = looks[method]
-        style: dict[str, Any] = {
-            "marker": marker,
-            "s": 60,
-            "facecolors": "none",
-            "edgecolors": colour,
-            "linewidths": 1.5,
-        }
-        axes.scatter([2], [value], label=f"{method}, published: {value:.3f}", zorder=4, **style)
+        style: dict[str, Any] = looks[method] | {"linestyle": "", "fillstyle": "none", "markersize": 8}
+        handles += axes.plot([2], [value], label=f"{method}, published: {value:.3f}", **style)
     shown = sorted({dim for _, dim, _ in points} | ({2} if published else set()))
     axes.set_xscale("log", base=2)
     axes.set_xticks(shown, [str(dim) for dim in shown])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.08)
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    add_legend(figure, handles)
     return figure

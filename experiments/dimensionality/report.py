@@ -1,14 +1,12 @@
 """The report of the dimensionality study: its table, what the numbers mean, published ones beside them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from experiments.study import markdown_table
+from experiments.dimensionality.measure import NEIGHBOURS, has_classes
+from experiments.study import display_name
+from experiments.tables import markdown_table
+from vae_jax.data.dataset import Dataset
 
-if TYPE_CHECKING:
-    from vae_jax.data.dataset import Dataset
-
-NEIGHBOURS = 12
-"""Of trustworthiness."""
 # Two dimensions of MNIST, 10,000 points of the TopoAE authors (Moor et al. 2020), leave one out: 1-NN, 5-NN.
 PUBLISHED = {
     "PCA": (0.388, 0.436),
@@ -30,28 +28,13 @@ COLUMNS = {
 }
 
 
-def has_classes(dataset: "Dataset") -> bool:
-    """Whether there are labels of several classes, and images enough for 5-NN."""
-    import numpy as np
-
-    labels = dataset.train.labels
-    return labels is not None and dataset.test.labels is not None and len(labels) >= 5 and np.ptp(labels) > 0
-
-
-def display_name(dataset: "Dataset") -> str:
-    """What titles call the data set."""
-    from vae_jax.cli.figures import DISPLAY_NAMES
-
-    return DISPLAY_NAMES.get(dataset.name, dataset.name)
-
-
 def caption(row: dict[str, Any]) -> str:
     """What stands above an embedding: the method and its numbers."""
     texts = [f"{COLUMNS[key][0]} {row[key]:.3f}" for key in ("knn_5", "trustworthiness") if key in row]
     return "\n".join([row["method"], *texts])
 
 
-def report(rows: list[dict[str, Any]], dataset: "Dataset", trust_images: int) -> str:
+def report(rows: list[dict[str, Any]], dataset: Dataset, trust_images: int) -> str:
     """The report in Markdown.
 
     Args:
@@ -77,27 +60,21 @@ def report(rows: list[dict[str, Any]], dataset: "Dataset", trust_images: int) ->
     return "\n\n".join(parts)
 
 
-def _notes(dataset: "Dataset", trust_images: int) -> str:
+def _notes(dataset: Dataset, trust_images: int) -> str:
     train, test = len(dataset.train), len(dataset.test)
     trusted = min(test, trust_images)
-    notes = []
+    accuracy = "The data has no labels of several classes, so no accuracy is reported."
     if has_classes(dataset):
-        notes.append(
-            f"1-NN, 5-NN (Euclidean) and the linear probe (multinomial logistic regression on standardised codes): "
-            f"fitted on the\ncodes of {train:,} train images, accuracy on {test:,} test images."
-        )
-    else:
-        notes.append("The data has no labels of several classes, so no accuracy is reported.")
+        accuracy = f"""\
+1-NN, 5-NN (Euclidean) and the linear probe (multinomial logistic regression on standardised codes): fitted on the
+codes of {train:,} train images, accuracy on {test:,} test images."""
+    trust = f"Trustworthiness needs more than {2 * NEIGHBOURS} test images."
     if trusted > 2 * NEIGHBOURS:
-        notes.append(
-            f"Trustworthiness (Venna & Kaski 2001) with k = {NEIGHBOURS} on "
-            + (f"all {test:,} test images." if trusted == test else f"the first {trusted:,} test images.")
-        )
-    else:
-        notes.append(f"Trustworthiness needs more than {2 * NEIGHBOURS} test images.")
-    notes.append(
-        "Squared error: of the reconstruction from the codes, summed over an image's pixels in [0, 1], mean over the "
-        "test images.\nPCA is fitted on the train images; no other linear method has a smaller error on those. "
-        "It has at most as many\ndimensions as an image has pixels."
-    )
-    return "\n".join(notes)
+        which = f"all {test:,}" if trusted == test else f"the first {trusted:,}"
+        trust = f"Trustworthiness (Venna & Kaski 2001) with k = {NEIGHBOURS} on {which} test images."
+    return f"""\
+{accuracy}
+{trust}
+Squared error: of the reconstruction from the codes, summed over an image's pixels in [0, 1], mean over the test images.
+PCA is fitted on the train images; no other linear method has a smaller error on those. It has at most as many
+dimensions as an image has pixels."""

@@ -9,10 +9,19 @@ loss under common random numbers.
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.study import StudyConfig, begin, finish, markdown_table, trained
+from experiments.reparametrisation.figures import gradients
+from experiments.study import StudyConfig, begin
+from experiments.tables import markdown_table
+from vae_jax.data.dataset import load_dataset
 from vae_jax.domains import MOST_UNITS, at_least, epoch_number
+from vae_jax.measures.gradients import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
+from vae_jax.models.distributions import DiagonalGaussian
+from vae_jax.models.inputs import preprocess
+from vae_jax.runs.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,44 +50,27 @@ NAMES = {
 
 def run(config: Config) -> dict[str, Any]:
     """Train, estimate, draw, report; gives back the summary."""
-    from experiments.reparametrisation.figures import gradients
-    from vae_jax import plots
-    from vae_jax.data.dataset import load_dataset
-
     dataset = load_dataset(config.dataset, config.data_dir)
-    settings = config.settings(
-        dataset,
-        latent_dim=config.latent_dim,
-        hidden_sizes=(128, 64),
-        epochs=config.epochs,
-        batch_size=min(64, len(dataset.train)),
-    )
-    path = begin(config, "reparametrisation", dataset, [settings])
-    trained_run = trained(path / "vae", settings, dataset)
-    found = _estimate(trained_run, dataset.test.images[: config.images], config.draws)
+    settings = config.settings(dataset, hidden_sizes=(128, 64), batch_size=min(64, len(dataset.train)))
+    study = begin(config, "reparametrisation", dataset, [settings])
+    vae = study.train({"vae": settings})["vae"]
+    found = _estimate(vae, dataset.test.images[: config.images], config.draws)
     # Ratios of means over the images: some images have hardly any gradient left.
-    relative = {name: float(np.mean(found["variance"][name]) / np.mean(found["length"])) for name in NAMES}
-    bias = {name: float(np.sqrt(np.mean(found["error"][name] ** 2) / np.mean(found["length"]))) for name in NAMES}
-    figure = path / "figures" / "gradient_variance.png"
-    figure.parent.mkdir(exist_ok=True)
+    length = np.mean(found["length"])
+    relative = {name: float(np.mean(found["variance"][name]) / length) for name in NAMES}
+    bias = {name: float(np.sqrt(np.mean(found["error"][name] ** 2) / length)) for name in NAMES}
     title = f"Gradient of the expected reconstruction loss for the posterior of an image ({dataset.name})"
-    plots.save(gradients(relative, bias, NAMES, found["draws"], found["true"], title), figure)
-    numbers = {
-        "dataset": dataset.name,
-        "relative_variance": relative,
-        "relative_error_of_the_mean": bias,
-        "samples_for_equal_variance": {name: relative[name] / relative["pathwise"] for name in ("baseline", "score")},
-        "figures": [str(figure)],
-    }
-    return finish(path, "reparametrisation", _report(config, numbers), numbers)
+    study.draw("gradient_variance.png", gradients(relative, bias, NAMES, found["draws"], found["true"], title))
+    times = {name: relative[name] / relative["pathwise"] for name in ("baseline", "score")}
+    return study.finish(
+        _report(config, dataset.name, relative, bias, times),
+        relative_variance=relative,
+        relative_error_of_the_mean=bias,
+        samples_for_equal_variance=times,
+    )
 
 
-def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
-    import jax
-    import jax.numpy as jnp
-
-    from vae_jax.models.inputs import preprocess
-
+def _estimate(run: Run, images: np.ndarray, draws: int) -> dict[str, Any]:
     key = run.evaluation_key
     keys = (
         jax.random.split(key, draws),
@@ -101,12 +93,6 @@ def _estimate(run: Any, images: np.ndarray, draws: int) -> dict[str, Any]:
 def _estimate_one(model: Any, params: Any, x: Any, keys: Any, baseline_keys: Any, reference_keys: Any) -> Any:
     # Of one image: the true gradient with its squared length, and of each estimator the variance, the error of the
     # mean and its first 200 gradients.
-    import jax
-    import jax.numpy as jnp
-
-    from vae_jax.measures.gradients import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
-    from vae_jax.models.distributions import DiagonalGaussian
-
     def loss(z: jax.Array) -> jax.Array:
         return model.likelihood.reconstruction_loss(model.decode(params, z[None]), x[None])[0]
 
@@ -137,19 +123,15 @@ def _estimate_one(model: Any, params: Any, x: Any, keys: Any, baseline_keys: Any
     return {"found": found, "length": jnp.sum(true**2), "true": true}
 
 
-def _report(config: Config, numbers: dict[str, Any]) -> str:
-    variance, error = numbers["relative_variance"], numbers["relative_error_of_the_mean"]
+def _report(
+    config: Config, dataset: str, variance: dict[str, float], error: dict[str, float], times: dict[str, float]
+) -> str:
     rows = [[title, f"{variance[name]:.3g}", f"{error[name]:.1%}"] for name, title in NAMES.items()]
-    times = numbers["samples_for_equal_variance"]
-    return "\n".join(
-        [
-            f"# What the reparametrisation does: {numbers['dataset']}, {config.latent_dim}-D",
-            "",
-            markdown_table(["gradient for (mean, logvar) of the posterior", "variance", "error of the mean"], rows),
-            "",
-            f"Variance of one sample's gradient over the squared length of the true one; distance of the mean of "
-            f"{config.draws:,} from finite differences under common random numbers of their own.",
-            f"For the pathwise variance of one sample the score function needs {times['score']:,.0f} samples, "
-            f"{times['baseline']:,.0f} with a baseline. Through a plain sample no gradient comes at all.",
-        ]
-    )
+    return f"""# What the reparametrisation does: {dataset}, {config.latent_dim}-D
+
+{markdown_table(["gradient for (mean, logvar) of the posterior", "variance", "error of the mean"], rows)}
+
+Variance of one sample's gradient over the squared length of the true one; distance of the mean of {config.draws:,} \
+from finite differences under common random numbers of their own.
+For the pathwise variance of one sample the score function needs {times["score"]:,.0f} samples, \
+{times["baseline"]:,.0f} with a baseline. Through a plain sample no gradient comes at all."""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from vae_jax.plots.style import COLOURS, MARKERS, new_figure
+from vae_jax.plots.style import add_legend, look, new_figure
 
 
 def gradients(
@@ -32,13 +32,10 @@ def gradients(
     far, near, panel = figure.subplots(1, 3)
     samples = 2 ** np.arange(0, 15)
     for i, (key, name) in enumerate(names.items()):
-        style = {"color": COLOURS[i], "marker": MARKERS[i % len(MARKERS)]}
         for cloud in (far, near):
-            cloud.plot(*draws[key][:, :2].T, linestyle="", markersize=4, alpha=0.6, zorder=4 - i, **style)
-        if variance[key] > 0:
-            panel.plot(samples, variance[key] / samples, label=name, markersize=4, **style)
-        else:
-            panel.plot([], [], linestyle="", label=f"{name}: zero, {bias[key]:.0%} wrong", **style)
+            cloud.plot(*draws[key][:, :2].T, linestyle="", markersize=4, alpha=0.6, zorder=4 - i, **look(i))
+        label = name if variance[key] > 0 else f"{name}: zero, {bias[key]:.0%} wrong"
+        panel.plot(samples, variance[key] / samples, label=label, markersize=4, **look(i))
     two = ("mean of $z_1$", "mean of $z_2$") if len(true) > 2 else ("mean of $z_1$", "log variance of $z_1$")
     for cloud, widest in ((far, "score"), (near, "baseline")):
         cloud.plot(*true[:2], "*", color="white", markeredgecolor="black", markersize=16, zorder=10)
@@ -49,7 +46,7 @@ def gradients(
     far.set_title(f"{len(draws['score'])} gradients from one latent sample each, a typical image", fontsize=10)
     near.set_title("the same, closer to the true gradient (star)", fontsize=10)
     panel.set(xscale="log", yscale="log", xlabel="latent samples", ylabel="variance / squared length of the gradient")
+    add_legend(figure, list(panel.lines), below=True)
     panel.axhline(1, color="grey", linestyle="--", linewidth=0.8)
     panel.set_title("variance; above the dashed line noise outweighs the gradient", fontsize=10)
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure

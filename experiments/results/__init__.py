@@ -5,16 +5,25 @@ of speed needs PyTorch, Keras and TensorFlow, so `make benchmark` records it; he
 """
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
+
+from experiments import mnist
 from experiments.benchmark.report import speed_text
 from experiments.results.uses import FLAGS, USES, make_uses_table
+from vae_jax.archives import read_bytes
+from vae_jax.cli.command import TrainingConfig, parse
+from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
+from vae_jax.runs.records import read_dataset_record, read_json, read_settings
 
 # Name of the run directory, what the table calls it, the flags beside --dataset.
 RUNS = [
@@ -31,6 +40,8 @@ RUNS = [
     ("ae-z2", "AE, 2-D", "--latent-dim 2 --model ae"),
     ("ae-z32", "AE, 32-D", "--latent-dim 32 --model ae"),
 ]
+# What makes no other run: where it lies, where it was trained, and how it was told so.
+FREE = {"data_dir", "device_data", "parallel"} | vars(TrainingConfig()).keys() - vars(Settings()).keys()
 FIGURES = ["latent_means.png", "latent_grid.png"]
 FIGURE_WIDTH = 1200  # pixels, of the studies' figures in the README
 MARKERS = {
@@ -87,6 +98,9 @@ def _results(config: Config) -> str:
         if not (path / "summary.json").exists():
             going_on = ["--resume"] if (path / "config.json").exists() else []
             _command(config, "mnist", [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on])
+        recorded = vars(read_settings(path, mnist.Config)) | {"dataset": read_dataset_record(path)["name"]}
+        wanted = vars(parse(mnist.Config, [*flags.split(), "--dataset", "mnist"]))
+        _check_flags(path, recorded, {name: wanted[name] for name in wanted if name not in FREE})
         rows.append((title, flags, _read(path / "summary.json")))
     first = config.root / RUNS[0][0]
     for figure in FIGURES:
@@ -95,13 +109,16 @@ def _results(config: Config) -> str:
 
 
 def _uses(config: Config) -> str:
+    summaries = {}
     for use in USES:
         path = config.root / use.name
         if not (path / "summary.json").exists():
             _command(config, use.name, [*FLAGS.split(), "--output", str(path)])
+        summaries[use.name] = _read(path / "summary.json")
+        wanted = parse(use.study.Config, FLAGS.split())
+        _check_study(path, summaries[use.name], {**wanted.flags(), "dataset": wanted.dataset})
         _shrink(path / "figures" / use.figure, config.figures / f"{use.name}.png")
     environment = _read(config.root / USES[0].name / "environment.json")
-    summaries = {use.name: _read(config.root / use.name / "summary.json") for use in USES}
     return make_uses_table(summaries, _machine(environment))
 
 
@@ -109,11 +126,32 @@ def _speed(config: Config, recorded: Path) -> str:
     if not (recorded / "summary.json").exists():
         raise UsageError(f'{recorded} holds no benchmark. Record it by make benchmark ARGS="--output {recorded}".')
     summary = _read(recorded / "summary.json")
+    _check_study(recorded, summary, {"quick": False, "dataset": "mnist"})
     own = [row for case in summary.get("training", []) for row in case["rows"] if row["contestant"] == "ours"]
     if not own or not (recorded / "figures" / "benchmark.png").exists():
         raise UsageError(f"{recorded} holds no benchmark of training with vae_jax in it. Remove it and record it anew.")
     _shrink(recorded / "figures" / "benchmark.png", config.figures / "benchmark.png")
     return speed_text(summary, _machine(_read(recorded / "environment.json")))
+
+
+def _check_study(path: Path, summary: dict[str, Any], wanted: Mapping[str, Any]) -> None:
+    if not isinstance(summary.get("flags"), dict):
+        raise UsageError(
+            f"{path} does not say with which flags it was recorded.\n"
+            f"Run the study once more with --output {path}: it takes its finished runs over."
+        )
+    _check_flags(path, {**summary["flags"], "dataset": summary.get("dataset")}, wanted)
+
+
+def _check_flags(path: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    # As JSON holds them; a flag that came after the record was written had no effect then.
+    recorded, wanted = (json.loads(json.dumps(flags, default=str)) for flags in (recorded, wanted))
+    for name, value in wanted.items():
+        if recorded.get(name, value) != value:
+            raise UsageError(
+                f"{path} was recorded with --{name.replace('_', '-')} {recorded[name]}, but the table names {value}.\n"
+                "Remove it, and it is recorded anew."
+            )
 
 
 def _command(config: Config, module: str, arguments: list[str]) -> None:
@@ -124,15 +162,11 @@ def _command(config: Config, module: str, arguments: list[str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from vae_jax.runs.records import read_json
-
     return read_json(path, "Remove it, and what it belongs to is made anew.")
 
 
 def _replace(readme: Path, tables: dict[str, str]) -> None:
     # Write each table between its markers.
-    from vae_jax.archives import read_bytes
-
     try:
         text = read_bytes(readme, 2**24).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -151,8 +185,6 @@ def _replace(readme: Path, tables: dict[str, str]) -> None:
 
 def _shrink(source: Path, target: Path) -> None:
     # At most FIGURE_WIDTH pixels wide and with 256 colours, so that the repository stays small.
-    from PIL import Image
-
     with Image.open(source) as image:
         height = round(image.height * FIGURE_WIDTH / image.width)
         small = image.convert("RGB").resize((FIGURE_WIDTH, height), Image.Resampling.LANCZOS)

@@ -1,19 +1,26 @@
 """The studies of the README's second table: how each is run, and its line from the recorded summary."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
+
+from experiments import anomaly, compare, compression, denoising, dimensionality, reparametrisation, sparse, sweep
 
 
 class Use(NamedTuple):
     """One use of an autoencoder."""
 
-    name: str
-    """Of the folder under the recorded runs, and of the module under experiments."""
+    study: ModuleType
     title: str
     line: Callable[[dict[str, Any]], str]
     """The result in words, from summary.json."""
     figure: str
     """Which of the study's figures the README shows."""
+
+    @property
+    def name(self) -> str:
+        """Of the module under experiments, and of the folder under the recorded runs."""
+        return self.study.__name__.rpartition(".")[2]
 
 
 def _compare(summary: dict[str, Any]) -> str:
@@ -46,9 +53,8 @@ def _reparametrisation(summary: dict[str, Any]) -> str:
 
 
 def _sparse(summary: dict[str, Any]) -> str:
-    names = {"none": "no penalty", "l1": "L1", "kl": "KL", "topk": "top-k"}
     each = (
-        f"{names[name]} {one['active_share']:.0%} active, {one['dead']} dead, {one['reconstruction']:.1f} nats"
+        f"{sparse.NAMES[name]} {one['active_share']:.0%} active, {one['dead']} dead, {one['reconstruction']:.1f} nats"
         for name, one in summary["models"].items()
     )
     return f"{summary['units']} units: " + "; ".join(each)
@@ -73,13 +79,11 @@ def _denoising(summary: dict[str, Any]) -> str:
 
 
 def _anomaly(summary: dict[str, Any]) -> str:
-    protocols = []
-    for name, found in summary["protocols"].items():
-        mean = {score: one["auroc"] for score, one in found["mean"].items()}
-        protocols.append(
-            f"{name.replace('_', ' ')}: mean AUROC {mean[found['score']]:.3f} by {found['score'].replace('_', ' ')}"
-        )
-    return "; ".join(protocols)
+    means = {
+        name.replace("_", " "): (found["mean"][found["score"]]["auroc"], found["score"].replace("_", " "))
+        for name, found in summary["protocols"].items()
+    }
+    return "; ".join(f"{name}: mean AUROC {mean:.3f} by {score}" for name, (mean, score) in means.items())
 
 
 def _compression(summary: dict[str, Any]) -> str:
@@ -98,14 +102,14 @@ def _compression(summary: dict[str, Any]) -> str:
 FLAGS = "--dataset mnist"
 """Of every study, beside --output."""
 USES = [
-    Use("compare", "AE against VAE, five seeds each", _compare, "ae_and_vae.png"),
-    Use("sweep", "what the KL term does", _sweep, "sweep.png"),
-    Use("reparametrisation", "what the reparametrisation does", _reparametrisation, "gradient_variance.png"),
-    Use("dimensionality", "reducing dimensions", _dimensionality, "embeddings.png"),
-    Use("denoising", "denoising", _denoising, "denoising.png"),
-    Use("anomaly", "finding anomalies", _anomaly, "most_least_anomalous_one_class.png"),
-    Use("compression", "compressing", _compression, "rate_distortion.png"),
-    Use("sparse", "sparse codes", _sparse, "dictionaries.png"),
+    Use(compare, "AE against VAE, five seeds each", _compare, "ae_and_vae.png"),
+    Use(sweep, "what the KL term does", _sweep, "sweep.png"),
+    Use(reparametrisation, "what the reparametrisation does", _reparametrisation, "gradient_variance.png"),
+    Use(dimensionality, "reducing dimensions", _dimensionality, "embeddings.png"),
+    Use(denoising, "denoising", _denoising, "denoising.png"),
+    Use(anomaly, "finding anomalies", _anomaly, "most_least_anomalous_one_class.png"),
+    Use(compression, "compressing", _compression, "rate_distortion.png"),
+    Use(sparse, "sparse codes", _sparse, "dictionaries.png"),
 ]
 
 

@@ -22,7 +22,10 @@ from vae_jax.codecs import container
 from vae_jax.codecs.entropy_coding import NotDecodableError, decode_symbols, encode_symbols, fit_prior
 from vae_jax.codecs.lossy import QUALITIES, fit_codec
 from vae_jax.config import Settings
-from vae_jax.data import sources
+from vae_jax.data import idx
+from vae_jax.data.arrays import read_npz
+from vae_jax.data.folders import read_folder
+from vae_jax.data.raw import Reading
 from vae_jax.errors import RunError, UsageError
 from vae_jax.measures.threshold import Threshold
 from vae_jax.runs import records
@@ -77,6 +80,9 @@ PIXELS = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
 IDX = struct.pack(">i3I", 2051, 5, 4, 4) + PIXELS.tobytes()
 PNG = io.BytesIO()
 Image.fromarray(PIXELS[0]).save(PNG, "PNG")
+JPEG, EXIF = io.BytesIO(), Image.Exif()
+EXIF[0x0112], EXIF[0x011A] = 6, 72.0  # orientation, resolution
+Image.fromarray(PIXELS[0]).save(JPEG, "JPEG", exif=EXIF)
 
 
 @fuzzed
@@ -84,7 +90,7 @@ Image.fromarray(PIXELS[0]).save(PNG, "PNG")
 def test_idx(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "idx"
     path.write_bytes(content)
-    reads_or_refuses(lambda: sources.read_idx(path))
+    reads_or_refuses(lambda: idx.read_idx(path))
 
 
 @fuzzed
@@ -92,7 +98,7 @@ def test_idx(tmp_path_factory, content):
 def test_idx_with_any_sizes_in_its_header(tmp_path_factory, magic, sizes, rest):
     path = tmp_path_factory.getbasetemp() / "idx"
     path.write_bytes(struct.pack(f">i{len(sizes)}I", magic, *sizes) + rest)
-    reads_or_refuses(lambda: sources.read_idx(path))
+    reads_or_refuses(lambda: idx.read_idx(path))
 
 
 @fuzzed
@@ -100,7 +106,7 @@ def test_idx_with_any_sizes_in_its_header(tmp_path_factory, magic, sizes, rest):
 def test_npz(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzzed.npz"
     path.write_bytes(content)
-    reads_or_refuses(lambda: sources.read_npz(path))
+    reads_or_refuses(lambda: read_npz(path))
 
 
 SHAPES = st.lists(st.integers(-5, 5) | st.integers(0, 2**70), max_size=5).map(tuple)
@@ -113,7 +119,7 @@ def test_npz_with_any_shape_and_type(tmp_path_factory, shape, kind, rest):
     path = tmp_path_factory.getbasetemp() / "fuzzed.npz"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("images.npy", npy_header(shape, kind) + rest)
-    reads_or_refuses(lambda: sources.read_npz(path))
+    reads_or_refuses(lambda: read_npz(path))
 
 
 @fuzzed
@@ -122,7 +128,7 @@ def test_npz_with_any_header(tmp_path_factory, text):
     path, header = tmp_path_factory.getbasetemp() / "fuzzed.npz", text.encode("latin1")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
-    reads_or_refuses(lambda: sources.read_npz(path))
+    reads_or_refuses(lambda: read_npz(path))
 
 
 def test_a_length_of_four_gigabytes_in_a_header_allocates_nothing(tmp_path):
@@ -131,17 +137,17 @@ def test_a_length_of_four_gigabytes_in_a_header_allocates_nothing(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(png[:at] + b"\xff" * 4 + png[at + 4 :])
     (tmp_path / "a.npz").write_bytes(archive[:directory] + b"\xfe\xff\xff\xff" + archive[directory + 4 :])
-    reads_or_refuses(lambda: sources.read_image_folder(tmp_path / "images"))  # Pillow makes do with what is there
-    assert not reads_or_refuses(lambda: sources.read_npz(tmp_path / "a.npz"))
+    reads_or_refuses(lambda: read_folder(tmp_path / "images", Reading()))  # Pillow makes do with what is there
+    assert not reads_or_refuses(lambda: read_npz(tmp_path / "a.npz"))
 
 
 @fuzzed
-@given(mutated(PNG.getvalue()))
+@given(st.sampled_from([PNG, JPEG]).map(io.BytesIO.getvalue).flatmap(mutated))
 def test_images(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "images"
     folder.mkdir(exist_ok=True)
     (folder / "a.png").write_bytes(content)
-    reads_or_refuses(lambda: sources.read_image_folder(folder))
+    reads_or_refuses(lambda: read_folder(folder, Reading()))
 
 
 LETTERS = "ab1 /.\0\n\u2028\ud800é"  # of its own, as all of Unicode takes Hypothesis a minute the first time

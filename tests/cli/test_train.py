@@ -204,66 +204,12 @@ def test_without_data_and_network_the_digits_are_used_and_the_warning_is_seen(tm
     assert vae_jax.load_run(tmp_path / "run").config.dataset == "digits"
 
 
-def test_help_is_quick_because_it_imports_no_jax():
-    code = """
-import runpy, sys
-sys.argv[1:] = ["--help"]
-try:
-    runpy.run_module("experiments.mnist", None, "__main__")
-except SystemExit:
-    assert "jax" not in sys.modules
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "--latent-dim" in result.stdout
-
-
-BAD = [
-    ("mnist", ["--latent-dim", "0"], "--latent-dim", "0"),
-    ("mnist", ["--latent-dim", "two"], "--latent-dim", "two"),
-    ("mnist", ["--latent-dim"], "--latent-dim", "value"),
-    ("mnist", ["--arch", "resnet"], "--arch", "resnet"),
-    ("mnist", ["--hidden-sizes", "3", "x"], "--hidden-sizes", "x"),
-    ("mnist", ["--latent-dims", "3"], "--latent-dims", "--latent-dim"),
-    ("mnist", ["stray"], "stray", "--help"),
-    ("mnist", ["--beta", "nan"], "--beta", "nan"),
-    ("mnist", ["--test-samples", "0"], "--test-samples", "0"),
-    ("mnist", ["--likelihood", "squared_error"], "--likelihood", "--model ae"),
-    ("mnist", ["--iwae-samples", "5"], "--iwae-samples", "--binarize"),
-    ("mnist", ["--resume"], "--resume", "--run-dir"),
-    ("mnist", ["--resume", "--run-dir", "nowhere"], "nowhere", "run directory"),
-    ("mnist", ["--dataset", "digits", "--batch-size", "100000"], "--batch-size", "100000"),
-    ("mnist", ["--dataset", "missing.npz"], "missing.npz", "npz file"),
-    ("mnist", ["--data-dir", "nowhere"], "--data-dir", "nowhere"),
-    ("plot_latent", ["nowhere"], "nowhere", "run directory"),
-    ("plot_latent", [], "run", "--help"),
-]
-
-
 def test_plot_latent_draws_no_more_than_what_is_asked_for(vae_run, tmp_path):
     one = plot_latent.Config(vae_run[0], output=tmp_path, traversals=0, interpolations=2, interpolation="spherical")
     assert [path.name for path in plot_latent.run(one)][2:] == ["interpolations.png"]
     for wrong in ({"base_image": 50}, {"base_image": 0, "max_points": 1}):
         with pytest.raises(UsageError, match=r"must be below|at least 2"):
             plot_latent.run(plot_latent.Config(vae_run[0], **{"output": tmp_path, "max_points": 50, **wrong}))
-
-
-@pytest.mark.parametrize(
-    ("name", "flags", *("first", "second")), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
-)
-def test_bad_flags_end_in_two_lines_and_exit_code_2_and_write_nothing(
-    name, flags, first, second, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    module = {"mnist": mnist, "plot_latent": plot_latent}[name]
-    with pytest.raises(SystemExit) as stop:
-        main(module.Config, module.run, flags)
-    output = capsys.readouterr()
-    assert stop.value.code == 2
-    assert len(output.err.strip().splitlines()) <= 2
-    assert first in output.err
-    assert second in output.err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_directory_is_refused_before_any_data_is_read(vae_run):

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from skimage.metrics import peak_signal_noise_ratio
 
 from experiments import compression as study
-from experiments.compression import measure as _rate_distortion
-from experiments.compression.figures import Curve, rate_distortion
+from vae_jax.__main__ import COMMANDS
 from vae_jax.cli.command import main
 from vae_jax.codecs import container, entropy_coding, image_codecs
 from vae_jax.codecs import lossy as compression
@@ -19,6 +17,7 @@ from vae_jax.codecs.entropy_coding import NotDecodableError, decode_symbols, enc
 from vae_jax.codecs.lossy import QUALITIES, dequantise, quantise, step_of
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
+from vae_jax.measures.images import psnr
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.run import load_run
@@ -313,14 +312,6 @@ def test_a_codec_comes_back_from_its_file_and_a_damaged_one_is_refused(run, code
 # What it is compared with
 
 
-def test_psnr_is_that_of_scikit_image():
-    images = RNG.integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
-    others = np.clip(images + RNG.integers(-9, 9, images.shape), 0, 255).astype(np.uint8)
-    expected = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(images, others, strict=True)]
-    np.testing.assert_allclose(compression.psnr(images, others), expected, rtol=1e-12)
-    assert compression.psnr(images, images)[0] == pytest.approx(10 * np.log10(255**2 * images[0].size))
-
-
 @pytest.mark.parametrize(("number", "channels"), [(7, 1), (9, 3), (1, 1)])
 def test_a_mosaic_is_cut_into_what_it_was_made_of(number, channels):
     images = RNG.integers(0, 256, (number, 4, 6, channels), dtype=np.uint8)
@@ -339,7 +330,7 @@ def test_pca_with_all_components_and_small_steps_is_nearly_lossless(digits):
     decoded = linear.decode(linear.encode(images, 8), 8, digits.image_shape)
     # At most uniform errors of variance step^2 / 12 in each of 60 dimensions; clipping to [0, 1] takes some away.
     bound = -10 * np.log10(60 * step_of(8) ** 2 / 12)
-    assert bound <= compression.psnr(images, decoded).mean() <= bound + 3
+    assert bound <= psnr(images, decoded).mean() <= bound + 3
 
 
 def test_rates_are_interpolated_in_the_logarithm_and_not_beyond_the_ends():
@@ -353,7 +344,7 @@ def test_rates_are_interpolated_in_the_logarithm_and_not_beyond_the_ends():
 
 def command(*arguments):
     word, *rest = map(str, arguments)
-    main(study.Config, study.run, [word, *rest, "--no-compilation-cache"], study.COMMANDS)
+    main(study.Config, study.run, [word, *rest, "--no-compilation-cache"], COMMANDS)
 
 
 def test_compress_and_decompress_as_a_user_does(run, digits, tmp_path, capsys):
@@ -391,8 +382,8 @@ def test_compress_and_decompress_as_a_user_does(run, digits, tmp_path, capsys):
 
 
 def test_the_study_on_digits(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(_rate_distortion, "ALONE", 3)
-    monkeypatch.setattr(_rate_distortion, "FORMATS", {"JPEG": (5, 90), "WebP": (0, 90)})
+    monkeypatch.setattr("experiments.compression.measure.ALONE", 3)
+    monkeypatch.setattr("experiments.compression.measure.FORMATS", {"JPEG": (5, 90), "WebP": (0, 90)})
     config = study.Config(run=run.path, output=tmp_path / "study", compilation_cache=False)
     summary = study.run(config)
     assert {p.name for p in (tmp_path / "study" / "figures").iterdir()} == {"rate_distortion.png", "compressed.png"}
@@ -400,11 +391,3 @@ def test_the_study_on_digits(run, tmp_path, monkeypatch):
     assert len(curve["bits_per_pixel"]) == len(QUALITIES)
     assert all(np.diff(curve["bits_per_pixel"]) > 0)
     assert "JPEG" in (tmp_path / "study" / "report.md").read_text()
-
-
-def test_the_figure_of_curves_names_every_codec():
-    curve = Curve(np.array([0.1, 0.2]), np.array([20.0, 21.0]))
-    figure = rate_distortion({f"${i}": curve for i in range(7)}, {"PNG": 1.0}, "a title")
-    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == [*(f"${i}" for i in range(7)), "PNG"]
-    figure.canvas.draw()

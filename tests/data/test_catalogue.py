@@ -14,6 +14,7 @@ from PIL import Image
 
 from vae_jax.data import catalogue
 from vae_jax.data.catalogue import DownloadError, RemoteFile
+from vae_jax.data.dataset import load_dataset
 from vae_jax.errors import UsageError
 
 CONTENTS = {f"file-{i}.gz": bytes(100 * i + 1) for i in range(4)}
@@ -144,7 +145,7 @@ def test_unwritable_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_the_family_is_in_the_catalogue(name):
-    from vae_jax.data.sources import IDX_FILES
+    from vae_jax.data.idx import IDX_FILES
 
     files = catalogue.remote_files(name)
     assert {file.name for file in files} == {f"{file}.gz" for file in IDX_FILES}
@@ -193,9 +194,10 @@ def test_read_prepared_without_tensorflow(tfds_folder):
     TinyImages(data_dir=tfds_folder, file_format="array_record").download_and_prepare()
     assert catalogue.is_prepared("tiny_images")
     raw = catalogue.read_prepared("tiny_images")
-    assert raw.images.shape == (7, 6, 5, 3)
-    assert raw.test_images.shape == (2, 6, 5, 3)
-    np.testing.assert_array_equal(raw.images[:, 0, 0, 0] % 3, raw.labels)
+    assert raw.train.images.shape == (7, 6, 5, 3)
+    assert raw.test.images.shape == (2, 6, 5, 3)
+    np.testing.assert_array_equal(raw.train.images[:, 0, 0, 0] % 3, raw.train.labels)
+    assert raw.class_names == ("0", "1", "2")
     assert "tiny_images/1.0.0" in raw.source
 
 
@@ -222,11 +224,12 @@ def test_data_set_without_images(tfds_folder):
         ("a b?", ["'a b?'"]),
         ("a" * 300, ["aaa"]),
         ("huggingface:mnist", ["'huggingface:mnist'"]),
+        ("notes.txt", ["'notes.txt'", "one picture"]),
     ],
 )
 def test_what_is_not_there_is_named_with_the_remedy(tfds_folder, name, parts):
     with pytest.raises(UsageError) as error:
-        catalogue.read_prepared(name)
+        load_dataset(name)
     assert str(error.value).count("\n") <= 1
     for part in parts:
         assert part in str(error.value)

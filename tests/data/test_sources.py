@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from vae_jax.data import sources
+from vae_jax.data import arrays, idx, sources
+from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import UsageError
 
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8)
 
 
-def idx(magic=2051, sizes=(2, 3, 4), payload=bytes(range(24))):
+def idx_bytes(magic=2051, sizes=(2, 3, 4), payload=bytes(range(24))):
     return struct.pack(f">i{len(sizes)}I", magic, *sizes) + payload
 
 
@@ -31,10 +32,10 @@ def check_message(error, *parts):
 @pytest.mark.parametrize("name", ["images", "images.gz"])
 def test_read_idx_by_content_not_by_name(tmp_path, compress, name):
     path = tmp_path / name
-    path.write_bytes(compress(idx()))
-    np.testing.assert_array_equal(sources.read_idx(path), PIXELS.reshape(2, 3, 4))
-    path.write_bytes(compress(idx(2049, (24,))))
-    np.testing.assert_array_equal(sources.read_idx(path), PIXELS)
+    path.write_bytes(compress(idx_bytes()))
+    np.testing.assert_array_equal(idx.read_idx(path), PIXELS.reshape(2, 3, 4))
+    path.write_bytes(compress(idx_bytes(2049, (24,))))
+    np.testing.assert_array_equal(idx.read_idx(path), PIXELS)
 
 
 def with_wrong_crc(content):
@@ -48,15 +49,15 @@ def with_wrong_crc(content):
     [
         (b"", "found 0"),
         (b"<!DOCTYPE html>", "must start with 2051"),
-        (idx(magic=0xD03), "found 3331"),  # floats
-        (idx()[:10], "ends within its header, after 10 bytes"),
-        (idx(payload=b"12345"), "must hold the 24 bytes of data that its header declares, found 5"),
-        (idx(payload=bytes(25)), "must hold the 24 bytes of data that its header declares, found more"),
-        (idx(sizes=(60_000, 28, 28)), "declares 47040000 bytes"),
-        (gzip.compress(idx(sizes=(2**32 - 1,) * 3)), "are possible"),
-        (gzip.compress(idx())[:-12], "can't be read: Compressed file ended"),
-        (with_wrong_crc(idx()), "CRC check failed"),
-        (gzip.compress(idx()) + b"more", "can't be read"),
+        (idx_bytes(magic=0xD03), "found 3331"),  # floats
+        (idx_bytes()[:10], "ends within its header, after 10 bytes"),
+        (idx_bytes(payload=b"12345"), "must hold the 24 bytes of data that its header declares, found 5"),
+        (idx_bytes(payload=bytes(25)), "must hold the 24 bytes of data that its header declares, found more"),
+        (idx_bytes(sizes=(60_000, 28, 28)), "declares 47040000 bytes"),
+        (gzip.compress(idx_bytes(sizes=(2**32 - 1,) * 3)), "are possible"),
+        (gzip.compress(idx_bytes())[:-12], "can't be read: Compressed file ended"),
+        (with_wrong_crc(idx_bytes()), "CRC check failed"),
+        (gzip.compress(idx_bytes()) + b"more", "can't be read"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -64,46 +65,45 @@ def test_broken_idx_is_named(tmp_path, content, found):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(content)
     with pytest.raises(UsageError) as error:
-        sources.read_idx(path)
+        idx.read_idx(path)
     check_message(error, path, found, "delete it and fetch it again")
 
 
 def write_idx_files(folder, count=20, suffix=".gz"):
     folder.mkdir(parents=True, exist_ok=True)
-    for name in sources.IDX_FILES:
+    for name in idx.IDX_FILES:
         sizes = (count, 4, 4) if "images" in name else (count,)
         payload = (np.arange(np.prod(sizes)) % 10).astype(np.uint8).tobytes()
-        content = idx(2051 if "images" in name else 2049, sizes, payload)
+        content = idx_bytes(2051 if "images" in name else 2049, sizes, payload)
         (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
 
 
 def test_named_subfolder_goes_before_the_folder(tmp_path):
-    assert sources.find_idx_folder("kmnist", tmp_path) == {}
+    assert idx.find_idx_folder("kmnist", tmp_path) == {}
     write_idx_files(tmp_path, suffix="")
-    assert set(sources.find_idx_folder("kmnist", tmp_path).values()) == set(tmp_path.iterdir())
+    assert set(idx.find_idx_folder("kmnist", tmp_path).values()) == set(tmp_path.iterdir())
     write_idx_files(tmp_path / "kmnist")
-    files = sources.find_idx_folder("kmnist", tmp_path)
+    files = idx.find_idx_folder("kmnist", tmp_path)
     assert {path.parent for path in files.values()} == {tmp_path / "kmnist"}
-    assert sources.read_idx_files(files).test_images.shape == (20, 4, 4)
+    assert idx.read_idx_files(files).test.images.shape == (20, 4, 4)
 
 
 def test_missing_idx_file_is_named(tmp_path):
     write_idx_files(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(UsageError) as error:
-        sources.find_idx_folder("mnist", tmp_path)
+        idx.find_idx_folder("mnist", tmp_path)
     check_message(error, tmp_path, "lacks t10k-labels-idx1-ubyte (or .gz)")
 
 
 def test_npz_round_trip(tmp_path):
     path = tmp_path / "own.npz"
-    arrays = {"images": np.zeros((5, 2, 3)), "test_images": np.ones((2, 2, 3)), "test_labels": np.arange(2)}
-    np.savez(path, **arrays, source=np.arange(3))
-    raw = sources.read_npz(path)
-    assert raw.source == str(path)
-    assert raw.labels is None
-    for key, array in arrays.items():
-        np.testing.assert_array_equal(getattr(raw, key), array)
+    given = {"images": np.zeros((5, 2, 3)), "test_images": np.ones((2, 2, 3)), "test_labels": np.arange(2)}
+    np.savez(path, **given, other=np.arange(3))
+    raw = arrays.read_npz(path)
+    assert (raw.source, raw.train.labels, raw.validation) == (str(path), None, None)
+    for found, array in zip((raw.train.images, *raw.test[:2]), given.values(), strict=True):
+        np.testing.assert_array_equal(found, array)
 
 
 def save_objects(path):
@@ -136,102 +136,64 @@ def save_corrupt(path):
         (lambda path: path.write_text("hello"), "can't be read"),
         (lambda path: path.write_bytes(b""), "can't be read"),
         (save_objects, "allow_pickle=False"),
-        (save_single_array, "a single array"),
+        (save_single_array, "not a zip file"),
         (save_corrupt, "Bad CRC-32"),
         (save_absurd_size, "declares 1000000000000000 bytes in its header"),
         (lambda path: np.savez(path, x=np.zeros(3), y=np.zeros(3)), "must hold images, found the keys: x, y"),
         (lambda path: np.savez(path), "found the keys: none"),
         (lambda path: np.savez(path, images=[0], test_labels=[0]), "must hold test_images"),
+        (lambda path: np.savez(path, images=[0], x_train=[0]), "one of images and x_train, found both"),
     ],
 )
 def test_broken_npz_is_named(tmp_path, write, found):
     path = tmp_path / "own.npz"
     write(path)
     with pytest.raises(UsageError) as error:
-        sources.read_npz(path)
+        arrays.read_npz(path)
     check_message(error, path, found)
-
-
-def save_image(path, mode="L", size=(5, 4), value=7):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
-
-
-def test_folder_of_grey_images(tmp_path):
-    save_image(tmp_path / "b.png", value=2)
-    save_image(tmp_path / "a.bmp", value=1)
-    save_image(tmp_path / "c.png", "LA", value=(3, 0))
-    (tmp_path / ".hidden").write_text("not looked at")
-    raw = sources.read_image_folder(tmp_path)
-    assert raw.images.shape == (3, 4, 5, 1)
-    assert raw.images.dtype == np.uint8
-    np.testing.assert_array_equal(raw.images[:, 0, 0, 0], [1, 2, 3])
-    assert raw.labels is None
-
-
-def test_subfolders_are_classes_and_one_colour_image_makes_all_rgb(tmp_path):
-    save_image(tmp_path / "dog" / "1.png", "RGBA", value=(1, 2, 3, 0))
-    save_image(tmp_path / "cat" / "1.png", value=9)
-    save_image(tmp_path / "cat" / "2.gif", "P", value=0)
-    save_image(tmp_path / "cat" / "3.webp", "RGB", value=(0, 0, 0))
-    save_image(tmp_path / "cat" / "4.jpg", "RGB", value=(0, 0, 0))
-    raw = sources.read_image_folder(tmp_path)
-    np.testing.assert_array_equal(raw.labels, [0, 0, 0, 0, 1])
-    np.testing.assert_array_equal(raw.images[[0, 4], 0, 0], [[9, 9, 9], [1, 2, 3]])
-
-
-def save_bomb(folder):
-    folder.joinpath("a.png").parent.mkdir(parents=True, exist_ok=True)
-    Image.new("1", (10_000, 9_000)).save(folder / "a.png")
-
-
-@pytest.mark.parametrize(
-    ("write", "found"),
-    [
-        (lambda folder: folder.mkdir(), ["holds no images"]),
-        (lambda folder: (folder / "empty").mkdir(parents=True), ["holds no images"]),
-        (
-            lambda folder: (save_image(folder / "a.png"), save_image(folder / "b.png", size=(6, 4))),
-            ["b.png is 6x4", "a.png is 5x4", "one size"],
-        ),
-        (
-            lambda folder: (save_image(folder / "a.png"), (folder / "notes.txt").write_text("hello")),
-            ["notes.txt can't be read as an image", "Remove it"],
-        ),
-        (
-            lambda folder: (save_image(folder / "a.png"), save_image(folder / "cat" / "a.png")),
-            ["both subfolders (cat) and files (a.png)"],
-        ),
-        (lambda folder: save_image(folder / "cat" / "sub" / "a.png"), ["sub can't be read"]),
-        (lambda folder: save_image(folder / "a.png", "I;16"), ["mode I;16", "8 bits"]),
-        (save_bomb, ["a.png can't be read", "decompression bomb"]),
-    ],
-)
-def test_bad_image_folder_is_named(tmp_path, write, found):
-    write(tmp_path / "own")
-    with pytest.raises(UsageError) as error:
-        sources.read_image_folder(tmp_path / "own")
-    check_message(error, tmp_path / "own", *found)
-
-
-def test_truncated_image_is_named(tmp_path):
-    path = tmp_path / "a.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UsageError) as error:
-        sources.read_image_folder(tmp_path)
-    check_message(error, path, "truncated")
 
 
 def test_digits_span_the_bytes():
     raw = sources.read_digits()
-    assert raw.images.shape == (1797, 8, 8)
-    assert (raw.images.min(), raw.images.max()) == (0, 255)
-    assert set(raw.labels) == set(range(10))
+    assert raw.train.images.shape == (1797, 8, 8)
+    assert (raw.train.images.min(), raw.train.images.max()) == (0, 255)
+    assert set(raw.train.labels) == set(range(10))
+
+
+def test_a_registered_source_is_asked_first_listed_and_read_everywhere(monkeypatch):
+    monkeypatch.setattr(sources, "SOURCES", list(sources.SOURCES))
+    with pytest.raises(UsageError, match=r"an \.npz file"):
+        load_dataset("7.grey")
+    grey = sources.Source(
+        "grey",
+        "a .grey file",
+        lambda given: given.endswith(".grey"),
+        lambda given, reading: Raw(given, RawSplit(np.full((5, 2, 2), int(Path(given).stem), np.uint8))),
+    )
+    sources.register_source(grey)
+    dataset = load_dataset("folder/7.grey")
+    assert (dataset.name, dataset.source, dataset.train.images.max()) == ("7", "folder/7.grey", 7)
+    assert read_images("9.grey", (2, 2, 1))[0].images.shape == (5, 2, 2, 1)
+    for paths_only in (False, True):
+        assert sources.sources_in_words(paths_only=paths_only).startswith("a .grey file, ")
+    with pytest.raises(UsageError, match=r"a \.grey file(.|\n)*got 'none'"):
+        read_images("none", (2, 2, 1))
+    with pytest.raises(UsageError, match="'grey' is registered already"):
+        sources.register_source(grey)
+
+
+def test_paths_are_what_images_are_read_from():
+    words = sources.sources_in_words(paths_only=True)
+    assert words == "an .npz file, an .npy file, a folder of images or one picture"
+    every = sources.sources_in_words()
+    assert every.startswith("mnist, fashion_mnist, kmnist, digits, an .npz file, ")
+    assert every.endswith(" or the name of a data set that TFDS has prepared")
+    with pytest.raises(UsageError, match="one picture"):
+        read_images("digits", (8, 8, 1))
 
 
 def test_reading_needs_no_jax_and_no_tfds():
-    code = "import sys, vae_jax.data.catalogue; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
+    code = "import sys, vae_jax.data.sources; print({'jax', 'tensorflow_datasets'} & set(sys.modules))"
     root = Path(__file__).parents[2]
     output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "set()"

@@ -109,7 +109,9 @@ def test_small_and_compressed_and_other_arrays_are_read_into_memory(tmp_path, mo
     np.savez_compressed(tmp_path / "a.npz", images=IMAGES)
     np.savez(tmp_path / "b.npz", images=np.float32(IMAGES) / 255)
     np.savez(tmp_path / "c.npz", images=np.asfortranarray(IMAGES))
-    for name in ("a.npz", "b.npz", "c.npz"):
+    np.save(tmp_path / "b.npy", np.float32(IMAGES) / 255)
+    np.save(tmp_path / "c.npy", np.asfortranarray(IMAGES))
+    for name in ("a.npz", "b.npz", "c.npz", "b.npy", "c.npy"):
         train = data.load_dataset(str(tmp_path / name), in_file=True).train.images
         assert isinstance(train, np.ndarray)
         np.testing.assert_array_equal(train, data.load_dataset(str(tmp_path / "small.npz")).train.images)
@@ -117,7 +119,7 @@ def test_small_and_compressed_and_other_arrays_are_read_into_memory(tmp_path, mo
 
 def test_own_images_of_a_model_are_read(tmp_path, all_stored):
     np.save(tmp_path / "own.npy", IMAGES)
-    images = data.read_images(tmp_path / "own.npy", (4, 5, 1)).images
+    images = data.read_images(tmp_path / "own.npy", (4, 5, 1))[0].images
     assert isinstance(images, np.ndarray)
     np.testing.assert_array_equal(images[..., 0], IMAGES)
 
@@ -125,13 +127,10 @@ def test_own_images_of_a_model_are_read(tmp_path, all_stored):
 @pytest.mark.parametrize(
     ("array", "parts"),
     [
-        (IMAGES / 255, ["float64", "uint8"]),
-        (np.array([IMAGES, None], object), ["object", "uint8"]),
-        (np.asfortranarray(IMAGES), ["Fortran", "C order"]),
+        (np.array([IMAGES, None], object), ["objects", "allow_pickle=False"]),
         (IMAGES[0], ["(4, 5)", "[n, height, width]"]),
-        (COLOUR[..., :2], ["(60, 4, 5, 2)", "1 or 3"]),
-        (IMAGES[:, :0], ["(60, 0, 5, 1)", "no size may be 0"]),
-        (np.uint8(7), ["single number"]),
+        (IMAGES[:, :0], ["(60, 0, 5)", "No size may be 0"]),
+        (np.uint8(7), ["()"]),
         (IMAGES % 2, ["0 to 255", "only 0 and 1"]),
         (IMAGES[:2], ["at least 4", "got 2"]),
     ],
@@ -160,7 +159,7 @@ def test_a_damaged_npz_file_is_refused(tmp_path, all_stored):
     content = bytearray((tmp_path / "own.npz").read_bytes())
     content[700] ^= 1
     (tmp_path / "own.npz").write_bytes(content)
-    _refused(tmp_path / "own.npz", ["checksum"])
+    _refused(tmp_path / "own.npz", ["Bad CRC-32"])
     (tmp_path / "own.npz").write_bytes(content[:900])
     _refused(tmp_path / "own.npz", ["zip"])
     with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import results
+from experiments import mnist, results
 from experiments.results.uses import USES
+from vae_jax.cli.command import parse
 from vae_jax.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_library_example_runs_and_prints_a_loss_that_adds_up(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n([^`]*?load_dataset.*?)```", README, re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     exec(compile(example, "README.md", "exec"), {})
     loss, reconstruction, kl = map(
@@ -58,9 +60,6 @@ SUMMARIES = {
     "anomaly": {"protocols": {"one_class": {"score": "elbo", "mean": {"elbo": {"auroc": 0.971}}}}},
     "compression": {"at_equal_psnr": {"AE": [{"psnr": 20.0, "AE": 0.1, "JPEG": 0.2, "WebP": None}]}},
 }
-ENVIRONMENT = '{"cores": 2, "device": "cpu", "python": "3", "jax": "0", "flax": "0"}'
-
-
 JOB = {"arch": "mlp", "batch_size": 128, "hidden_sizes": [400], "latent_dim": 20}
 CONTESTANT = {"images_per_second": 40123.4, "roof_share": 0.63, "wrong": None}
 BENCHMARK = {
@@ -82,35 +81,37 @@ BENCHMARK = {
     ],
     "startup": {"cold": [{"to_first_epoch": 9.04}], "warm": [{"to_first_epoch": 2.0}, {"to_first_epoch": 3.0}]},
 }
+PICTURE = io.BytesIO()
+Image.new("RGB", (2400, 1000), "orange").save(PICTURE, "PNG")
+TEST = {"loss": 134.567, "reconstruction": 127.5, "kl": 7.0, "iwae_nll": 91.5}
+
+
+def record(folder, figures, summary, **files):
+    files |= {"summary": summary, "environment": dict.fromkeys(("cores", "device", "python", "jax", "flax"), "2")}
+    (folder / "figures").mkdir(parents=True)
+    for figure in figures:
+        (folder / "figures" / figure).write_bytes(PICTURE.getvalue())
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content, default=str))
 
 
 @pytest.fixture
 def recorded(tmp_path):
     """Recorded runs, studies and a benchmark, a README with the markers of all tables, and the configuration."""
-    for name, _, _ in results.RUNS:
-        folder = tmp_path / "runs" / name / "figures"
-        folder.mkdir(parents=True)
-        for figure in results.FIGURES:
-            (folder / figure).write_bytes(b"png")
-        test = '{"loss": 134.567, "reconstruction": 127.5, "kl": 7.0, "iwae_nll": 91.5}'
-        summary = f'{{"test": {test}, "images_per_second": 35580.4, "seconds": 58.3}}'
-        (folder.parent / "summary.json").write_text(summary)
-        (folder.parent / "environment.json").write_text(ENVIRONMENT)
+    root = tmp_path / "runs"
+    data = {"name": "mnist", "sha256": "0", "image_shape": [28, 28, 1], "train": 55_000}
+    for name, _, flags in results.RUNS:
+        config = {"schema": 4, "settings": vars(parse(mnist.Config, flags.split())), "dataset": data}
+        summary = {"test": TEST, "images_per_second": 35580.4, "seconds": 58.3}
+        record(root / name, results.FIGURES, summary, config=config)
     for use in USES:
-        folder = tmp_path / "runs" / use.name / "figures"
-        folder.mkdir(parents=True)
-        Image.new("RGB", (2400, 1000), "orange").save(folder / use.figure)
-        (folder.parent / "environment.json").write_text(ENVIRONMENT)
-        (folder.parent / "summary.json").write_text(json.dumps({"seconds": 61.2, **SUMMARIES[use.name]}))
-    folder = tmp_path / "runs" / "benchmark" / "figures"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (2400, 1000), "orange").save(folder / "benchmark.png")
-    (folder.parent / "environment.json").write_text(ENVIRONMENT)
-    (folder.parent / "summary.json").write_text(json.dumps(BENCHMARK))
+        asked = {"flags": use.study.Config().flags(), "dataset": "mnist"}
+        record(root / use.name, [use.figure], {**asked, **SUMMARIES[use.name]})
+    record(root / "benchmark", ["benchmark.png"], {"flags": {"quick": False}, "dataset": "mnist", **BENCHMARK})
     readme = tmp_path / "README.md"
     markers = "\n".join(f"{begin}\nold\n{end}" for begin, end in results.MARKERS.values())
     readme.write_text(f"before\n{markers}\nafter\n")
-    return results.Config(root=tmp_path / "runs", readme=readme, figures=tmp_path / "figures")
+    return results.Config(root=root, readme=readme, figures=tmp_path / "figures")
 
 
 def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorded):
@@ -151,3 +152,38 @@ def test_a_readme_without_markers_is_left_alone(recorded):
     with pytest.raises(UsageError, match="once each"):
         results.run(recorded)
     assert recorded.readme.read_text() == "no markers"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("vae-z2/config.json", {"settings": {"seed": 5}}, "--seed 5, but the table names 0"),
+        ("ae-z2/config.json", {"settings": {"hidden_sizes": [4]}}, "--hidden-sizes"),
+        ("vae-z20-dynamic/config.json", {"settings": {"iwae_samples": 0}}, "--iwae-samples 0, but the table names 500"),
+        ("vae-z20/config.json", {"dataset": {"name": "digits"}}, "--dataset digits"),
+        ("sweep/summary.json", {"flags": {"beta": [0, 1]}}, "--beta"),
+        ("sparse/summary.json", {"dataset": "digits"}, "--dataset digits"),
+        ("anomaly/summary.json", {"flags": None}, "once more with --output"),
+        ("benchmark/summary.json", {"flags": {"quick": True}}, "--quick True"),
+    ],
+)
+def test_what_was_recorded_with_other_flags_is_refused_by_name(recorded, file, change, words):
+    path = recorded.root / file
+    content = json.loads(path.read_text())
+    for name, value in change.items():
+        content[name] = content[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(content))
+    before = recorded.readme.read_text()
+    with pytest.raises(UsageError, match=words) as refused:
+        results.run(recorded)
+    assert str(path.parent) in str(refused.value)
+    assert recorded.readme.read_text() == before
+
+
+def test_a_flag_that_came_later_and_places_are_no_difference(recorded):
+    path = recorded.root / "vae-z2" / "config.json"
+    content = json.loads(path.read_text())
+    del content["settings"]["fourier_features"]
+    content["settings"] |= {"data_dir": "/elsewhere", "run_dir": "/elsewhere/run", "device_data": "never"}
+    path.write_text(json.dumps(content))
+    results.run(recorded)

@@ -1,20 +1,23 @@
-"""The studies of AE against VAE, beta, gradients and sparse codes, as a user runs them, on the embedded digits."""
+"""The studies as a user runs them, on the embedded digits; what all of them share."""
 
+import dataclasses
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import compare, reparametrisation, sparse, sweep
-from experiments import study as _study
-from experiments.study import interval, markdown_table, trained_together
+from experiments import benchmark, compare, reparametrisation, sparse, sweep
+from experiments.results.uses import USES
+from experiments.study import trained_together
+from experiments.tables import interval, markdown_table
 from vae_jax.cli.command import main, parse
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import locked
-from vae_jax.models.evaluation import diagnose
+from vae_jax.runs import together
 from vae_jax.runs.run import load_run
 
 SMALL = ["--dataset", "digits", "--epochs", "1", "--no-compilation-cache"]
@@ -30,25 +33,28 @@ def compared(tmp_path_factory):
 def test_compare_measures_both_models_and_pca_and_draws_them(compared, capsys):
     path, summary = compared
     measured = summary["measured"]
-    for key, *_ in compare.ROWS:
-        assert all(np.isfinite(measured["vae"][key][0]) for key, *_ in compare.ROWS)
-        assert key == "kl" or np.isfinite(measured["ae"][key][0])
+    keys = {key for key, *_ in compare.ROWS}
+    assert all(np.isfinite(measured["vae"][key][0]) for key in keys)
+    assert all(np.isfinite(measured["ae"][key][0]) for key in keys - {"kl"})
     assert {"squared_error", "knn_accuracy", "prior_precision"} <= set(measured["pca"])
     assert measured["pca"]["squared_error"][1] is None
     report = (path / "report.md").read_text()
     assert all(title in report for _, title, *_ in compare.ROWS)
-    assert (path / "figures" / "ae_and_vae.png").exists()
-    assert json.loads((path / "summary.json").read_text())["seeds"] == {"ae": 2, "vae": 2}
+    saved = json.loads((path / "summary.json").read_text())
+    assert saved["seeds"] == {"ae": 2, "vae": 2}
+    assert saved["figures"] == [str(path / "figures" / "ae_and_vae.png")]
+    assert Path(saved["figures"][0]).exists()
+    flags = saved["flags"]
+    assert (flags["seeds"], flags["samples"], flags["hidden_sizes"], flags["ae"]) == (2, 50, [16], [])
+    assert not {"dataset", "output"} & set(flags)
 
 
 def test_the_models_of_a_study_are_runs_like_any_other(compared, digits):
     run = load_run(compared[0] / "vae-seed1")
     assert (run.config.seed, run.config.model, run.config.hidden_sizes) == (1, "vae", (16,))
     assert run.summary["diagnosis"]
-    one = next(
-        each for each in compared[1]["each"]["vae"] if each["reconstruction"] == run.summary["test"]["reconstruction"]
-    )
-    assert one["kl"] == run.summary["test"]["kl"]
+    one, test = compared[1]["each"]["vae"][1], run.summary["test"]
+    assert (one["reconstruction"], one["kl"]) == (test["reconstruction"], test["kl"])
 
 
 def test_compare_reuses_the_runs_it_is_pointed_at(compared, tmp_path, capsys):
@@ -71,20 +77,20 @@ def test_given_runs_are_measured_on_their_own_data_only(compared, tmp_path):
 
 
 def test_runs_stay_locked_until_their_summary_is_written(digits, tmp_path, monkeypatch):
-    refused, summarise = [], _study._summarise
+    refused, finish = [], together.finish_run
 
     def another(path):
         with pytest.raises(RunError, match="another process"), locked(path):
             pass
         refused.append(path)
 
-    def summarise_while_another_asks(path, dataset):
+    def finish_while_another_asks(path, dataset, **options):
         thread = threading.Thread(target=another, args=(path,))
         thread.start()
         thread.join()
-        summarise(path, dataset)
+        return finish(path, dataset, **options)
 
-    monkeypatch.setattr(_study, "_summarise", summarise_while_another_asks)
+    monkeypatch.setattr(together, "finish_run", finish_while_another_asks)
     trained_together([tmp_path / "a"], [Settings(hidden_sizes=(4,), epochs=1)], digits)
     assert refused == [tmp_path / "a"]
     with locked(tmp_path / "a"):
@@ -157,49 +163,24 @@ def test_a_markdown_table_is_aligned():
     assert table.splitlines()[1] == "|-------------|-------:|"
 
 
-@pytest.mark.parametrize(
-    ("kl", "sigma", "beta", "words"),
-    [
-        ([1.0, 2.0], 0.5, 1.0, "All 2 dimensions are active."),
-        ([1.0], 0.5, 1.0, "1 dimension is active."),
-        ([0.0] * 18 + [3.0] * 2, 0.5, 1.0, "18 of 20 dimensions are inactive"),
-        ([0.0, 1.0], 0.5, 1.0, "1 of 2 dimension is inactive"),
-        ([0.0, 0.0], 1.0, 4.0, "collapsed to the prior"),
-        ([9.0, 9.0], 0.001, 0.0, "shrunk to points"),
-    ],
-)
-def test_the_diagnosis_in_words(kl, sigma, beta, words):
-    text = diagnose(np.array(kl), sigma, beta)
-    assert words in text
-    assert ("Try" in text or "try" in text) == ("inactive" in words or "prior" in words or "points" in words)
+def each_flag():
+    """Every flag of every study but paths, names of data and switches: none of them takes -1."""
+    for study in [use.study for use in USES] + [benchmark]:
+        for field in dataclasses.fields(study.Config):
+            if not any(word in str(field.type) for word in ("bool", "Path")) and field.name != "dataset":
+                yield study, f"--{field.name.replace('_', '-')}"
 
 
-BAD = [
-    (compare, ["--seeds", "0"], "--seeds", "0"),
-    (compare, ["--latent-dim", "0"], "--latent-dim", "0"),
-    (compare, ["--ae", "nowhere"], "nowhere", "run directory"),
-    (compare, ["--dataset", "digits", "--batch-size", "5000"], "--batch-size", "5000"),
-    (sweep, ["--beta", "-1"], "--beta", "-1"),
-    (sweep, ["--beta", "1", "1"], "--beta", "different"),
-    (sweep, ["--latent-dim", "x"], "--latent-dim", "x"),
-    (sparse, ["--sparsity-target", "1"], "--sparsity-target", "1"),
-    (sparse, ["--units", "1"], "--units", "1"),
-    (reparametrisation, ["--draws", "1"], "--draws", "1"),
-]
-
-
-@pytest.mark.parametrize(
-    ("module", "flags", "first", "second"), BAD, ids=lambda v: " ".join(v) if type(v) is list else ""
-)
-def test_bad_flags_end_in_two_lines_and_write_nothing(module, flags, first, second, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("study", "flag"), [*each_flag()], ids=lambda v: v if isinstance(v, str) else v.__name__[12:])
+def test_a_value_outside_the_domain_of_a_flag_is_refused_in_two_lines(study, flag, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(module.Config, module.run, flags)
+        main(study.Config, study.run, [flag, "-1"])
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert len(error.strip().splitlines()) <= 2
-    assert first in error
-    assert second in error
+    assert flag in error
+    assert "-1" in error
     assert list(tmp_path.iterdir()) == []
 
 

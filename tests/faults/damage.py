@@ -16,6 +16,7 @@ from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.recording import state_shapes
 from vae_jax.runs.records import read_dataset_record, read_settings
 from vae_jax.runs.run import load_run
+from vae_jax.training.recipe import Recipe
 
 
 def restore(path: Path, images: int) -> list[tuple[int, list[np.ndarray], str]]:
@@ -39,7 +40,7 @@ def _go_on(path: Path, images: int) -> tuple[int, object]:
     run = read_settings(path, Settings)
     model = build_model(run, tuple(read_dataset_record(path)["image_shape"]))
     with Checkpoints(path) as checkpoints:
-        progress = checkpoints.restore_progress(checkpoints.latest_step, *state_shapes(model, run, images))
+        progress = checkpoints.restore_progress(checkpoints.latest_step, *state_shapes(Recipe(model, run, images)))
     return int(progress.state.step), progress[:2]
 
 
@@ -69,8 +70,8 @@ def campaign(run: Path, scratch: Path, images: int, tries: int, seed: int, strid
 
     With a `stride` only every so-manieth of the tries of a whole campaign is made.
 
-    Detected: named, and what was restored is what was saved, or the checkpoint before it. Survived: those of them
-    where no array was hit. Lost: anything else, such as other numbers, or damage without a word.
+    Survived: no array that is restored was hit, and all are what was saved. Detected: the damage was named, and the
+    checkpoint before it restored. Lost: anything else, such as other numbers, or an older checkpoint without a word.
     """
     moments, tallies = random.Random(seed), {}
     folder, latest, older = run / "checkpoints", *_expected(run, scratch, images)
@@ -114,7 +115,7 @@ def swapped_folders(run: Path, scratch: Path, images: int) -> Tally:
 def _count(tally: Tally, outcome: str, what: str) -> None:
     tally.tried += 1
     tally.survived += outcome == "arrays good"
-    tally.detected += outcome in ("arrays good", "older taken")
+    tally.detected += outcome == "older taken"
     if outcome not in ("arrays good", "older taken"):
         tally.lost.append(f"{what}: {outcome}")
 
@@ -128,11 +129,9 @@ def _outcome(path: Path, images: int, latest: list, older: list) -> str:
         return f"{type(error).__name__}: {error}"
     outcome = "arrays good"
     for (step, arrays, said), new, old in zip(found, latest, older, strict=True):
-        if f"checkpoint {new[0]} of" not in said:
-            return f"not noticed at step {step}"
-        if step == new[0] and "it is used" in said:
+        if step == new[0] and not said:
             wanted = new[1]
-        elif step == old[0]:
+        elif step == old[0] and f"checkpoint {new[0]} of" in said:
             outcome, wanted = "older taken", old[1]
         else:
             return f"step {step}, said {said!r}"

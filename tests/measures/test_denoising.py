@@ -12,19 +12,17 @@ from vae_jax.cli.command import main
 from vae_jax.config import Settings
 from vae_jax.measures.denoising import (
     LinearMMSE,
-    Quality,
     best_width,
     corrupt_images,
     denoise,
     gaussian_filter,
+    mean_quality,
     median_filter,
-    psnr,
-    ssim,
 )
+from vae_jax.measures.images import psnr, ssim
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.run import load_run
 
-COMMANDS = {"denoise": (denoising.Denoise, denoising.denoise)}
 RNG = np.random.default_rng(0)
 
 
@@ -34,10 +32,15 @@ def pair():
     return clean, np.float32(np.clip(clean + 0.2 * RNG.normal(size=clean.shape), 0, 1))
 
 
-def test_psnr_is_scikit_images(pair):
-    expected = [peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(*map(np.float64, pair), strict=True)]
-    np.testing.assert_allclose(psnr(*pair), expected, rtol=1e-12)
-    assert np.isposinf(psnr(pair[0], pair[0])).all()
+def test_psnr_is_scikit_images_of_floats_and_of_bytes(pair):
+    for images, peak in ((pair, 1), ([np.uint8(255 * each) for each in pair], 255)):
+        expected = [
+            peak_signal_noise_ratio(*map(np.float64, two), data_range=peak) for two in zip(*images, strict=True)
+        ]
+        np.testing.assert_allclose(psnr(*images), expected, rtol=1e-12)
+        assert np.isposinf(psnr(images[0], images[0])).all()
+    one_grey_level = 10 * np.log10(255**2 * images[0][0].size)
+    assert psnr(images[0], images[0], least_error=1.0)[0] == pytest.approx(one_grey_level)
 
 
 @pytest.mark.parametrize(("shape", "window"), [((9, 8, 3), 7), ((8, 8, 1), 7), ((5, 9, 1), 5), ((4, 3, 1), 3)])
@@ -56,11 +59,11 @@ def test_images_too_small_for_a_window_have_no_ssim():
     tiny = np.float32(RNG.random((4, 2, 5, 1)))
     with pytest.raises(ValueError, match="2 x 5"):
         ssim(tiny, tiny)
-    assert set(Quality.of(tiny, tiny / 2).means()) == {"psnr"}
+    assert set(mean_quality(tiny, tiny / 2)) == {"psnr"}
 
 
 def test_quality_is_the_mean_over_the_images(pair):
-    means = Quality.of(*pair).means()
+    means = mean_quality(*pair)
     assert means["psnr"] == pytest.approx(np.mean(psnr(*pair)))
     assert means["ssim"] == pytest.approx(np.mean(ssim(*pair)))
 
@@ -161,7 +164,7 @@ SMALL = [
 
 
 def command(*arguments):
-    main(denoising.Config, denoising.run, list(map(str, arguments)), COMMANDS)
+    main(denoising.Config, denoising.run, list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -201,52 +204,3 @@ def test_a_finished_run_is_measured_on_every_corruption_without_training(study, 
     assert "epoch" not in capsys.readouterr().out
     rows = json.loads((study / "summary.json").read_text())["rows"]
     assert [row["corruption"] for row in rows] == ["masking", "gaussian"]
-
-
-def test_own_images_are_denoised_to_bytes_and_nothing_is_overwritten(study, tmp_path, digits, capsys):
-    run, mine = study / "runs" / "masking-0.5", tmp_path / "mine.npz"
-    images, labels = digits.test.images[:5], digits.test.labels[:5]
-    np.savez(mine, images=images, labels=labels)
-    command("denoise", run, mine)
-    assert "mine-denoised.npz" in capsys.readouterr().out
-    with np.load(tmp_path / "mine-denoised.npz") as file:
-        restored = load_run(run)
-        expected = denoise(restored.model, restored.params, np.float32(images) / 255)
-        np.testing.assert_array_equal(file["images"], np.uint8(np.rint(255 * expected)))
-        np.testing.assert_array_equal(file["labels"], labels)
-    before = (tmp_path / "mine-denoised.npz").read_bytes()
-    for flags, word in (
-        ([], "overwritten"),
-        (["--output", tmp_path / "a.png"], ".npz"),
-        (["--output", "x/a.npz"], "folder"),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            command("denoise", run, mine, *flags)
-        assert stop.value.code == 2
-        assert word in capsys.readouterr().err
-    assert (tmp_path / "mine-denoised.npz").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--corruptions", "blur:0.5"], ("--corruptions", "blur:0.5", "salt_and_pepper")),
-        (["--corruptions", "gaussian"], ("--corruptions", "KIND:LEVEL")),
-        (["--corruptions", "gaussian:inf"], ("--corruptions", "gaussian:inf")),
-        (["--corruptions", "masking:1.5"], ("--corruptions", "masking:1.5")),
-        (["--corruptions", "gaussian:0.5", "gaussian:.5"], ("--corruptions", "different")),
-        (["--batch-size", "100000"], ("--batch-size", "100000")),
-        (["--run", "nowhere"], ("nowhere", "run directory")),
-        (["denoise", "nowhere", "mine.npz"], ("nowhere", "run directory")),
-    ],
-    ids=lambda value: " ".join(value),
-)
-def test_bad_flags_end_in_two_lines_and_exit_code_2_and_write_nothing(flags, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        command(*flags, *([] if flags[0] == "denoise" else ["--dataset", "digits"]))
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert len(error.strip().splitlines()) <= 2
-    assert all(word in error for word in words)
-    assert list(tmp_path.iterdir()) == []

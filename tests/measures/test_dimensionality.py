@@ -9,7 +9,7 @@ from sklearn import manifold
 
 import vae_jax
 from experiments import dimensionality
-from experiments.dimensionality import figures as plots_dimensionality
+from experiments.study import check_alike, data_of
 from vae_jax.cli.command import main, parse
 from vae_jax.errors import UsageError
 from vae_jax.measures.dimensionality import (
@@ -152,17 +152,20 @@ def test_squared_error_sums_over_pixels_and_averages_over_images():
     assert squared_error(a, b) == pytest.approx(wanted)
 
 
-def test_principal_components_are_those_of_the_singular_value_decomposition():
-    images = RNG.uniform(size=(30, 3, 2, 1)).astype(np.float32)
-    flat = images.reshape(30, -1).astype(np.float64)
-    _, values, directions = np.linalg.svd(flat - flat.mean(0))
-    pca = PrincipalComponents(images, 4)
+@pytest.mark.parametrize("most_exact", [6, 5])  # by the covariance matrix, and for more features than that
+def test_principal_components_are_those_of_the_singular_value_decomposition(most_exact, monkeypatch):
+    monkeypatch.setattr("vae_jax.measures.dimensionality._MOST_EXACT", most_exact)
+    points = RNG.uniform(size=(30, 6)).astype(np.float32)
+    centred = points - points.mean(0, dtype=np.float64)
+    _, values, directions = np.linalg.svd(centred)
     for dim in (1, 2, 4):
-        codes = pca.encode(images, dim)
-        np.testing.assert_allclose(np.abs(codes), np.abs((flat - flat.mean(0)) @ directions[:dim].T), atol=1e-5)
-        error = squared_error(images, pca.decode(codes))
-        assert error == pytest.approx(np.sum(values[dim:] ** 2) / 30, rel=1e-4)
-    assert PrincipalComponents(images, 100).most == 6
+        pca = PrincipalComponents.fit(points, 4).first(dim)
+        codes = pca.encode(points)
+        np.testing.assert_allclose(np.abs(codes), np.abs(centred @ directions[:dim].T), atol=1e-5)
+        np.testing.assert_allclose(pca.variances, values[:dim] ** 2 / 29, rtol=1e-4)
+        error = np.sum((points - pca.decode(codes)) ** 2)
+        assert error == pytest.approx(np.sum(values[dim:] ** 2), rel=1e-4)
+    assert len(PrincipalComponents.fit(points, 100).components) == 6
 
 
 @pytest.mark.parametrize("number", [1, 501])
@@ -171,17 +174,6 @@ def test_codes_are_decoded_in_batches_as_at_once(number):
     params = model.init(jax.random.key(0))
     codes = RNG.normal(size=(number, 2)).astype(np.float32)
     np.testing.assert_allclose(decode_codes(model, params, codes), model.decode_mean(params, codes), atol=1e-6)
-
-
-@pytest.mark.parametrize(("panels", "classes"), [(1, None), (3, 10), (4, 25)])
-def test_the_figures_are_drawn_without_a_warning(panels, classes, tmp_path):
-    labels = None if classes is None else np.arange(50) % classes
-    points = [(f"AE_${i}", RNG.normal(size=(50, 2)).astype(np.float32)) for i in range(panels)]
-    plots_dimensionality.embeddings(points, labels, "a_title$").savefig(tmp_path / "a.png")
-    rows = [("AE", 2, 0.8), ("AE", 2, 0.9), ("AE", 8, 0.95), ("PCA", 3, 0.5)]
-    figure = plots_dimensionality.accuracy_by_dimension(rows, {"AE": 0.87, "t-SNE": 0.966}, "a_title$")
-    figure.savefig(tmp_path / "b.png")
-    assert len(figure.axes[0].lines) == 2
 
 
 @pytest.fixture(scope="module")
@@ -237,69 +229,8 @@ def test_data_without_labels_has_no_accuracies(tmp_path, capsys):
     assert not (tmp_path / "out" / "figures" / "accuracy.png").exists()
 
 
-@pytest.mark.parametrize("labels", [True, False])
-def test_own_images_are_embedded(study, labels, tmp_path, digits, capsys):
-    images = digits.test.images[:7]
-    extra = {"labels": digits.test.labels[:7]} if labels else {}
-    np.savez(tmp_path / "mine.npz", images=images, **extra)
-    run = vae_jax.load_run(study[0] / "runs" / ("vae-z2" if labels else "ae-z2"))
-    arguments = ["embed", str(run.path), str(tmp_path / "mine.npz")]
-    main(dimensionality.Config, dimensionality.run, arguments, {"embed": (dimensionality.Embed, dimensionality.embed)})
-    npz, csv = tmp_path / "mine-embedding.npz", tmp_path / "mine-embedding.csv"
-    assert capsys.readouterr().out.split() == [str(npz), str(csv)]
-    means, logvars = vae_jax.encode_images(run.model, run.params, images, run.evaluation_key)
-    with np.load(npz) as file:
-        assert set(file.files) == ({"means", "logvars", "labels"} if labels else {"means"})
-        np.testing.assert_array_equal(file["means"], means)
-        if labels:
-            np.testing.assert_array_equal(file["logvars"], logvars)
-            np.testing.assert_array_equal(file["labels"], digits.test.labels[:7])
-    lines = csv.read_text().splitlines()
-    assert lines[0] == ("index,z1,z2,label" if labels else "index,z1,z2")
-    table = np.array([line.split(",") for line in lines[1:]])
-    np.testing.assert_array_equal(table[:, 0], [str(i) for i in range(7)])
-    np.testing.assert_array_equal(table[:, 1:3].astype(np.float32), means)
-    npz.unlink()  # one of the two is enough to refuse
-    with pytest.raises(UsageError, match=r"embedding\.csv exists"):
-        dimensionality.embed(dimensionality.Embed(run.path, tmp_path / "mine.npz"))
-    assert not npz.exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--latent-dims", "0"], "--latent-dims"),
-        (["--latent-dims", "2", "2"], "different"),
-        (["--epochs", "0"], "--epochs"),
-        (["--fourier-features", "-1"], "--fourier-features"),
-        (["--run", "nowhere"], "nowhere"),
-        (["--dataset", "digits", "--batch-size", "99999"], "--batch-size"),
-        (["--trust-images", "24"], "25"),
-        (["embed", "nowhere", "missing.npz"], "nowhere"),
-        (["embed", "nowhere", "missing.npz", "--output", "x.csv"], "end in .npz"),
-        (["embed", "nowhere", "missing.npz", "--output", "no/x.npz"], "folder that exists"),
-        (["embed"], "--help"),
-    ],
-    ids=" ".join,
-)
-def test_bad_flags_end_in_two_lines_and_exit_code_2_and_write_nothing(flags, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main(
-            dimensionality.Config,
-            dimensionality.run,
-            flags,
-            {"embed": (dimensionality.Embed, dimensionality.embed)},
-        )
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert len(error.strip().splitlines()) <= 2
-    assert words in error
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_runs_of_different_data_are_refused(study, tmp_path):
     run = vae_jax.load_run(study[0] / "runs" / "ae-z2")
     other = run._replace(dataset={**run.dataset, "sha256": "0", "name": "other"})
-    with pytest.raises(UsageError, match="one data set"):
-        dimensionality._check_same_data([run, other])
+    with pytest.raises(UsageError, match=r"ae-z2 has another data than .*: other \(0\) and digits"):
+        check_alike([run, other], {"data": data_of})

@@ -1,43 +1,131 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.models.objectives import free_bits_kl, importance_weighted_bound, kl_weight
+from vae_jax.config import Settings, objective_name
+from vae_jax.errors import UsageError
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.inputs import Inputs
+from vae_jax.models.objectives import (
+    ELBO,
+    _largest_by_bits,
+    importance_weighted_bound,
+    keep_largest,
+    kl_penalty,
+    l1_penalty,
+)
+from vae_jax.models.priors import StandardNormal
+from vae_jax.registry import OBJECTIVES
 
 pytestmark = pytest.mark.optimised
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 3, 3, 1), dtype=np.uint8)
+WEIGHTS = jnp.float32([1, 1, 1, 1, 1, 0])
+BATCH = Inputs().batch(jnp.asarray(IMAGES), jnp.arange(6), jax.random.key(2), WEIGHTS)
+
+
+def built(**changes):
+    model = build_model(Settings(**changes | {"hidden_sizes": ()}), (3, 3, 1))
+    return model, model.init(jax.random.key(1))
+
+
+def terms_of(objective, model, params, step=0.0):
+    statistics = objective.statistics(model, params, BATCH)
+    assert (statistics is None) != objective.couples
+    return objective(model, params, BATCH, jnp.float32(step), statistics)
+
+
+def kl_oracle(mean, target):
+    mean = np.float64(mean)
+    return np.sum(target * np.log(target / mean) + (1 - target) * np.log((1 - target) / (1 - mean)))
 
 
 @pytest.mark.parametrize(
     ("step", "warmup", "expected"), [(0, 0, 2.0), (0, 10, 0.0), (5, 10, 1.0), (10, 10, 2.0), (99, 10, 2.0)]
 )
-def test_kl_weight_rises_linearly_to_beta(step, warmup, expected):
-    assert float(kl_weight(jnp.float32(step), 2.0, warmup)) == pytest.approx(expected)
+def test_the_weight_of_the_kl_rises_linearly_to_beta(step, warmup, expected):
+    objective = ELBO(2.0, warmup)
+    assert float(objective.weight(jnp.float32(step))) == pytest.approx(expected)
+    terms = terms_of(objective, *built(), step)
+    np.testing.assert_allclose(terms.objective, terms.reconstruction + expected * terms.kl, rtol=1e-5)
 
 
-def test_free_bits_mean_and_gradient_are_those_of_the_paper():
-    rng = np.random.default_rng(0)
-    kl = jnp.float32(rng.gamma(1.0, size=(6, 4)) * [0.1, 0.4, 1.0, 3.0])
-    weights = jnp.float32([1, 1, 1, 1, 1, 0])
-
-    def ours(kl):
-        return jnp.sum(free_bits_kl(kl, 0.5, weights) * weights) / 5
-
-    def paper(kl):
-        return jnp.sum(jnp.maximum(0.5, jnp.mean(kl[:5], axis=0)))
-
-    np.testing.assert_allclose(ours(kl), paper(kl), rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(ours)(kl), jax.grad(paper)(kl), rtol=1e-6)
-    assert float(ours(kl)) > float(jnp.sum(kl[:5]) / 5)
+def test_free_bits_have_the_mean_of_the_paper():
+    # Its gradient is tested with that of a step in chunks, in test_training.
+    model, params = built(latent_dim=5)
+    terms, plain = (terms_of(ELBO(2.0, 0, bits), model, params) for bits in (0.35, 0.0))
+    each = np.asarray(model.encode(params, BATCH.x).kl_per_dimension()[:5], np.float64).mean(axis=0)
+    assert each.min() < 0.35 < each.max()
+    penalty = np.mean((terms.objective - terms.reconstruction)[:5])
+    np.testing.assert_allclose(penalty, 2 * np.maximum(0.35, each).sum(), rtol=1e-5)
+    np.testing.assert_array_equal(terms.kl, plain.kl)
 
 
-def test_no_free_bits_is_the_sum_over_dimensions():
-    kl = jnp.float32([[0.1, 2.0], [0.3, 0.0]])
-    np.testing.assert_allclose(free_bits_kl(kl, 0.0, jnp.ones(2)), [2.1, 0.3], rtol=1e-6)
+def test_free_bits_need_a_prior_whose_kl_is_a_sum():
+    class Other(StandardNormal):
+        per_dimension = False
+
+    model, params = built()
+    model = type(model)(**vars(model) | {"prior": Other()})
+    with pytest.raises(UsageError, match="--free-bits must be 0 for a prior"):
+        terms_of(ELBO(1.0, 0, 0.1), model, params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "penalty"),
+    [
+        ({"sparsity": "l1", "code_activation": "relu"}, lambda code: np.abs(code).sum(axis=1)),
+        (
+            {"sparsity": "kl", "code_activation": "sigmoid", "sparsity_target": 0.25},
+            lambda code: np.full(6, kl_oracle(code[:5].mean(axis=0), 0.25)),
+        ),
+        ({"sparsity": "topk", "sparsity_target": 0.25}, lambda code: np.zeros(6)),
+    ],
+    ids=["l1", "kl", "topk"],
+)
+def test_the_objective_of_a_sparse_code_is_reconstruction_plus_penalty(changes, penalty):
+    settings = Settings(model="ae", latent_dim=8, **changes)
+    if settings.sparsity != "topk":
+        settings = dataclasses.replace(settings, sparsity_weight=0.3)
+    model, params = built(**vars(settings))
+    terms = terms_of(OBJECTIVES.make(objective_name(settings), settings), model, params)
+    code = np.asarray(model.encode(params, BATCH.x).mean)
+    np.testing.assert_allclose(terms.objective - terms.reconstruction, 0.3 * penalty(code), rtol=1e-3, atol=1e-4)
+    assert settings.sparsity != "topk" or (np.count_nonzero(code, axis=1) == 2).all()
+
+
+def test_penalties_are_the_textbook_formulas():
+    code = np.float32(RNG.uniform(0.01, 0.99, size=(6, 4)))
+    np.testing.assert_allclose(l1_penalty(jnp.float32(code - 0.5)), np.abs(code - 0.5).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(kl_penalty(jnp.asarray(code[0]), 0.1), kl_oracle(code[0], 0.1), rtol=1e-5)
+    np.testing.assert_allclose(kl_penalty(jnp.full(4, 0.1), 0.1), 0, atol=1e-6)
+    for saturated in (0.0, 1.0):
+        value_and_gradient = jax.value_and_grad(kl_penalty)(jnp.full(4, saturated), 0.05)
+        assert all(np.isfinite(part).all() for part in value_and_gradient)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.01, 1), (0.5, 2), (0.74, 3), (0.99, 4)])
+def test_keep_largest_keeps_the_largest_by_magnitude(share, kept):
+    code = np.float32(RNG.normal(size=(5, 4)))
+    ranks = np.argsort(np.argsort(-np.abs(code), axis=1), axis=1)
+    np.testing.assert_array_equal(keep_largest(jnp.asarray(code), share), np.where(ranks < kept, code, 0))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 7, 33])
+@pytest.mark.parametrize("decimals", [None, 1, 0], ids=["any", "ties", "mostly ties"])
+def test_the_value_of_a_rank_found_by_bits_is_that_of_top_k(rank, decimals):
+    size = np.abs(RNG.normal(size=(9, 33)))
+    size = size * 10.0 ** RNG.integers(-30, 30, size.shape) if decimals is None else np.round(size, decimals)
+    size = jnp.float32(size).at[0].set(0.0)
+    np.testing.assert_array_equal(_largest_by_bits(size, rank), jax.lax.top_k(size, rank)[0][:, -1:])
 
 
 def test_importance_weighted_bound_is_log_mean_exp_and_survives_extremes():
-    log_weights = np.random.default_rng(0).normal(size=(7, 3)) * 3 - 100
+    log_weights = RNG.normal(size=(7, 3)) * 3 - 100
     expected = np.log(np.mean(np.exp(log_weights + 100), axis=0)) - 100
     np.testing.assert_allclose(importance_weighted_bound(jnp.float32(log_weights)), expected, rtol=1e-5)
     assert np.isfinite(importance_weighted_bound(jnp.float32([[-1e4], [1e4]]))).all()

@@ -62,18 +62,19 @@ def test_the_gif_loops_and_lasts_at_most_eight_seconds(frames, tmp_path):
     assert sum(durations) <= 8000
 
 
-@pytest.mark.parametrize("title", ["short", TITLE, "word " * 60, "W" * 70 + "\n" + "two lines " * 12])
-def test_the_band_of_the_gif_holds_the_whole_text(title):
-    text = f"{title}\nepoch 3: validation loss 140.02"
-    size = animation._largest_font(text, 400)
-    wrapped, _ = animation._layout(text, 400, size)
-    assert "".join(wrapped.split()) == "".join(text.split())
-    band = animation._band(text, 400, size, 0.5)
-    assert band.shape == (animation.BAND, 400)
-    assert np.all(band[:-4, :7] == 255)
-    assert np.all(band[:-4, -7:] == 255)
-    assert np.all(band[-8:-4] == 255)
-    np.testing.assert_array_equal((band[-4:] < 255).sum(), 4 * 200)
+@pytest.mark.parametrize("title", ["short", TITLE, "word " * 60, "W" * 700 + "\n" + "two lines " * 12])
+@pytest.mark.parametrize("width", [400, 420, 1200])
+def test_the_band_of_the_gif_holds_title_caption_and_progress(title, width):
+    bands = [animation._band(title, caption, width, 0.5) for caption in ("", "epoch 3: " + "loss 140.02 " * 20)]
+    for band in bands:
+        assert band.shape == (animation.BAND, width)
+        assert np.all(band[:-4, :7] == 255)
+        assert np.all(band[:-4, -7:] == 255)
+        assert np.all(band[-6:-4] == 255)
+        np.testing.assert_array_equal((band[-4:] < 255).sum(), 4 * width / 2)
+    written = [np.flatnonzero((band[:-4] < 255).any(axis=1)) for band in bands]
+    assert written[0].min() < 10
+    assert 10 <= written[1].max() - written[0].max() <= 16  # the caption is one line below
 
 
 def test_a_gif_of_another_program_is_refused(tmp_path):

@@ -1,12 +1,16 @@
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from matplotlib.patches import Ellipse
-from matplotlib.text import Text
 from PIL import Image
+from rendered import check_texts, texts, tick_texts
 
+from experiments.compare.figures import Space, comparison
+from experiments.dimensionality.figures import embeddings
+from experiments.sweep.figures import sweep
 from vae_jax import plots
 
 TITLE = "MNIST · VAE, 2 latent dimensions\ntest loss 134.9 nats"
@@ -32,41 +36,19 @@ def history(epochs, kl=True, first=40.0):
     return [{"epoch": e, "train": split(e, 0.0), "validation": split(e, 1.0)} for e in range(1, epochs + 1)]
 
 
-def grid(rows, columns, h=8, w=8, c=1, y=True):
-    return (
-        pictures(rows, columns, h, w, c),
-        np.linspace(-2, 2, columns),
-        np.linspace(-2, 2, rows) if y else None,
-    )
-
-
-def pair(*shape):
-    return pictures(*shape), pictures(*shape)
-
-
 ellipses = (np.zeros((2, 2)), np.stack([np.eye(2), np.diag([0.0, 0.1])]))
 TABLE = {
     "means": (plots.latent_means, latents()),
+    "means, 20 classes, ellipses": (partial(plots.latent_means, ellipses=ellipses), latents(classes=20)),
     "means, no labels": (plots.latent_means, latents(classes=None)),
     "means, one dimension": (plots.latent_means, latents(dim=1)),
     "means, one dimension, no labels": (plots.latent_means, latents(dim=1, classes=None)),
     "means, one dimension, 30 classes": (plots.latent_means, latents(dim=1, classes=30)),
-    "means, 20 classes": (plots.latent_means, latents(classes=20)),
     "means, 50 classes": (plots.latent_means, latents(classes=50)),
     "means, 10,000 points": (plots.latent_means, latents(10_000)),
     "means, one image": (plots.latent_means, latents(1)),
-    "grid": (plots.latent_grid, grid(21, 21)),
-    "grid, colour": (plots.latent_grid, grid(5, 7, c=3)),
-    "grid, odd size": (plots.latent_grid, grid(3, 4, h=9, w=5)),
-    "grid, one dimension": (plots.latent_grid, grid(1, 15, y=False)),
-    "grid, one image": (plots.latent_grid, grid(1, 1)),
-    "reconstructions": (plots.reconstructions, pair(20, 28, 28, 1)),
-    "reconstructions, colour": (plots.reconstructions, pair(13, 8, 8, 3)),
-    "reconstructions, few, odd": (plots.reconstructions, pair(3, 7, 11, 1)),
-    "reconstructions, many": (plots.reconstructions, pair(30, 8, 8, 1)),
     "samples": (plots.samples, (pictures(100, 8, 8, 1),)),
-    "samples, colour": (plots.samples, (pictures(10, 8, 8, 3),)),
-    "samples, one, odd": (plots.samples, (pictures(1, 5, 9, 1),)),
+    "grid, one dimension": (plots.latent_grid, (pictures(1, 15, 8, 8, 1), np.linspace(-2, 2, 15), None)),
     "curves": (plots.training_curves, (history(30),)),
     "curves, far first epoch": (plots.training_curves, (history(30, first=900.0),)),
     "curves, one epoch": (plots.training_curves, (history(1),)),
@@ -81,43 +63,22 @@ def draw(function, arguments, title=TITLE, **options):
     return figure
 
 
-def texts(figure):
-    # Matplotlib keeps labels of ticks outside the axis, which it does not draw.
-    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    ticks = [tick for axis in axes for tick in axis.get_major_ticks() if tick not in axis._update_ticks()]
-    undrawn = {id(label) for tick in ticks for label in (tick.label1, tick.label2)}
-    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [text for text in found if id(text) not in undrawn]
-
-
-def tick_labels(axis):
-    return [text.get_text() for text in axis.get_ticklabels()]
-
-
 def legend_labels(figure):
-    legend = figure.axes[0].get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-WITH_LONG_TITLE = ["means, 20 classes", "grid, one dimension", "reconstructions", "samples", "curves"]
-
-
-@pytest.mark.parametrize(
-    ("case", "title"), [(case, TITLE) for case in TABLE] + [(case, LONG_TITLE) for case in WITH_LONG_TITLE]
-)
-def test_every_figure_holds_its_texts_and_is_saved(case, title, tmp_path):
+@pytest.mark.parametrize("title", [TITLE, LONG_TITLE], ids=["short", "long"])
+@pytest.mark.parametrize("case", TABLE)
+def test_every_figure_holds_its_texts(case, title):
     figure = draw(*TABLE[case], title=title)
     assert title in [text.get_text() for text in texts(figure)]
-    frame = figure.bbox.padded(1)
-    heading = figure._suptitle.get_window_extent()
-    for text in texts(figure):
-        box = text.get_window_extent()
-        inside = frame.x0 <= box.x0 and frame.y0 <= box.y0 and box.x1 <= frame.x1 and box.y1 <= frame.y1
-        assert inside, f"{text.get_text()!r} at {box} leaves {frame}"
-    assert all(axes.get_window_extent().y1 <= heading.y0 for axes in figure.axes)
-    plots.save(figure, tmp_path / "figure.png")
+    check_texts(figure)
+
+
+def test_a_figure_is_saved_whole_and_alone(tmp_path):
+    plots.save(draw(*TABLE["samples"]), tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
-        assert image.width == round(150 * figure.get_figwidth())
+        assert image.width == 150 * 6.4
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
 
@@ -138,12 +99,56 @@ def test_importing_plots_imports_neither_jax_nor_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_the_legend_names_the_classes_in_order_and_so_do_the_points():
-    names = ["a shirt", "a bag", "a boot"]
-    figure = draw(plots.latent_means, latents(classes=3), class_names=names, ellipses=ellipses)
-    *classes, posterior = legend_labels(figure)
-    assert classes == names == [text.get_text() for text in figure.axes[0].texts]
-    assert posterior == "posterior,\n2 standard\ndeviations"
+NAMES = ["a shirt", "$a$_{", "a name as long as a sentence"]
+SHOWN = ["a shirt", "$a$_{", "a name as long …"]
+
+
+def compared(names):
+    points, labels = latents(classes=3)
+    grid = (pictures(3, 3, 4, 4, 1), np.arange(3.0), np.arange(3.0), np.ones((5, 5)), (-1, 1, -1, 1))
+    space = Space("AE", points, labels, ("$z_1$", "$z_2$"), *grid, pictures(2, 4, 4, 4, 1))
+    return comparison([space], TITLE, class_names=names)
+
+
+def swept(names):
+    points, labels = latents(classes=3)
+    measured = [{"beta": b, "reconstruction": 1, "kl": b, "sigma": [1, 2, 3], "active_units": 2} for b in (0.0, 1.0)]
+    return sweep({2: measured}, [(points, np.ones_like(points))] * 2, labels, 2, TITLE, class_names=names)
+
+
+CLASSES = {
+    "two dimensions": lambda names: plots.latent_means(*latents(classes=3), TITLE, class_names=names),
+    "embeddings": lambda names: embeddings([("AE", latents()[0])] * 4, latents(classes=3)[1], TITLE, class_names=names),
+    "comparison": compared,
+    "sweep": swept,
+}
+
+
+@pytest.mark.parametrize("figure", CLASSES.values(), ids=CLASSES)
+def test_every_figure_of_classes_names_them(figure):
+    assert legend_labels(figure(None)) == ["0", "1", "2"]
+    named = figure(NAMES)
+    assert legend_labels(named) == SHOWN
+    named.canvas.draw()  # no name is taken for a formula
+    check_texts(named)
+    assert legend_labels(figure(NAMES[:1])) == ["a shirt", "1", "2"]
+
+
+def test_one_dimension_draws_one_named_row_for_each_class():
+    figure = draw(plots.latent_means, latents(dim=1, classes=3), class_names=NAMES)
+    (axes,) = figure.axes
+    assert tick_texts(axes.get_yticklabels()) == SHOWN
+    means, labels = latents(1000, dim=1, classes=2)
+    rows = draw(plots.latent_means, (means, labels)).axes[0].patches
+    for number, row in enumerate(rows):
+        counts = np.histogram(means[labels == number], row.get_data().edges)[0]
+        np.testing.assert_allclose(row.get_data().values, number + 0.9 * counts / counts.max())
+
+
+def test_the_posterior_stands_in_the_legend_and_the_names_at_the_points():
+    figure = draw(plots.latent_means, latents(classes=3), class_names=NAMES, ellipses=ellipses)
+    assert legend_labels(figure) == [*SHOWN, "posterior,\n2 standard\ndeviations"]
+    assert [text.get_text() for text in figure.axes[0].texts] == SHOWN
 
 
 @pytest.mark.parametrize(("classes", "entries"), [(None, 0), (1, 1), (10, 10), (20, 20), (50, 20)])
@@ -151,8 +156,7 @@ def test_the_legend_has_at_most_twenty_classes_and_says_so(classes, entries):
     figure = draw(plots.latent_means, latents(classes=classes))
     assert legend_labels(figure) == [str(label) for label in range(entries)]
     if entries:
-        heading = figure.axes[0].get_legend().get_title().get_text()
-        assert ("20 of 50" in heading) == (classes == 50)
+        assert ("20 of 50" in figure.legends[0].get_title().get_text()) == (classes == 50)
 
 
 def test_a_point_has_the_colour_of_its_class():
@@ -169,45 +173,23 @@ def test_a_point_has_the_colour_of_its_class():
     assert axes.get_aspect() == 1
 
 
-def test_written_class_names_do_not_overlap():
-    means, labels = latents(400, classes=8)  # all medians near the origin
-    figure = draw(plots.latent_means, (means, labels))
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
-    assert len(boxes) == 8
-    assert not overlaps
-
-
-def test_written_class_names_of_a_collapsed_posterior_do_not_overlap():
-    means, labels = latents(400)
-    figure = draw(plots.latent_means, (np.zeros_like(means), labels))
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 10
+@pytest.mark.parametrize("scale", [1, 1e-3, 0])
+@pytest.mark.parametrize("names", [None, [f"class of name {i}" for i in range(20)]], ids=["numbers", "words"])
+def test_written_class_names_do_not_overlap_and_stay_near_their_points(names, scale):
+    means, labels = latents(400, classes=20 if names else 10)
+    means = scale * means + 0.1 * np.stack([labels % 2, labels == 3], axis=1)  # all medians near the origin
+    axes = draw(plots.latent_means, (means, labels), class_names=names).axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == (20 if names else 10)
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(axes.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
 
 
-@pytest.mark.parametrize("classes", [20, 50])
-def test_the_legend_stands_inside_the_figure_and_below_the_title(classes):
-    figure = draw(plots.latent_means, latents(classes=classes), TITLE + "\na third line", ellipses=ellipses)
-    box = figure.axes[0].get_legend().get_window_extent()
-    assert box.y0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    assert box.y1 <= figure._suptitle.get_window_extent().y0
-
-
-@pytest.mark.parametrize("dim", [1, 2])
-def test_class_names_are_no_formulas_and_long_ones_are_cut(dim):
-    names = ["$a$_{", "a name as long as a sentence"]
-    figure = draw(plots.latent_means, latents(dim=dim, classes=2), class_names=names)
-    shown = [text for text in texts(figure) if text.get_text() in {"$a$_{", "a name as long …"}]
-    assert len(shown) == (2 if dim == 1 else 4)
-    assert not any(text.get_parse_math() for text in shown)
-
-
-def test_one_dimension_draws_one_row_for_each_class():
-    figure = draw(plots.latent_means, latents(dim=1, classes=4))
-    assert tick_labels(figure.axes[0].yaxis) == ["0", "1", "2", "3"]
-    assert len(figure.axes[0].patches) == 4
+def test_a_written_name_that_is_alone_stands_at_its_median():
+    labels = np.arange(100) % 2
+    means = RNG.normal(size=(100, 2)) + 50 * labels[:, None]
+    for text in draw(plots.latent_means, (means, labels)).axes[0].texts:
+        np.testing.assert_allclose(text.get_position(), np.median(means[labels == int(text.get_text())], axis=0))
 
 
 def test_three_dimensions_are_refused():
@@ -253,63 +235,23 @@ def test_colours_stay_apart_with_normal_and_colour_blind_sight():
     assert distances.min() > 24
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_tile_puts_each_image_in_its_place_and_clips(channels):
-    images = pictures(2, 3, 4, 5, channels)
-    tiled = plots.tile(images)
-    assert tiled.shape == (8, 15, channels)
-    for row in range(2):
-        for column in range(3):
-            part = tiled[4 * row : 4 * row + 4, 5 * column : 5 * column + 5]
-            np.testing.assert_array_equal(part, np.clip(images[row, column], 0, 1))
-
-
-def drawn_pixels(axes):
-    (image,) = axes.images
-    return np.asarray(image.get_array())
-
-
-def test_the_grid_grows_upward_and_black_is_zero():
-    images = np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2, 1, 1, 1) * np.ones((1, 1, 4, 6, 1), np.float32)
+def test_the_axes_of_a_grid_grow_to_the_right_and_upward():
+    images = pictures(3, 2, 4, 6, 1)
     figure = draw(plots.latent_grid, (images, np.array([-1.5, 1.5]), np.array([-1.0, -0.001, 1.0])), note="a note")
     (axes,) = figure.axes
-    pixels = drawn_pixels(axes)
-    assert pixels.shape == (12, 12, 3)
-    np.testing.assert_allclose(pixels[-1, 0], 0)
-    np.testing.assert_allclose(pixels[-1, -1], 0.2, rtol=1e-6)
-    np.testing.assert_allclose(pixels[0, -1], 1)
-    assert tick_labels(axes.xaxis) == ["−1.50", "1.50"]
-    assert dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True)) == {
-        10: "−1.00",
-        6: "0.00",
-        2: "1.00",
-    }
-    np.testing.assert_allclose(axes.get_xticks(), [3, 9])
-    assert axes.get_ylim() == (12, 0)  # large pixel rows below
-    assert "a note" in [text.get_text() for text in texts(figure)]
+    assert dict(zip(axes.get_xticks(), tick_texts(axes.get_xticklabels()), strict=True)) == {0.5: "−1.50", 1.5: "1.50"}
+    up = dict(zip(axes.get_yticks(), tick_texts(axes.get_yticklabels()), strict=True))
+    assert up == {2.5: "−1.00", 1.5: "0.00", 0.5: "1.00"}
+    assert axes.get_ylim() == (3, 0)
+    assert figure.get_supxlabel() == "a note"
 
 
-def test_reconstructions_stand_below_their_originals():
-    originals, rebuilt = np.zeros((13, 2, 3, 1), np.float32), np.full((13, 2, 3, 1), 0.5, np.float32)
-    first, second = draw(plots.reconstructions, (originals, rebuilt)).axes
-    assert tick_labels(first.yaxis) == tick_labels(second.yaxis) == ["original", "reconstruction"]
-    np.testing.assert_allclose(first.get_yticks(), [1, 3])
-    for axes, number in ((first, 10), (second, 3)):
-        pixels = drawn_pixels(axes)
-        assert pixels.shape == (4, 30, 3)
-        assert np.all(pixels[:2, : 3 * number] == 0)
-        assert np.all(pixels[2:, : 3 * number] == 0.5)
-        assert np.all(pixels[:, 3 * number :] == 1)
-
-
-@pytest.mark.parametrize(("number", "rows", "columns"), [(1, 1, 1), (10, 3, 4), (12, 3, 4), (100, 10, 10)])
-def test_samples_are_laid_row_by_row(number, rows, columns):
-    images = pictures(number, 2, 2, 3)
-    pixels = drawn_pixels(draw(plots.samples, (images,)).axes[0])
-    assert pixels.shape == (2 * rows, 2 * columns, 3)
-    last_row, last_column = divmod(number - 1, columns)
-    part = pixels[2 * last_row : 2 * last_row + 2, 2 * last_column : 2 * last_column + 2]
-    np.testing.assert_array_equal(part, np.clip(images[-1], 0, 1))
+def test_reconstructions_are_at_most_twenty_and_named():
+    axes = draw(plots.reconstructions, (pictures(30, 8, 8, 1), pictures(30, 8, 8, 1))).axes
+    assert len(axes) == 2
+    for panel in axes:
+        assert tick_texts(panel.get_yticklabels()) == ["original", "reconstruction"]
+        assert panel.get_xlim() == (0, 10)
 
 
 @pytest.mark.parametrize(
@@ -341,15 +283,18 @@ def test_epochs_outside_the_axis_are_said_to_be(first):
     low, high = axes.get_ylim()
     values = np.stack([line.get_ydata() for line in axes.lines])
     outside = 1 + np.flatnonzero(np.any((values < low) | (values > high), axis=0))
-    note = {0: [], 1: ["epoch 1 above:\nup to 1047"], 2: ["epochs 1–2 above:\nup to 1047"]}[len(outside)]
+    note = [f"up to epoch {outside[-1]} outside,\nas far as 1047"] if len(outside) else []
     assert [text.get_text() for text in axes.texts] == note
     assert list(outside) == list(range(1, len(outside) + 1))
     assert bool(note) == (first == 900)
 
 
-def test_curves_without_finite_values_are_drawn():
+def test_curves_without_finite_values_are_drawn_as_far_as_they_are_finite():
     rows = history(8)
     for row in rows:
         row["validation"]["loss"] = float("nan")
     rows[3]["train"]["loss"] = float("inf")
-    assert draw(plots.training_curves, (rows,)).axes
+    figure = draw(plots.training_curves, (rows,))
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    assert 130 < low < high < 200

@@ -14,7 +14,7 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.errors import Interrupted, RunError, UsageError
 from vae_jax.models.autoencoders import build_model
-from vae_jax.runs import recording
+from vae_jax.runs import recording, together
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.records import read_metrics, read_resumed
@@ -166,6 +166,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digit
 
 def test_damaged_later_checkpoints_are_set_aside_only_when_training_goes_on(digits, tmp_path):
     straight = train(tmp_path, digits)
+    (tmp_path / "summary.json").unlink()  # as of a run that was killed before it was finished
     last = tmp_path / "checkpoints" / str(int(straight.state.step))
     for file in (last / "params").rglob("*"):
         if file.is_file():
@@ -202,14 +203,14 @@ def test_members_that_can_not_be_trained_together_are_refused_before_anything_is
     members = [SETTINGS, dataclasses.replace(SETTINGS, latent_dim=3)]
     model = build_model(SETTINGS, digits.image_shape)
     with pytest.raises(UsageError, match="--latent-dim must be the same"):
-        recording.train_runs([tmp_path / "a", tmp_path / "b"], model, members, digits)
+        together.train_runs([tmp_path / "a", tmp_path / "b"], model, members, digits)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_member_with_fewer_images_than_others_can_not_go_on_alone_and_says_why(digits, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=64, checkpoint_every_steps=0)
     members = [dataclasses.replace(settings, classes=classes) for classes in [(0,), (1, 2, 3)]]
-    recording.train_runs([tmp_path / "a", tmp_path / "b"], build_model(settings, digits.image_shape), members, digits)
+    together.train_runs([tmp_path / "a", tmp_path / "b"], build_model(settings, digits.image_shape), members, digits)
     with pytest.raises(UsageError, match="trained together with runs of more images"):
         train(tmp_path / "a", digits, dataclasses.replace(members[0], epochs=2), resume=True)
 

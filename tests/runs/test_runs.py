@@ -12,9 +12,10 @@ from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import evaluate
 from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.folders import check_available, check_resumable, fresh_path
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.records import SCHEMA_VERSION, read_metrics
-from vae_jax.runs.run import check_available, check_resumable, fresh_path, load_run
+from vae_jax.runs.run import load_run
 from vae_jax.training.fit import Progress
 from vae_jax.training.step import zero_metrics
 
@@ -23,6 +24,10 @@ SETTINGS = Settings(dataset="digits", hidden_sizes=(16,), epochs=4, batch_size=1
 
 def train(path, digits, settings=SETTINGS, **arguments):
     return train_run(path, build_model(settings, digits.image_shape), settings, digits, **arguments)
+
+
+def evaluate_again(run, digits):
+    return run.evaluate(digits.test.images)
 
 
 def save(checkpoints, state, step, loss):
@@ -43,7 +48,7 @@ def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digit
     assert run.config == SETTINGS
     assert run.metrics == result.history == read_metrics(path)
     assert run.dataset["sha256"] == digits.sha256
-    assert run.summary is None
+    assert run.summary["test"] == {**evaluate_again(run, digits), "active_units": run.summary["test"]["active_units"]}
     assert run.model == build_model(SETTINGS, digits.image_shape)
     again = evaluate(run.model, run.params, digits.validation.images, run.evaluation_key, samples=1)
     assert again["loss"] == pytest.approx(run.metrics[-1]["validation"]["loss"], abs=1e-4)
@@ -86,7 +91,7 @@ def test_resuming_equals_a_straight_run(finished, digits, tmp_path):
 def test_a_run_without_a_checkpoint_is_resumed_from_the_beginning(digits, tmp_path):
     path = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(path, digits, on_start=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        train(path, digits, on_epoch=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(UsageError, match="no finished checkpoint"):
         load_run(path)
     assert len(train(path, digits, resume=True).history) == 4
@@ -113,7 +118,7 @@ def test_the_two_latest_and_the_best_checkpoint_are_kept(digits, tmp_path):
 def test_a_directory_in_use_is_refused_and_left_alone(finished, digits, tmp_path):
     path, _ = finished
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
-    with pytest.raises(UsageError, match=r"unfinished run.*\n.*--resume"):
+    with pytest.raises(UsageError, match=r"a finished run.*\n.*--resume"):
         train(path, digits)
     assert before == {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     (tmp_path / "notes.txt").write_text("mine")
@@ -260,7 +265,7 @@ def test_a_full_disk_while_saving_is_a_run_error(digits, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise ValueError(f"Error writing {300 * 'a'}: [No space left on device]\nand a long story")
 
-    monkeypatch.setattr(ocp.CheckpointManager, "save", refuse)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "save", refuse)
     with pytest.raises(RunError, match=r"checkpoints: No space left on device\.\n.*--resume"):
         train(tmp_path, digits)
 

@@ -16,9 +16,11 @@ from vae_jax.models import autoencoders as models
 from vae_jax.models.autoencoders import build_model
 from vae_jax.training import streaming
 from vae_jax.training.devices import Layout, choose_layout
-from vae_jax.training.fit import Progress, compile_program, fit, run_epoch
+from vae_jax.training.fit import Hooks, fit, go_on, make_recipe
 from vae_jax.training.many import fit_many
-from vae_jax.training.step import init_state, zero_metrics
+from vae_jax.training.program import Progress, compile_program, run_epoch
+from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import Data, init_state, zero_metrics
 
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 8, 8, 1)) ** 3 * 255).astype(np.uint8)
 SGD = optax.sgd(3e-3, momentum=0.5)
@@ -35,14 +37,14 @@ CASES = {
 
 def after_20_steps(settings, layout):
     """Vectors of all parameters with their moving average, of what they were at first, and of the steps' metrics."""
-    model, steps = build_model(settings, (8, 8, 1)), -(-len(IMAGES) // settings.batch_size)
-    state = init_state(model, SGD, settings)
-    program = compile_program(model, settings, jax.device_put(IMAGES), state, layout, SGD)
+    recipe = Recipe(build_model(settings, (8, 8, 1)), settings, len(IMAGES), given_optimizer=SGD)
+    state, steps = init_state(recipe), recipe.steps
+    program = compile_program(recipe, Data(jax.device_put(IMAGES)), state, layout)
     progress, seen = Progress(state, zero_metrics(steps)), []
     for epoch in range(20 // steps):
         progress = run_epoch(program, epoch, progress._replace(metrics=zero_metrics(steps)), 3, None)
         seen.append(progress.metrics)
-    trees = [(of.params, of.ema_params) for of in (progress.state, init_state(model, SGD, settings))]
+    trees = [(of.params, of.ema_params) for of in (progress.state, init_state(recipe))]
     return tuple(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*trees, seen))
 
 
@@ -76,33 +78,35 @@ def fitted():
     def part(progress):
         devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(progress[:2]))
 
+    def goes_on(progress, history, **changes):
+        recipe = make_recipe(model, train, dataclasses.replace(settings, **changes))
+        return go_on(recipe, train, validation, progress, history, Hooks(on_part=part))
+
     whole = fit(model, train, validation, settings, on_epoch=keep)
-    goes_on = fit(
-        *(model, train, validation, dataclasses.replace(settings, parallel="pmap")),
-        progress=Progress(jax.tree.map(jnp.asarray, states[1]), zero_metrics(5)),
-        history=whole.history[:1],
-        on_part=part,
-    )
-    devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(goes_on.state))
+    progress = Progress(jax.tree.map(jnp.asarray, states[1]), zero_metrics(5))
+    mapped = goes_on(progress, whole.history[:1], parallel="pmap")
+    devices.update(len(leaf.devices()) for leaf in jax.tree.leaves(mapped.state))
     streaming.BUFFER_BYTES = 2 * IMAGES[:10].nbytes  # three buffers an epoch
-    streamed = fit(
-        *(model, train, validation, dataclasses.replace(settings, parallel="jit", device_data="never")),
-        on_part=part,
-    )
+    streamed = goes_on(None, [], parallel="jit", device_data="never")
     layouts = {kind: choose_layout(kind) for kind in ("auto", "jit", "pmap")}
     return {
         "devices": sorted(devices),
-        "differences": [largest_difference(whole.state, other.state) for other in (goes_on, streamed)],
+        "differences": [largest_difference(whole.state, other.state) for other in (mapped, streamed)],
         "layouts": {kind: [len(layout.devices), layout.mapped] for kind, layout in layouts.items()},
     }
 
 
-def together(settings, number):
+def together(settings, number, classes=None):
     """Largest difference of a parameter of models trained on 8 devices to the same on one, by model."""
     members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(number)]
-    model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], None), Split(IMAGES[42:], None))
+    if classes:
+        members = [dataclasses.replace(m, classes=classes[i % len(classes)]) for i, m in enumerate(members)]
+    labels = np.arange(50, dtype=np.int32) % 3
+    model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], labels[:42]), Split(IMAGES[42:], labels[42:]))
     one = fit_many(model, *splits, members)
     many = fit_many(model, *splits, [dataclasses.replace(member, parallel="jit") for member in members])
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a.history[0]["validation"]["loss"], b.history[0]["validation"]["loss"], rtol=1e-5)
     return [largest_difference(a.state, b.state) for a, b in zip(one, many, strict=True)]
 
 
@@ -113,7 +117,7 @@ if __name__ == "__main__":
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
     few = {"free bits": [("jit", 8), ("pmap", 2)], "sparse": [("jit", 8), ("pmap", 8)], "conv": [("jit", 2)]}
     if sys.argv[1] == "few":
-        found = {"fit": fitted(), "together": together(VAE, 9)} | dict(differences(few))
+        found = {"fit": fitted(), "together": together(VAE, 9, [(0,), (1, 2)])} | dict(differences(few))
     else:
-        found = {"together": together(CASES["conv"], 3)} | dict(differences(every))
+        found = {"together": together(VAE, 9) + together(CASES["conv"], 3)} | dict(differences(every))
     json.dump(found, sys.stdout)

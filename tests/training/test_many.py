@@ -9,11 +9,12 @@ from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset, Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
-from vae_jax.runs.recording import train_runs
 from vae_jax.runs.run import load_run
+from vae_jax.runs.together import train_runs
+from vae_jax.training import streaming
 from vae_jax.training.fit import fit
 from vae_jax.training.many import fit_many, spread
-from vae_jax.training.streaming import are_streamed
+from vae_jax.training.recipe import RATES
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -42,33 +43,28 @@ def assert_each_is_as_if_alone(members):
     return results
 
 
-def test_seeds_trained_together_are_as_if_trained_alone():
-    results = assert_each_is_as_if_alone(variants(SETTINGS, seed=[0, 1]))
-    assert not np.allclose(*(jax.tree.leaves(result.params)[1] for result in results))
-
-
-def test_betas_and_learning_rates_too_also_with_warm_up_and_moving_average():
-    settings = dataclasses.replace(SETTINGS, kl_warmup_steps=3, ema_decay=0.9)
-    assert_each_is_as_if_alone(variants(settings, beta=[0.0, 2.0], learning_rate=[0.01, 0.003]))
+TOGETHER = {
+    "seeds": {"seed": [0, 1]},
+    "rates": {"beta": [0.0, 2.0], "learning_rate": [0.01, 0.003], "kl_warmup_steps": 3, "ema_decay": 0.9},
+    "denoising": {"model": "ae", "corruption": "gaussian", "corruption_level": [0.1, 0.5]},
+    "sparse": {"model": "ae", "sparsity": "l1", "sparsity_weight": [0.05, 1.0]},
+    "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
+    "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
+}
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"sparsity": "l1", "sparsity_weight": [0.0, 1.0]}, marks=pytest.mark.slow),
-        {"corruption": "gaussian", "corruption_level": [0.1, 0.5]},
-        {"arch": "conv", "hidden_sizes": [(2,), (2,)], "seed": [0, 1]},
-        pytest.param(
-            {"arch": "conv", "hidden_sizes": [(2,), (2,)], "learning_rate": [0.01, 0.003]}, marks=pytest.mark.slow
-        ),
-    ],
-    ids=["sparse", "denoising", "conv, in turn on a CPU", "conv, one order"],
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "conv, one order" else ()) for name in TOGETHER]
 )
-def test_other_settings_and_convolutions_too(changes):
-    fixed = {name: value for name, value in changes.items() if isinstance(value, str)}
-    varied = {name: value for name, value in changes.items() if name not in fixed}
-    results = assert_each_is_as_if_alone(variants(dataclasses.replace(SETTINGS, model="ae", **fixed), **varied))
+def test_models_trained_together_are_as_if_trained_alone_and_differ(name):
+    varied = {key: value for key, value in TOGETHER[name].items() if isinstance(value, list)}
+    fixed = {key: value for key, value in TOGETHER[name].items() if key not in varied}
+    results = assert_each_is_as_if_alone(variants(dataclasses.replace(SETTINGS, **fixed), **varied))
     assert not np.allclose(*(jax.tree.leaves(result.params)[1] for result in results))
+
+
+def test_every_rate_is_varied_above():
+    assert set(RATES) <= {key for changes in TOGETHER.values() for key, value in changes.items() if type(value) is list}
 
 
 def test_a_member_learns_from_its_own_classes_only():
@@ -114,6 +110,7 @@ def test_the_number_of_programs_does_not_grow_with_the_members(compilations):
         (variants(SETTINGS, patience=[3, 3]), "--patience"),
         (variants(SETTINGS, classes=[(0,), None]), "--classes"),
         (variants(SETTINGS, classes=[(0,), (7,)]), "--classes"),
+        (variants(SETTINGS, classes=[(0,), (1, 2)], batch_size=[29, 29]), "--batch-size must be at most the 28"),
         (variants(SETTINGS, beta=[0.0, -1.0]), "--beta"),
         (variants(SETTINGS, device_data=["never", "never"]), "--device-data must be auto or always"),
     ],
@@ -121,13 +118,6 @@ def test_the_number_of_programs_does_not_grow_with_the_members(compilations):
 def test_what_can_not_be_trained_together_is_refused(members, words):
     with pytest.raises(UsageError, match=words):
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
-
-
-def test_images_live_on_the_device_also_where_one_model_alone_would_stream_them(monkeypatch):
-    monkeypatch.setattr("vae_jax.training.streaming.memory_bytes", lambda device: 0)
-    members = variants(dataclasses.replace(SETTINGS, epochs=1), seed=[0, 1])
-    assert are_streamed(members[0], TRAIN.images.nbytes)
-    assert len(fit_many(build_model(members[0], (6, 5, 1)), TRAIN, VALIDATION, members)) == 2
 
 
 def test_a_class_with_fewer_images_than_steps_is_refused():
@@ -143,34 +133,44 @@ def test_a_member_that_diverges_is_named():
         fit_many(build_model(SETTINGS, (6, 5, 1)), TRAIN, VALIDATION, members)
 
 
-def test_runs_trained_together_are_runs_like_any_other(tmp_path):
-    dataset = Dataset("mine", TRAIN, VALIDATION, Split(IMAGES[:8], LABELS[:8]), "a test", "0" * 64)
+DATASET = Dataset("mine", TRAIN, VALIDATION, Split(IMAGES[:8], LABELS[:8]), "a test", "0" * 64)
+
+
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["on the device", "streamed one after another"])
+def test_runs_trained_together_are_runs_like_any_other_wherever_their_images_fit(memory, tmp_path, monkeypatch):
+    streams, compile_stream = [], streaming.compile_stream
+    monkeypatch.setattr(streaming, "memory_bytes", lambda device: memory)
+    monkeypatch.setattr(
+        "vae_jax.training.fit.compile_stream", lambda *arguments: streams.append(1) or compile_stream(*arguments)
+    )
     members = variants(SETTINGS, seed=[0, 1])
-    model, paths = build_model(SETTINGS, (6, 5, 1)), [tmp_path / "a", tmp_path / "b"]
-    results = train_runs(paths, model, members, dataset)
+    model, paths, rows = build_model(SETTINGS, (6, 5, 1)), [tmp_path / "a", tmp_path / "b"], []
+    results = train_runs(paths, model, members, DATASET, on_epoch=rows.extend)
+    assert len(streams) == (0 if memory else 2)
+    assert len(rows) == 4
     for path, member, result in zip(paths, members, results, strict=True):
         run = load_run(path)
         assert run.config == member
         assert [row["epoch"] for row in run.metrics] == [1, 2]
+        assert run.summary["test"]["loss"] == pytest.approx(run.evaluate(DATASET.test.images)["loss"], abs=1e-5)
+        alone = fit(model, TRAIN, VALIDATION, dataclasses.replace(member, device_data="always"))
+        assert [row["validation"]["loss"] for row in alone.history] == pytest.approx(
+            [row["validation"]["loss"] for row in run.metrics], rel=1e-4
+        )
         for x, y in zip(jax.tree.leaves(run.params), jax.tree.leaves(result.params), strict=True):
             np.testing.assert_array_equal(x, y)
-    with pytest.raises(UsageError, match="unfinished run"):
-        train_runs(paths, model, members, dataset)
+    with pytest.raises(UsageError, match="a finished run"):
+        train_runs(paths, model, members, DATASET)
 
 
 def test_runs_trained_together_keep_their_best_and_their_latest_checkpoint(tmp_path):
     # At this rate the second epoch is worse than the first.
     settings = dataclasses.replace(SETTINGS, learning_rate=0.3, epochs=3)
-    dataset = Dataset("mine", TRAIN, VALIDATION, Split(IMAGES[:8], LABELS[:8]), "a test", "0" * 64)
     members, model = variants(settings, seed=[0, 1, 2, 3]), build_model(settings, (6, 5, 1))
     paths = [tmp_path / str(i) for i in range(4)]
-    train_runs(paths, model, members, dataset)
-    steps = []
-    for path, member in zip(paths, members, strict=True):
-        run, losses = load_run(path), [row["validation"]["loss"] for row in load_run(path).metrics]
-        steps.append(run.step)
-        assert run.step == 6 * (1 + int(np.argmin(losses)))
+    steps = [run.step for run in train_runs(paths, model, members, DATASET)]
+    for path, step in zip(paths, steps, strict=True):
+        losses = [row["validation"]["loss"] for row in load_run(path).metrics]
+        assert step == load_run(path).step == 6 * (1 + int(np.argmin(losses)))
         assert load_run(path, "latest").step == 18
-        alone = fit(model, TRAIN, VALIDATION, dataclasses.replace(member, epochs=3))
-        assert [row["validation"]["loss"] for row in alone.history] == pytest.approx(losses, rel=1e-3)
     assert min(steps) < 18

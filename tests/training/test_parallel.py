@@ -36,7 +36,7 @@ def test_20_steps_on_many_devices_equal_those_on_one():
     assert fit["devices"] == [1]
     assert max(fit["differences"]) <= 1e-5
     assert fit["layouts"] == {"auto": [0, False], "jit": [8, False], "pmap": [8, True]}
-    # Whole models are spread over the devices, also where these don't divide their number.
+    # Whole models of their own classes are spread over the devices, also where these don't divide their number.
     assert len(together) == 9
     assert max(together) <= 1e-5
 

@@ -17,8 +17,8 @@ from vae_jax.models import evaluation
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import evaluate
 from vae_jax.training import streaming
-from vae_jax.training.fit import Progress, fit
-from vae_jax.training.many import fit_many
+from vae_jax.training.fit import Hooks, fit, go_on, make_recipe
+from vae_jax.training.program import Progress
 
 pytestmark = pytest.mark.optimised
 
@@ -26,10 +26,6 @@ IMAGES = (np.random.default_rng(0).uniform(size=(50, 6, 5, 1)) ** 3 * 255).astyp
 ALWAYS = Settings(hidden_sizes=(9,), epochs=2, batch_size=8, learning_rate=0.01, device_data="always", ema_decay=0.9)
 NEVER = dataclasses.replace(ALWAYS, device_data="never")
 MODEL = build_model(ALWAYS, (6, 5, 1))
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.fixture
@@ -59,7 +55,23 @@ def same_rows(rows, others):
     assert timeless(rows) == timeless(others)
 
 
-def test_streamed_training_gives_the_same_parameters_and_rows(monkeypatch, splits, resident):
+BUDGET = 42 * 30
+
+
+@pytest.mark.parametrize(
+    ("kept_as", "device_data", "budget", "streamed"),
+    [
+        ("file", "never", BUDGET, True),
+        ("file", "auto", BUDGET - 1, True),
+        ("file", "auto", BUDGET, False),
+        ("file", "always", 0, False),
+        ("array", "never", BUDGET, True),
+        ("array in Fortran's order", "never", BUDGET, True),
+    ],
+)
+def test_wherever_images_lie_parameters_and_rows_are_the_same(
+    kept_as, device_data, budget, streamed, monkeypatch, splits, resident
+):
     most, fetch = [], streaming._Stream.fetch
 
     def counted(self):
@@ -67,34 +79,26 @@ def test_streamed_training_gives_the_same_parameters_and_rows(monkeypatch, split
         most.append(len(self._buffers))
 
     monkeypatch.setattr(streaming._Stream, "fetch", counted)
-    streamed = fit(MODEL, *splits, NEVER)
-    same(resident.state, streamed.state)
-    same_rows(resident.history, streamed.history)
-    assert max(most) == 2  # the buffer in use, and the next
-
-
-def test_arrays_in_memory_are_streamed_too(resident):
-    same(resident.state, fit(MODEL, Split(IMAGES[:42], None), Split(IMAGES[42:], None), NEVER).state)
-
-
-def test_images_of_a_file_may_live_on_the_device(splits, resident):
-    same(resident.state, fit(MODEL, *splits, ALWAYS).state)
-    same(resident.state, fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data="auto")).state)
+    monkeypatch.setattr(streaming, "memory_bytes", lambda device: 4 * budget)
+    if kept_as != "file":
+        images = IMAGES if kept_as == "array" else np.asfortranarray(IMAGES)
+        splits = Split(images[:42], None), Split(images[42:], None)
+    found = fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data=device_data))
+    same(resident.state, found.state)
+    same_rows(resident.history, found.history)
+    assert max(most, default=0) == (2 if streamed else 0)  # the buffer in use, and the next
 
 
 @pytest.mark.parametrize("onward", [NEVER, ALWAYS])
 def test_going_on_within_an_epoch(splits, resident, onward):
-    kept = []
+    kept = {}
 
-    def stop(progress):
-        if int(progress.state.step) == 9:
-            kept.append(Progress(*jax.tree.map(jnp.copy, progress[:2])))
-            raise Stop
+    def keep(progress):
+        kept[int(progress.state.step)] = Progress(*jax.tree.map(jnp.copy, progress[:2]))
 
     settings = dataclasses.replace(NEVER, checkpoint_every_steps=3)
-    with pytest.raises(Stop):
-        fit(MODEL, *splits, settings, on_part=stop)
-    resumed = fit(MODEL, *splits, onward, progress=kept[0], history=resident.history[:1])
+    go_on(make_recipe(MODEL, splits[0], settings), *splits, None, [], Hooks(on_part=keep))
+    resumed = go_on(make_recipe(MODEL, splits[0], onward), *splits, kept[9], resident.history[:1], Hooks())
     same(resident.state, resumed.state)
     same_rows(resident.history, resumed.history)
 
@@ -129,11 +133,6 @@ def test_memory_goes_back_to_the_system_after_each_epoch():
     assert max(found[1:]) - found[0] < 2**21
 
 
-def test_images_in_any_order_of_memory_are_streamed(resident):
-    images = np.asfortranarray(IMAGES)
-    same(resident.state, fit(MODEL, Split(images[:42], None), Split(images[42:], None), NEVER).state)
-
-
 def test_a_file_that_shrinks_ends_the_training_with_its_name(tmp_path, splits):
     (tmp_path / "own.npy").write_bytes(b"")
     with pytest.raises(RunError, match=r"own\.npy has become shorter"):
@@ -150,16 +149,7 @@ def test_evaluation_in_pieces_gives_the_same_as_on_the_device(monkeypatch, split
     assert evaluate(MODEL, params, IMAGES[:42], key, samples=2, binarize="dynamic") == whole
 
 
-def test_the_budget_is_a_share_of_the_device_or_else_of_the_host(monkeypatch):
-    def streamed(device_data, size):
-        return streaming.are_streamed(Settings(device_data=device_data), size)
-
-    assert not streamed("always", 2**60)
-    assert streamed("never", 1)
-    monkeypatch.setattr(streaming, "memory_bytes", lambda device: 4000)
-    assert not streamed("auto", 1000)
-    assert streamed("auto", 1001)
-    monkeypatch.undo()
+def test_the_memory_is_that_of_the_device_or_else_of_the_host():
     told = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 123})
     assert streaming.memory_bytes(told) == 123
     host = streaming.memory_bytes(SimpleNamespace(memory_stats=lambda: None))
@@ -167,19 +157,9 @@ def test_the_budget_is_a_share_of_the_device_or_else_of_the_host(monkeypatch):
         assert host == pytest.approx(1024 * int(file.readline().split()[1]), rel=0.01)
 
 
-def test_auto_streams_what_exceeds_the_budget(monkeypatch, splits, resident):
-    monkeypatch.setattr(streaming, "memory_bytes", lambda device: 42 * 30 * 4 - 1)
-    opened, compile_stream = [], streaming.compile_stream
-    monkeypatch.setattr(
-        "vae_jax.training.fit.compile_stream", lambda *arguments: opened.append(1) or compile_stream(*arguments)
-    )
-    same(resident.state, fit(MODEL, *splits, dataclasses.replace(ALWAYS, device_data="auto")).state)
-    assert opened
-
-
-def test_models_trained_together_are_not_streamed(splits):
-    with pytest.raises(UsageError, match="--device-data must be auto or always"):
-        fit_many(MODEL, *splits, [NEVER])
+def test_pmap_does_not_stream():
+    with pytest.raises(UsageError, match=r"--parallel pmap needs the images on the device.*\nUse --parallel jit"):
+        streaming.are_streamed(dataclasses.replace(NEVER, parallel="pmap"), 1)
 
 
 def test_grain_is_imported_only_to_stream():

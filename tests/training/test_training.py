@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracles
 import pytest
 from jax.sharding import PartitionSpec
@@ -10,12 +11,17 @@ from jax.sharding import PartitionSpec
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
-from vae_jax.models.autoencoders import Autoencoder, build_model
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.inputs import Inputs
+from vae_jax.models.objectives import ELBO
 from vae_jax.training.devices import Layout
-from vae_jax.training.fit import Progress, compile_program, fit, run_epoch
+from vae_jax.training.fit import Hooks, fit, go_on
 from vae_jax.training.history import has_stopped
-from vae_jax.training.optimizer import global_norm, make_optimizer, steps_per_epoch
-from vae_jax.training.step import chunks_of, init_state, run_steps, shuffled, train_step, zero_metrics
+from vae_jax.training.many import fit_many
+from vae_jax.training.optimizer import global_norm, make_optimizer
+from vae_jax.training.program import Progress
+from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import Data, Given, chunks_of, init_state, run_steps, shuffled, train_step, zero_metrics
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -23,9 +29,17 @@ TRAIN, VALIDATION = Split(IMAGES[:42], None), Split(IMAGES[42:], None)
 SETTINGS = Settings(hidden_sizes=(9,), epochs=3, batch_size=8, learning_rate=0.01)
 
 
-def run(settings=SETTINGS, **arguments):
-    model = build_model(settings, (6, 5, 1))
-    return fit(model, TRAIN, VALIDATION, settings, **arguments)
+def recipe_of(settings=SETTINGS, **given):
+    return Recipe(build_model(settings, (6, 5, 1)), settings, 42, **given)
+
+
+def run(settings=SETTINGS, progress=None, history=(), **hooks):
+    return go_on(recipe_of(settings), TRAIN, VALIDATION, progress, list(history), Hooks(**hooks))
+
+
+def batch_of(number, weights):
+    inputs = Inputs()
+    return inputs.batch(jnp.asarray(IMAGES[:number]), jnp.arange(number), jax.random.key(1), jnp.float32(weights))
 
 
 def same(a, b):
@@ -38,15 +52,11 @@ def straight():
     return run()
 
 
-def test_rows_add_up_and_count_every_image(straight):
-    assert [row["epoch"] for row in straight.history] == [1, 2, 3]
-    assert [row["step"] for row in straight.history] == [6, 12, 18]
+def test_rows_add_up_and_count_every_image_and_the_loss_falls(straight):
+    assert [(row["epoch"], row["step"]) for row in straight.history] == [(1, 6), (2, 12), (3, 18)]
     for row in straight.history:
         for part in (row["train"], row["validation"]):
             assert abs(part["loss"] - (part["reconstruction"] + row["beta"] * part["kl"])) <= 1e-3
-
-
-def test_the_loss_falls(straight):
     assert straight.history[-1]["train"]["loss"] < straight.history[0]["train"]["loss"]
 
 
@@ -56,36 +66,26 @@ def test_same_seed_same_parameters_other_seed_others(straight):
     assert not np.array_equal(jax.tree.leaves(other)[0], jax.tree.leaves(straight.params)[0])
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_going_on_equals_a_straight_run(ema_decay):
-    settings = dataclasses.replace(SETTINGS, ema_decay=ema_decay)
-    states = {}
+def test_parameters_and_rows_do_not_depend_on_how_the_training_was_cut():
+    parts, settings = {}, dataclasses.replace(SETTINGS, ema_decay=0.9)
 
-    def keep(state, row):
-        states[row["epoch"]] = jax.tree.map(jnp.copy, state)
+    def keep(state, metrics):
+        parts[int(state.step)] = Progress(*jax.tree.map(jnp.copy, (state, metrics)))
 
-    whole = run(settings, on_epoch=keep)
-    resumed = run(settings, progress=Progress(states[1], zero_metrics(6)), history=whole.history[:1])
-    assert int(states[1].step) == 6  # still there: it was copied
-    same(whole.state, resumed.state)
-    timeless = [{k: v for k, v in row.items() if "second" not in k} for row in whole.history]
-    assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in resumed.history]
-
-
-def test_parameters_and_rows_do_not_depend_on_how_an_epoch_was_cut(straight):
-    parts = []
-
-    def keep(progress):
-        parts.append(Progress(*jax.tree.map(jnp.copy, progress[:2])))
-
-    settings = dataclasses.replace(SETTINGS, checkpoint_every_steps=4)
-    same(straight.state, run(settings, on_part=keep).state)
-    assert {4, 8, 16} <= {int(part.state.step) for part in parts}  # 12 is an epoch's end
-    middle = next(part for part in parts if int(part.state.step) == 8)
-    resumed = run(progress=middle, history=straight.history[:1])
-    same(straight.state, resumed.state)
-    for row, expected in zip(resumed.history, straight.history, strict=True):
-        assert (row["train"], row["validation"]) == (expected["train"], expected["validation"])
+    straight = run(settings)
+    cut = run(
+        dataclasses.replace(settings, checkpoint_every_steps=4),
+        on_part=lambda progress: keep(*progress[:2]),
+        on_epoch=lambda state, row: keep(state, zero_metrics(6)),
+    )
+    assert {4, 6, 8, 12, 16, 18} <= set(parts)
+    for step in (6, 8):  # an epoch's end, and within one
+        resumed = run(settings, progress=parts[step], history=straight.history[:1])
+        assert int(parts[step].state.step) == step  # still there: it was copied
+        for other in (cut, resumed):
+            same(straight.state, other.state)
+            for row, expected in zip(other.history, straight.history, strict=True):
+                assert (row["train"], row["validation"]) == (expected["train"], expected["validation"])
 
 
 def test_each_function_is_compiled_once(compilations):
@@ -94,6 +94,46 @@ def test_each_function_is_compiled_once(compilations):
     run(settings, on_epoch=lambda *_: after.append(len(compilations)))
     assert after[0] > 0
     assert after[1:] == [after[0]] * 3
+
+
+@pytest.fixture
+def missing():
+    """A list that grows by one with each program that is not in the compilation cache, however small."""
+    events, least = [], jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+    def listen(event, **_):
+        if event == "/jax/compilation_cache/cache_misses":
+            events.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield events
+    jax.monitoring.clear_event_listeners()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+@pytest.mark.parametrize("way", ["on the device", "streamed", "together"])
+def test_another_seed_and_other_rates_are_no_new_program(way, missing):
+    sizes = {"on the device": (11,), "streamed": (12,), "together": (13,)}[way]
+    settings = dataclasses.replace(SETTINGS, epochs=1, hidden_sizes=sizes, corruption="gaussian")
+    if way == "streamed":
+        settings = dataclasses.replace(settings, device_data="never")
+
+    def trained(**changes):
+        first = dataclasses.replace(settings, **changes)
+        model = build_model(first, (6, 5, 1))
+        if way == "together":
+            members = [first, dataclasses.replace(first, seed=first.seed + 7)]
+            return fit_many(model, TRAIN, VALIDATION, members)[0].params
+        return fit(model, TRAIN, VALIDATION, first).params
+
+    plain = jax.tree.leaves(trained())
+    assert missing
+    missing.clear()
+    for changes in ({"seed": 1}, {"learning_rate": 0.02}, {"beta": 3.0}, {"corruption_level": 0.5}):
+        other = jax.tree.leaves(trained(**changes))
+        assert not missing, changes
+        assert not any(np.array_equal(x, y) for x, y in zip(plain, other, strict=True)), changes
 
 
 def test_overfits_eight_images():
@@ -106,58 +146,72 @@ def test_overfits_eight_images():
     assert result.history[-1]["train"]["loss"] < 0.02 * spread
 
 
-def test_every_image_is_seen_once_an_epoch_in_another_order_each():
-    settings = dataclasses.replace(SETTINGS, model="ae")
+@pytest.mark.parametrize("device_data", ["always", "never"])
+def test_every_image_is_seen_once_an_epoch_with_its_label_in_another_order_each(device_data):
     seen = []
 
-    class Recorder(Autoencoder):
-        def loss_terms(self, params, x, keys, penalty_weight, free_bits, weights, inputs, axis):
-            jax.debug.callback(lambda x, w: seen.append((np.asarray(x), np.asarray(w))), x[:, 0, 0, 0], weights)
-            return super().loss_terms(params, x)
+    class Recorder(ELBO):
+        def __call__(self, model, params, batch, step, statistics=None):
+            values = batch.x[:, 0, 0, 0], batch.labels, batch.indices, batch.weights
+            jax.debug.callback(lambda *values: seen.append(np.stack(values)), *(jnp.float32(v) for v in values))
+            return super().__call__(model, params, batch, step)
 
-    model = Recorder(**vars(build_model(settings, (1, 1, 1))))
-    images = jnp.arange(21, dtype=jnp.uint8).reshape(21, 1, 1, 1)
-    progress = Progress(init_state(model, make_optimizer(settings, 21), settings), zero_metrics(3))
-    program = compile_program(model, settings, images, progress.state)
-    for number in (0, 1):
-        progress = run_epoch(program, number, progress._replace(metrics=zero_metrics(3)), 0, None)
-        np.testing.assert_array_equal(progress.metrics.images, [8, 8, 5])
+    settings = dataclasses.replace(SETTINGS, model="ae", epochs=2, device_data=device_data)
+    split = Split(np.arange(21, dtype=np.uint8).reshape(21, 1, 1, 1), np.arange(100, 121, dtype=np.int32))
+    fit(build_model(settings, (1, 1, 1)), split, split, settings, objective=Recorder())
     jax.effects_barrier()
-    orders = [np.concatenate([np.rint(x[w > 0] * 255) for x, w in part]) for part in (seen[:3], seen[3:])]
-    for order in orders:
-        np.testing.assert_array_equal(np.sort(order), np.arange(21))
-    assert not np.array_equal(*orders)
+    assert [int(step[3].sum()) for step in seen] == [8, 8, 5] * 2
+    epochs = [np.concatenate([step[:, step[3] > 0] for step in part], axis=1) for part in (seen[:3], seen[3:])]
+    for pixels, labels, indices, _ in epochs:
+        np.testing.assert_array_equal(np.sort(indices), np.arange(21))
+        np.testing.assert_array_equal(labels, 100 + indices)
+        np.testing.assert_array_equal(np.rint(255 * pixels), indices)
+    assert not np.array_equal(*epochs)
 
 
-def test_padding_changes_nothing():
-    settings = dataclasses.replace(SETTINGS, free_bits=0.1)
-    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
-    state, key = init_state(model, optimizer, settings), jax.random.key(1)
-
-    def step(number, weights):
-        images, indices = jnp.asarray(IMAGES[:number]), jnp.arange(number)
-        run = jax.jit(lambda s, w: train_step(model, optimizer, settings, s, images, indices, w, key))
-        return run(state, jnp.float32(weights))
-
-    padded, metrics = step(5, [1, 1, 1, 0, 0])
-    plain, expected = step(3, [1, 1, 1])
-    for a, b in zip(jax.tree.leaves((padded, metrics)), jax.tree.leaves((plain, expected)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+def free_bits(settings, posterior, mean):
+    return settings.beta * jnp.sum(jnp.maximum(settings.free_bits, mean(posterior.kl_per_dimension())))
 
 
-@pytest.mark.parametrize("model", ["vae", pytest.param("ae", marks=pytest.mark.slow)])
-def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
-    settings = dataclasses.replace(SETTINGS, model=model, arch="conv", hidden_sizes=(3, 4))
-    built, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
-    state, key = init_state(built, optimizer, settings), jax.random.key(1)
-    images, indices, weights = jnp.asarray(IMAGES[:12]), jnp.arange(12), jnp.float32([1] * 10 + [0] * 2)
+def kl_of_means(settings, posterior, mean):
+    p, q = settings.sparsity_target, mean(posterior.mean)
+    return settings.sparsity_weight * jnp.sum(p * jnp.log(p / q) + (1 - p) * jnp.log((1 - p) / (1 - q)))
 
-    def step(chunks):
-        run = jax.jit(lambda s: train_step(built, optimizer, settings, s, images, indices, weights, key, chunks=chunks))
-        return run(state)
 
-    for a, b in zip(jax.tree.leaves(step(3)), jax.tree.leaves(step(1)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+@pytest.mark.parametrize(
+    ("changes", "penalty"),
+    [
+        ({"beta": 0.5}, lambda settings, posterior, mean: settings.beta * mean(posterior.kl())),
+        ({"beta": 0.5, "free_bits": 0.175, "latent_dim": 4}, free_bits),
+        ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl", "sparsity_weight": 3.0}, kl_of_means),
+    ],
+    ids=["plain", "free bits", "kl penalty"],
+)
+def test_a_step_in_chunks_and_with_padding_has_the_gradient_of_the_closed_form(changes, penalty):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    recipe = recipe_of(settings, given_optimizer=optax.sgd(1.0))
+    state, model = init_state(recipe), recipe.model
+    batch = batch_of(12, [1] * 10 + [0] * 2)
+
+    def whole(params):
+        def mean(values):
+            return jnp.mean(values[:10], axis=0)
+
+        posterior = model.encode(params, batch.x)
+        decoded = model.decode(params, posterior.sample(batch.keys))
+        loss = mean(model.likelihood.reconstruction_loss(decoded, batch.x))
+        return loss + penalty(settings, posterior, mean)
+
+    nats = np.mean(model.encode(state.params, batch.x).kl_per_dimension()[:10], axis=0)
+    assert not settings.free_bits or nats.min() < settings.free_bits < nats.max()
+    value, gradient = jax.jit(jax.value_and_grad(whole))(state.params)
+    for chunks in (1, 3):
+        after, metrics = jax.jit(lambda state, chunks=chunks: train_step(recipe, state, batch, chunks=chunks))(state)
+        moved = jax.tree.map(jnp.subtract, state.params, after.params)
+        assert float(metrics.objective) == pytest.approx(float(value), rel=1e-5)
+        assert float(metrics.gradient_norm) == pytest.approx(float(global_norm(gradient)), rel=1e-4)
+        for ours, expected in zip(jax.tree.leaves(moved), jax.tree.leaves(gradient), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=2e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -165,38 +219,37 @@ def test_a_step_in_chunks_is_that_of_the_whole_batch(model):
     [
         ({}, 2),  # one of them for the sizes of all batches, before the first step
         ({"free_bits": 0.1}, 3),  # the means over the batch
-        ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}, 4),  # and their gradient
+        ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}, 3),
     ],
 )
 def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages):
-    settings = dataclasses.replace(SETTINGS, **changes)
-    layout, images = Layout(tuple(jax.devices()[:1])), jnp.asarray(IMAGES[:42])
-    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
-    state, batches = init_state(model, optimizer, settings), layout.divided(shuffled(jax.random.key(1), 42, 8))
+    recipe, layout = recipe_of(dataclasses.replace(SETTINGS, **changes)), Layout(tuple(jax.devices()[:1]))
+    batches = layout.divided(shuffled(jax.random.key(1), 42, 8))
 
     def steps(*arguments):
-        return run_steps(model, optimizer, settings, *arguments, layout=layout)
+        return run_steps(recipe, layout, *arguments)
 
     mesh, whole = jax.make_mesh((1,), ("batch",)), PartitionSpec()
     mapped = jax.shard_map(steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
-    program = jax.make_jaxpr(mapped)(state, zero_metrics(6), images, batches, jax.random.key(2), 0, 6)
+    data = Data(jnp.asarray(IMAGES[:42]))
+    program = jax.make_jaxpr(mapped)(init_state(recipe), zero_metrics(6), data, batches, Given.of(recipe), 0, 6)
     assert str(program).count(" psum[") + str(program).count(" psum_invariant[") == messages
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="Chunks are for the CPU only.")
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "examples", "expected"),
     [
-        ({"batch_size": 64}, 1),
-        ({"batch_size": 128}, 2),
-        ({"batch_size": 200}, 4),
-        ({"batch_size": 127}, 1),  # a prime
-        ({"batch_size": 128, "arch": "mlp"}, 1),
-        ({"batch_size": 128, "free_bits": 0.1}, 1),
+        ({}, 64, 1),
+        ({}, 128, 2),
+        ({}, 200, 4),
+        ({}, 127, 1),  # a prime
+        ({"free_bits": 0.1}, 128, 2),
+        ({"arch": "mlp"}, 128, 1),
     ],
 )
-def test_large_batches_of_convolutions_are_taken_in_chunks_on_a_cpu(changes, expected):
-    settings = dataclasses.replace(Settings(arch="conv"), **changes)
-    assert chunks_of(build_model(settings, (8, 8, 1)), settings, settings.batch_size) == expected
+def test_large_batches_of_convolutions_are_taken_in_chunks_on_a_cpu(changes, examples, expected):
+    assert chunks_of(recipe_of(dataclasses.replace(Settings(arch="conv"), **changes)), examples) == expected
 
 
 def test_optimizer_is_adam_with_warm_up_and_cosine():
@@ -229,12 +282,10 @@ def test_gradient_clipping_bounds_the_global_norm():
 
 
 def test_moving_average_follows_its_formula():
-    settings = dataclasses.replace(SETTINGS, ema_decay=0.95, epochs=1)
-    model, optimizer = build_model(settings, (6, 5, 1)), make_optimizer(settings, 42)
-    state, key = init_state(model, optimizer, settings), jax.random.key(1)
+    recipe = recipe_of(dataclasses.replace(SETTINGS, ema_decay=0.95, epochs=1))
+    state, batch = init_state(recipe), batch_of(8, [1] * 8)
     average = np.asarray(state.params["encoder"]["Dense_0"]["kernel"], np.float64)
-    images, indices = jnp.asarray(IMAGES[:8]), jnp.arange(8)
-    step = jax.jit(lambda s: train_step(model, optimizer, settings, s, images, indices, jnp.ones(8), key)[0])
+    step = jax.jit(lambda state: train_step(recipe, state, batch)[0])
     for t in range(4):
         state = step(state)
         decay = min(0.95, (1 + t) / (10 + t))
@@ -287,10 +338,6 @@ def test_a_loss_that_is_not_finite_stops_with_term_and_step():
 def test_fewer_images_than_a_batch_are_refused():
     with pytest.raises(UsageError, match="--batch-size"):
         run(dataclasses.replace(SETTINGS, batch_size=43))
-
-
-def test_steps_per_epoch_rounds_up():
-    assert [steps_per_epoch(n, 8) for n in (8, 9, 16)] == [1, 2, 2]
 
 
 def test_global_norm_is_that_of_all_values():

@@ -1,56 +1,60 @@
-"""What every command shares: flags from a dataclass, errors in one or two lines, exit codes, a visible warning."""
+"""What every command shares: its flags, errors in one or two lines, exit codes, a warning that is seen."""
 
-import contextlib
 import dataclasses
-import io
 import os
-import re
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
-
-import tyro
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 from vae_jax._xla import enable_compilation_cache
+from vae_jax.cli.flags import HELP, guess, help_text, read_flags
 from vae_jax.config import Settings, check_settings
-from vae_jax.domains import at_least, shortened
+from vae_jax.domains import at_least, choice
 from vae_jax.errors import RunError, UsageError
 from vae_jax.training.processes import connect, ending_together, is_connected, is_first, leave, wait_for_others
 
 START = time.perf_counter()
 
 T = TypeVar("T")
+Command = tuple[type[Any], Callable[[Any], object]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The flags of every command on a run."""
+
+    run: Annotated[Path, "positional"]
+    """The run directory."""
+    compilation_cache: bool = dataclasses.field(default=True, kw_only=True)
+    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(Settings):
     """The flags of every command that trains."""
 
-    run_dir: Path | None = None
+    run_dir: Path | None = choice(None, group="run", common=True)
     """Where the run is written. Default: a new directory under runs/."""
-    resume: bool = False
+    resume: bool = choice(False, group="run", common=True)
     """Go on with the run in --run-dir from its latest checkpoint; its settings are taken over. A directory in
     which none has begun yet is begun."""
-    compilation_cache: bool = True
+    compilation_cache: bool = choice(True, group="devices")
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
-    coordinator: str | None = None
+    coordinator: str | None = choice(None, group="devices")
     """HOST:PORT of process 0, where several processes train together: give it, --num-processes and --process-id to
     each. On SLURM (srun), Open MPI, GKE and TPU pods they find each other without."""
-    num_processes: int | None = at_least(1, None)
+    num_processes: int | None = at_least(1, None, group="devices")
     """Of all; 1 alone: look for no cluster."""
-    process_id: int | None = at_least(0, None)
+    process_id: int | None = at_least(0, None, group="devices")
     """Number of this process, from 0, which alone prints and writes."""
-
-
-Command = tuple[type[Any], Callable[[Any], object]]
 
 
 def main(
     kind: type[T],
-    run: Callable[[T], object],
+    run: Callable[[T], object] | None,
     arguments: Sequence[str] | None = None,
     commands: Mapping[str, Command] | None = None,
 ) -> None:
@@ -58,27 +62,16 @@ def main(
 
     Args:
         kind: the dataclass of the flags.
-        run: what to do with them.
+        run: what to do with them; None where one of the commands has to be named.
         arguments: the command line without the program's name; by default the process's own, which then ends at
             once where a signal has interrupted it.
         commands: words that, as the first argument, choose other flags and another function.
     """
     warnings.showwarning = _show_warning
     own_process = arguments is None
-    arguments = sys.argv[1:] if arguments is None else arguments
-    chosen: Command = (kind, run)
-    if commands and arguments and arguments[0] in commands:
-        chosen, arguments = commands[arguments[0]], arguments[1:]
-    kind, run = chosen
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        config = parse(kind, arguments)
-        if getattr(config, "compilation_cache", True):
-            enable_compilation_cache()
-        if isinstance(config, TrainingConfig):
-            connect(config.coordinator, config.num_processes, config.process_id)
-        with ending_together():
-            run(config)
-            wait_for_others()
+        _main(kind, run, arguments, commands or {})
     except UsageError as error:
         _exit(str(error), 2)
     except RunError as error:
@@ -95,46 +88,83 @@ def main(
         _exit(f"{error.filename or 'Input or output'}: {error.strerror or error}.", 1)
 
 
+def _main(kind: Any, run: Any, arguments: list[str], commands: Mapping[str, Command]) -> None:
+    word = arguments.pop(0) if arguments and arguments[0] in commands else ""
+    if word:
+        (kind, run), commands = commands[word], {}
+    if HELP.intersection(arguments):
+        about = {name: (each.__doc__ or "").partition("\n")[0] for name, (each, _) in commands.items()}
+        print(help_text(kind, f"{_program()} {word}".strip(), about, "--help-all" in arguments))
+        return
+    if run is None:
+        found = (
+            f"{arguments[0]} is no command.{guess(arguments[0], commands)}" if arguments else "A command is missing."
+        )
+        raise UsageError(f"{found}\nIt must be one of {', '.join(commands)}; see --help.")
+    config = parse(kind, arguments)
+    if getattr(config, "compilation_cache", True):
+        enable_compilation_cache()
+    if isinstance(config, TrainingConfig):
+        connect(config.coordinator, config.num_processes, config.process_id)
+    with ending_together():
+        run(config)
+        wait_for_others()
+
+
 def parse(kind: type[T], arguments: Sequence[str]) -> T:
     """The checked settings of a command line; with --resume, on top of the saved ones.
 
     Raises:
         UsageError: naming the flag, the value, and what is allowed.
     """
-    if "" in arguments:
-        before = next((flag for flag in reversed(arguments[: arguments.index("")]) if flag.startswith("--")), None)
-        raise UsageError(f"{before or 'An argument'} is empty. Give it a value, or leave it out.")
-    config = _tyro(kind, arguments)
+    given = read_flags(kind, arguments)
+    config = kind(**given)
     if isinstance(config, TrainingConfig) and config.resume:
-        from vae_jax.runs.run import has_begun, read_settings
+        # Here, as it imports JAX, which --help and a bad flag do not wait for.
+        from vae_jax.runs.folders import has_begun
+        from vae_jax.runs.run import read_settings
 
         if config.run_dir is None:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")
         if has_begun(config.run_dir) or not config.run_dir.is_dir():
-            saved = read_settings(config.run_dir, type(config))
-            saved = dataclasses.replace(saved, coordinator=None, num_processes=None, process_id=None)
-            config = _tyro(kind, arguments, default=saved)
+            config = dataclasses.replace(read_settings(config.run_dir, type(config)), **given)
     check_settings(config)
     return config
 
 
-def free_output(given: Path | None, images: Path, ending: str) -> Path:
-    """Where to write what is made of a user's images: --output, or their name with `ending` beside them.
+def free_output(given: Path | None, source: Path, added: str, endings: tuple[str, ...] = ()) -> Path:
+    """Where to write what is made of a user's images or run: --output, or a name beside them.
+
+    Args:
+        given: --output.
+        source: the images or the run.
+        added: what their name ends in instead, such as "-scores.csv".
+        endings: what --output may end in, by default that of `added`; "" is a folder.
 
     Raises:
-        UsageError: it exists, or its folder does not, or it should be an .npz file and is named otherwise.
+        UsageError: it is taken, can't be made, or ends in something else.
     """
-    source = Path(os.path.abspath(images.expanduser()))  # the folder "." has a name, too
+    source, endings = Path(os.path.abspath(source.expanduser())), endings or (Path(added).suffix,)
     if given is None and not source.name:
-        raise UsageError(f"{images} has no name to write beside. Give one by --output.")
-    output = given or source.with_name(source.name.removesuffix(".npz") + ending)
-    if ending.endswith(".npz") and output.suffix != ".npz":
-        raise UsageError(f"--output must end in .npz, got {str(output)!r}.")
-    if output.exists() or output.is_symlink():
-        raise UsageError(f"{output} exists, and nothing is overwritten. Give another name by --output.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(output)!r}.")
+        raise UsageError(f"{source} has no name to write beside. Give one by --output.")
+    output = given or source.with_name((source.stem if source.is_file() else source.name) + added)
+    if "" not in endings and output.suffix not in endings:
+        raise UsageError(f"--output must end in {' or '.join(endings)}, got {str(output)!r}.")
+    check_free(output, folder=output.suffix not in endings or not output.suffix)
     return output
+
+
+def check_free(path: Path, *, folder: bool = False) -> None:
+    """Refuse to write where something is already; a folder may be there if it is empty.
+
+    Raises:
+        UsageError: something is there, or no folder to write it into.
+    """
+    is_empty = folder and path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    if (path.exists() or path.is_symlink()) and not is_empty:
+        raise UsageError(f"{path} exists, and nothing is overwritten. Give another name by --output.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output must lie in a folder that exists, got {str(path)!r}.")
 
 
 def where_found(dataset: str | None, data_dir: Path | None, name: str) -> tuple[str, Path | None]:
@@ -146,29 +176,9 @@ def where_found(dataset: str | None, data_dir: Path | None, name: str) -> tuple[
     return found, Path(folder).expanduser().absolute() if folder else None
 
 
-def _tyro(kind: type[T], arguments: Sequence[str], default: Any = None) -> T:
-    output = io.StringIO()
-    options = {} if default is None else {"default": default}
-    try:
-        with contextlib.redirect_stderr(output):
-            return tyro.cli(kind, args=list(arguments), **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(_shorten(output.getvalue(), kind)) from None
-
-
-def _shorten(box: str, kind: type[Any]) -> str:
-    # tyro draws a box of several paragraphs: keep its message, drop the frame, of whatever characters, and the helps.
-    plain = [line.strip("│╭╰╮╯ \n") for line in box.splitlines()[1:]]
-    paragraphs = "\n".join("" if set(line) <= set("-─") else line for line in plain).split("\n\n")
-    text = " ".join(next(part for part in paragraphs if part.strip()).split())
-    guess = re.search(r"Perhaps you meant:\s*(--[\w-]+)", "\n".join(plain).replace("─", ""))
-    flag = re.search(r"--[\w-]+", text)
-    fields = {f"--{field.name.replace('_', '-')}": field.metadata.get("allowed") for field in dataclasses.fields(kind)}
-    allowed = fields.get(flag[0]) if flag else None
-    remedy = f"Did you mean {guess[1]}? " if guess else f"It must be {allowed}. " if allowed else ""
-    return f"{shortened(text.rstrip('.'), 250)}.\n{remedy}See --help for all flags."
+def _program() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
 
 
 def _show_warning(

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import plots
-from vae_jax.data.dataset import Split
+from vae_jax.data.dataset import Dataset
 from vae_jax.measures.sparsity import most_used_atoms
-from vae_jax.models.autoencoders import AnyModel, Parameters, VariationalAutoencoder
-from vae_jax.models.distributions import DiagonalGaussian
-from vae_jax.models.evaluation import as_evaluated, encode_images
+from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.codes import Codes
 from vae_jax.plots.sparsity import dictionaries
 from vae_jax.runs.run import Run
 
@@ -28,38 +27,6 @@ DISPLAY_NAMES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Codes:
-    """Latents of a set of images: posterior means and log variances, or codes and None."""
-
-    means: np.ndarray
-    logvars: np.ndarray | None
-
-    @classmethod
-    def of(cls, run: Run, images: np.ndarray) -> "Codes":
-        """Encode images with a run's model."""
-        key = run.evaluation_key
-        return cls(*encode_images(run.model, run.params, images, key, binarize=run.config.binarize))
-
-    def order(self) -> np.ndarray:
-        """Dimensions by information: mean KL for a VAE, variance of the code for an AE."""
-        if self.logvars is None:
-            return np.argsort(-np.var(self.means, axis=0))
-        return np.argsort(-self.kl())
-
-    def kl(self) -> np.ndarray:
-        """Mean KL divergence of each dimension of a VAE to the prior, in nats."""
-        assert self.logvars is not None
-        kl = DiagonalGaussian(jnp.asarray(self.means), jnp.asarray(self.logvars)).kl_per_dimension()
-        return np.mean(np.asarray(kl, np.float64), axis=0)
-
-    def relative_sigma(self) -> float:
-        """Median standard deviation of a VAE's posteriors over the standard deviation of their means."""
-        assert self.logvars is not None
-        spread = np.sqrt(self.means.var(axis=0, dtype=np.float64).mean())
-        return float(np.median(np.exp(0.5 * self.logvars)) / max(spread, 1e-12))
-
-
 def plural(number: int, noun: str) -> str:
     """Such as "1 latent dimension" or "2 latent dimensions"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
@@ -71,7 +38,7 @@ def headline(model: AnyModel, dataset: str, test: dict[str, float] | None) -> st
     if test is None:
         return first
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
-    if isinstance(model, VariationalAutoencoder):
+    if model.stochastic:
         second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}"
     return f"{first}\n{second}"
 
@@ -91,13 +58,13 @@ class Grid:
 def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) -> Grid:
     """Decode a grid over the two most informative dimensions.
 
-    For a VAE at quantiles of the prior N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th
-    percentile of the codes.
+    For a VAE at quantiles of N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th percentile of the
+    codes.
     """
     shown = min(2, model.latent_dim)
     dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
     centre = np.zeros(model.latent_dim, np.float32)
-    if isinstance(model, VariationalAutoencoder):
+    if model.stochastic:
         share = PRIOR_SHARE ** (1 / shown)
         levels = np.linspace((1 - share) / 2, (1 + share) / 2, size)
         values = [np.array([NormalDist().inv_cdf(p) for p in levels])] * shown
@@ -145,12 +112,11 @@ def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, pa
         shares = pca.explained_variance_ratio_
         first, second = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
         axis_names = (first, second)
-    ellipses = None
-    if codes.logvars is not None and run.model.latent_dim > 1:
-        chosen = _spread(labels, len(means))
-        variances = np.exp(codes.logvars[chosen])
+    ellipses, chosen = None, _spread(labels, len(means))
+    variances = codes.covariances(chosen)
+    if variances is not None and run.model.latent_dim > 1:
         ellipses = (means[chosen], np.einsum("pd,nd,qd->npq", projection, variances, projection))
-    plots.save(plots.latent_means(means, labels, title, axis_names, ellipses), path)
+    plots.save(plots.latent_means(means, labels, title, axis_names, ellipses, run.dataset.get("class_names")), path)
 
 
 def _spread(labels: np.ndarray | None, number: int, per_class: int = 1) -> np.ndarray:
@@ -167,36 +133,24 @@ def draw_grid(grid: Grid, title: str, path: Path) -> None:
     plots.save(figure, path)
 
 
-def draw_run(
-    run: Run, codes: Codes, test: Split, validation: Split, test_loss: dict[str, float], grid_size: int
-) -> None:
+def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, float]) -> None:
     """Every still figure of a run, into RUN/figures; `codes` are those of the test images."""
-    folder = run.path / "figures"
+    folder, test = run.path / "figures", dataset.test
     folder.mkdir(exist_ok=True)
-    title, key = headline(run.model, run.dataset["name"], test_loss), run.evaluation_key
-    # The key of the samples lies behind those of all test images.
-    samples_key = jax.random.fold_in(key, len(test))
-    reference = Codes.of(run, validation.images)
-    what = "latent means" if codes.logvars is not None else "codes"
-    draw_means(run, codes, test.labels, f"{title}\n{what} of {len(test):,} test images", folder / "latent_means.png")
-    draw_grid(
-        decode_grid(run.model, run.params, reference, grid_size),
-        f"{title}\ndecoded latent grid",
-        folder / "latent_grid.png",
-    )
+    title = headline(run.model, run.dataset["name"], test_loss)
+    reference = run.encode(dataset.validation.images)
+    what = f"{title}\n{codes.title} of {len(test):,} test images"
+    draw_means(run, codes, test.labels, what, folder / "latent_means.png")
+    grid = decode_grid(run.model, run.params, reference, run.config.grid_size)
+    draw_grid(grid, f"{title}\ndecoded latent grid", folder / "latent_grid.png")
     pairs = _reconstruct(run, test.images[:20])
-    plots.save(
-        plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions"),
-        folder / "reconstructions.png",
-    )
-    generate = jax.jit(run.model.generate, static_argnums=2)
-    if isinstance(run.model, VariationalAutoencoder):
-        images, drawn = generate(run.params, samples_key, 100), "samples: latents drawn from the prior N(0, I)"
-    else:
-        images = generate(run.params, samples_key, 100, reference.means)
-        drawn = "samples: latents drawn from a Gaussian fitted to the validation images' codes"
-    plots.save(plots.samples(np.asarray(images), f"{title}\n{drawn}"), folder / "samples.png")
-    if run.config.sparsity != "none" and not run.model.likelihood.learned_sigma:
+    figure = plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions")
+    plots.save(figure, folder / "reconstructions.png")
+    # The key of the samples lies behind those of all test images.
+    images = run.generate(100, key=jax.random.fold_in(run.evaluation_key, len(test)), codes=reference)
+    drawn = "the prior" if run.model.stochastic else "a Gaussian fitted to the validation images' codes"
+    plots.save(plots.samples(images, f"{title}\nsamples: latents drawn from {drawn}"), folder / "samples.png")
+    if run.config.sparsity != "none" and run.model.likelihood.parameters == 1 and not run.model.likelihood.init():
         shown = {str(run.config.sparsity): most_used_atoms(run.model, run.params, codes.means, 100)}
         atoms_title = f"{title}\ndecoder atoms of the {min(100, run.model.latent_dim)} most used units; grey is 0"
         plots.save(dictionaries(shown, atoms_title), folder / "dictionary.png")
@@ -207,8 +161,8 @@ def draw_run(
 def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     @jax.jit
     def reconstruct(params: Parameters, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x, _ = as_evaluated(images, jnp.arange(len(images)), key, run.config.binarize)
-        return x, run.model.decode_mean(params, run.model.latents(params, x))
+        seen = run.inputs.batch(images, jnp.arange(len(images)), key)
+        return seen.inputs, run.model.decode_mean(params, run.model.latents(params, seen.inputs))
 
     originals, rebuilt = reconstruct(run.params, images, run.evaluation_key)
     return np.asarray(originals), np.asarray(rebuilt)

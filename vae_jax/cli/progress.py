@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from vae_jax import archives, plots
-from vae_jax.cli.figures import Codes, decode_grid
+from vae_jax.cli.figures import decode_grid
 from vae_jax.data.dataset import Split
 from vae_jax.files import replacing
 from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import encode_images
 from vae_jax.plots import animation
 
@@ -33,7 +34,7 @@ class Progress:
     def add(self, params: Parameters, epoch: int) -> None:
         """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""
         if epoch % self._every == 0 or epoch == self._last:
-            codes = Codes(*encode_images(self._model, params, self._images, self._key, binarize=self._binarize))
+            codes = Codes.of(*encode_images(self._model, params, self._images, self._key, binarize=self._binarize))
             grid = decode_grid(self._model, params, codes, 15)
             self._axes[epoch] = ""
             if self._model.latent_dim > 2:  # the two most informative ones may be others in each epoch

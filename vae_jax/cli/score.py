@@ -1,19 +1,19 @@
-"""The words of `experiments.anomaly` for one run: calibrate a threshold, score a user's images."""
+"""Anomalies: a threshold for a run by `vae-jax calibrate RUN`, scores of images by `vae-jax score RUN IMAGES`."""
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import tyro
+import numpy as np
 
-from vae_jax.cli.command import free_output
+from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.images import ImagesConfig, load, write_table
 from vae_jax.domains import MOST_SAMPLES, at_least, probability
 from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from vae_jax.data.dataset import Dataset, Split
+    from vae_jax.data.dataset import Dataset
+    from vae_jax.data.split import Split
     from vae_jax.measures.threshold import Threshold
     from vae_jax.runs.run import Run
 
@@ -37,14 +37,12 @@ def false_alarm_rate(default: float = 0.01) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibrate:
-    """Find the threshold of a run for a wanted rate of false alarms, and keep it in RUN/anomaly.json.
+class Calibrate(RunConfig):
+    """Find the threshold of a run for a wanted rate of false alarms: RUN/anomaly.json.
 
     An image like the run's validation images, which it was not trained on, exceeds it with at most that chance.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory, of any VAE or AE."""
     score: ScoreName = "relative_error"
     """What makes an image anomalous: squared error of the image that its posterior mean decodes to, over the image's
     norm (scaled_error) or squared norm (relative_error); reconstruction loss; of a VAE KL, negative ELBO, negative
@@ -57,31 +55,24 @@ class Calibrate:
     """Of latent_knn."""
     data_dir: Path | None = None
     """Where the data lies, if no longer where the run found it."""
-    compilation_cache: bool = True
-    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
-    """Score your own images with a run and call those above its threshold anomalies; writes a CSV.
+class Score(ImagesConfig):
+    """Score images with a run, and call those above its threshold anomalies: a .csv file.
 
     The threshold is the one in RUN/anomaly.json; a run without one is calibrated first, as `calibrate RUN` does.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory, of any VAE or AE."""
-    images: Annotated[Path, tyro.conf.Positional]
-    """An .npz file with `images` (and `labels`), or a folder of images, of the shape that the run was trained on."""
     output: Path | None = None
-    """The CSV file. Default: the images' name with -scores.csv, beside them."""
+    """The .csv file. Default: the images' name with -scores.csv, beside them."""
     data_dir: Path | None = None
     """Where the run's data lies, if no longer where the run found it; read only to calibrate and for latent_knn."""
-    compilation_cache: bool = True
-    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
 
 def calibrate(config: Calibrate) -> "Threshold":
     """Find the threshold, write it into the run directory and print it."""
+    # Here, as they import JAX, which --help and a bad flag do not wait for.
     from vae_jax.measures.anomaly import MODEL_SCORES
     from vae_jax.measures.threshold import RECORD
     from vae_jax.runs.run import load_dataset_of, load_run
@@ -130,14 +121,13 @@ def find_threshold(
 
 def score(config: Score) -> Path:
     """Score the images, write the CSV and print how many exceed the threshold."""
-    from vae_jax.data.dataset import read_images
+    output = free_output(config.output, config.images, "-scores.csv")
+    loaded = load(config)
+    restored, split = loaded.run, loaded.split
     from vae_jax.measures.anomaly import LATENT_KNN
     from vae_jax.measures.threshold import Threshold
-    from vae_jax.runs.run import load_dataset_of, load_run
+    from vae_jax.runs.run import load_dataset_of
 
-    output = free_output(config.output, config.images, "-scores.csv")
-    restored = load_run(config.run)
-    split = read_images(config.images, restored.model.image_shape)
     known = Threshold.read(config.run)
     if known is None:
         print(f"{config.run} has no threshold yet: calibrating one.", flush=True)
@@ -147,20 +137,22 @@ def score(config: Score) -> Path:
             reason = str(error).partition("\n")[0]
             if not reason.startswith("--false-alarm-rate"):
                 raise
-            command = f"python -m experiments.anomaly calibrate {config.run} --false-alarm-rate RATE"
+            command = f"python -m vae_jax calibrate {config.run} --false-alarm-rate RATE"
             raise UsageError(f"{reason}\nFind a threshold for a rate of your own by {command}") from error
     if known.step != restored.step:
         raise UsageError(
             f"The threshold of {config.run} is of step {known.step}, but its model is now of step {restored.step}.\n"
-            f"Find a new one by python -m experiments.anomaly calibrate {config.run}"
+            f"Find a new one by python -m vae_jax calibrate {config.run}"
         )
     train = None
     if known.score == LATENT_KNN:
         train = load_dataset_of(restored, config.data_dir).train
     options = {"samples": known.samples, "neighbours": known.neighbours}
     scores = score_images(restored, split.images, known.score, train=train, **options)
-    _write_csv(output, scores, known, split.labels)
-    alarms = int((scores > known.threshold).sum())
+    alarming = scores > known.threshold
+    limits = np.full(len(scores), known.threshold)
+    write_table(output, loaded, {known.score: scores, "threshold": limits, "anomaly": alarming.astype(int)})
+    alarms = int(alarming.sum())
     print(
         f"{alarms:,} of {len(scores):,} images ({alarms / len(scores):.1%}) are anomalies: {known.score} above "
         f"{known.threshold:.6g}, where {known.false_alarm_rate:.2%} false alarms were wanted.\n{output}"
@@ -169,8 +161,8 @@ def score(config: Score) -> Path:
 
 
 def score_images(
-    run: "Run", images: "np.ndarray", name: str, *, train: "Split | None", samples: int, neighbours: int
-) -> "np.ndarray":
+    run: "Run", images: np.ndarray, name: str, *, train: "Split | None", samples: int, neighbours: int
+) -> np.ndarray:
     """One score of each image, [n]; `train` is the train split of the run's data set, needed for latent_knn only."""
     from vae_jax.measures.anomaly import LATENT_KNN, latent_knn, model_scores
     from vae_jax.models.evaluation import encode_images
@@ -181,17 +173,3 @@ def score_images(
     assert train is not None
     codes, normal = (encode_images(model, params, x, key, binarize=binarize)[0] for x in (images, train.images))
     return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)
-
-
-def _write_csv(path: Path, scores: "np.ndarray", known: "Threshold", labels: "np.ndarray | None") -> None:
-    import csv
-
-    from vae_jax.files import replacing
-
-    header = ["index", known.score, "threshold", "anomaly"] + ([] if labels is None else ["label"])
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for i, value in enumerate(scores.tolist()):
-            row = [i, f"{value:.9g}", f"{known.threshold:.9g}", int(value > known.threshold)]
-            writer.writerow(row if labels is None else [*row, int(labels[i])])

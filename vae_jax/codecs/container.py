@@ -13,7 +13,7 @@ the file was written. A file is
 import hashlib
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ from vae_jax.codecs.lossy import (
     quantise,
     step_of,
 )
+from vae_jax.data.checks import as_images
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
 from vae_jax.models.autoencoders import Parameters
@@ -89,19 +90,20 @@ def unpack(content: bytes, name: str = "The file") -> tuple[Header, bytes]:
     return Header(quality, number, shape, model), payload
 
 
-def compress(run: Run, codec: Codec, images: ByteImages, quality: int) -> bytes:
+def compress(run: Run, codec: Codec, images: Any, quality: int) -> bytes:
     """Compress images with a run's model to the content of one file.
 
     Args:
         run: from `load_run`.
         codec: its codec, from `fit_codec_of` or `read_codec`.
-        images: bytes, [n, height, width, channels], of the shape that the model was trained on.
+        images: of any kind that `as_images` takes, and of the shape that the model was trained on.
         quality: one of QUALITIES.
 
     Raises:
         UsageError: there are too many images for one file.
         RunError: the model's latents are not finite.
     """
+    images = np.asarray(as_images(images, image_shape=run.model.image_shape))
     if images.size > MOST_BYTES:
         raise UsageError(f"One file holds at most {MOST_BYTES} bytes of images, got {images.size}. Make several files.")
     try:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from sklearn.decomposition import PCA
 
 from vae_jax.codecs.entropy_coding import Symbols
 from vae_jax.codecs.lossy import ByteImages, Codec, dequantise, fit_codec, quantise, step_of
+from vae_jax.measures.dimensionality import PrincipalComponents
+from vae_jax.measures.images import as_rows
 
 LONGEST_SIDE = 16_383
 """Of a mosaic in pixels: WebP's limit."""
@@ -18,7 +19,7 @@ LONGEST_SIDE = 16_383
 class LinearModel(NamedTuple):
     """Principal components as an encoder and a decoder, with a codec for their coefficients."""
 
-    pca: PCA
+    pca: PrincipalComponents
     codec: Codec
 
     @classmethod
@@ -26,23 +27,21 @@ class LinearModel(NamedTuple):
         cls, train: ByteImages, validation: UInt8[np.ndarray, "m height width channels"], dimensions: int
     ) -> "LinearModel":
         """Fit PCA to training images; the codec as an autoencoder's."""
-        pca = PCA(dimensions, svd_solver="covariance_eigh").fit(_flat(train))
-        codes = [pca.transform(_flat(images)).astype(np.float32) for images in (train, validation)]
+        pca = PrincipalComponents.fit(as_rows(train), dimensions)
+        codes = [pca.encode(as_rows(images)) for images in (train, validation)]
         # The decoder is orthonormal: a step in a coefficient is the same step in the image.
         metric = np.eye(dimensions) / train[0].size
         return cls(pca, fit_codec(codes[0], codes[1], metric))
 
     def encode(self, images: ByteImages, quality: int) -> Symbols:
         """Quantised coefficients."""
-        codes = self.pca.transform(_flat(images)).astype(np.float32)
-        return quantise(codes, self.codec.transform, step_of(quality))
+        return quantise(self.pca.encode(as_rows(images)), self.codec.transform, step_of(quality))
 
     def decode(self, symbols: Symbols, quality: int, image_shape: tuple[int, int, int]) -> ByteImages:
         """Images from quantised coefficients."""
         codes = dequantise(symbols, self.codec.transform, step_of(quality))
-        return (
-            np.rint(np.clip(self.pca.inverse_transform(codes), 0, 1) * 255).astype(np.uint8).reshape(-1, *image_shape)
-        )
+        pixels = np.clip(self.pca.decode(codes), 0, 1)
+        return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *image_shape)
 
 
 def most_in_mosaic(image_shape: tuple[int, int, int]) -> int:
@@ -103,7 +102,3 @@ def rate_at(psnr: float, rates: Float[np.ndarray, " points"], psnrs: Float[np.nd
     if not psnrs[order[0]] <= psnr <= psnrs[order[-1]]:
         return None
     return float(np.exp(np.interp(psnr, psnrs[order], np.log(rates[order]))))
-
-
-def _flat(images: ByteImages) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255

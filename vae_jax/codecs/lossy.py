@@ -144,16 +144,6 @@ def decode_codes(model: AnyModel, params: Parameters, codes: Codes) -> ByteImage
     return images
 
 
-def psnr(images: ByteImages, others: ByteImages) -> Float[np.ndarray, " n"]:
-    """Peak signal-to-noise ratio of each image in dB: 10 log10(255^2 / MSE).
-
-    For two equal images, where it is infinite, that of one grey level in one pixel.
-    """
-    difference = images.astype(np.float64) - others.astype(np.float64)
-    squares = np.sum(difference.reshape(len(images), -1) ** 2, axis=1)
-    return 10 * np.log10(255**2 * images[0].size / np.maximum(squares, 1.0))
-
-
 def _cluster(y: np.ndarray, number: int) -> np.ndarray:
     if number == 1:
         return np.zeros(len(y), np.int64)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from vae_jax.data.sources import Raw
+from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import RunError, UsageError
 
 PROBE_SECONDS = 7.0
@@ -49,19 +49,22 @@ def is_prepared(name: str) -> bool:
     return any(not record.parent.name.startswith("incomplete.") for record in records)
 
 
+def knows(name: str) -> bool:
+    """Whether TFDS has a data set of this name, prepared or not."""
+    try:
+        _import_tfds().builder(name, data_dir=data_dir())
+    except (ValueError, AssertionError, ImportError):
+        return False
+    return True
+
+
 def read_prepared(name: str) -> Raw:
-    """Read a TFDS data set that was prepared as array_record files.
+    """Read a TFDS data set, which it `knows`, that was prepared as array_record files.
 
     Raises:
-        UsageError: TFDS does not know it, it is not prepared, or it has no images of one size.
+        UsageError: it is not prepared, or has no images of one size.
     """
-    try:
-        builder = _import_tfds().builder(name, data_dir=data_dir())
-    except (ValueError, AssertionError, ImportError) as error:
-        raise UsageError(
-            f"--dataset must be mnist, fashion_mnist, kmnist, digits, the name of a prepared TFDS data set,\n"
-            f"or the path of an .npz or .npy file or of a folder of images, got {name!r}."
-        ) from error
+    builder = _import_tfds().builder(name, data_dir=data_dir())
     if not is_prepared(name) or "train" not in builder.info.splits:
         raise UsageError(
             f'TFDS has not prepared {name} in {data_dir()}. Do it once: pip install "vae_jax[tf]" and then\n'
@@ -70,17 +73,18 @@ def read_prepared(name: str) -> Raw:
         )
     features = dict(builder.info.features.items())
     shape: tuple[int | None, ...] = features["image"].shape if "image" in features else ()
-    if len(shape) != 3 or None in shape[:2] or shape[2] not in (1, 3):
+    if len(shape) != 3 or None in shape:
         found = ", ".join(f"{key} {feature.shape}" for key, feature in features.items())
         raise UsageError(
-            f"TFDS's {name} must have a feature image of shape (height, width, 1 or 3), found {found}.\n"
+            f"TFDS's {name} must have a feature image of shape (height, width, channels), found {found}.\n"
             "Choose another, or write its images to an .npz file and give that to --dataset."
         )
     label = features.get("label")
     labelled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
-    images, labels = _read_split(builder, "train", labelled)
-    test = _read_split(builder, "test", labelled) if "test" in builder.info.splits else (None, None)
-    return Raw(f"TFDS {builder.info.full_name} in {data_dir()}", images, labels, *test)
+    train = _read_split(builder, "train", labelled)
+    test = _read_split(builder, "test", labelled) if "test" in builder.info.splits else None
+    names = tuple(getattr(label, "names", ())) if labelled else ()
+    return Raw(f"TFDS {builder.info.full_name} in {data_dir()}", train, test=test, class_names=names or None)
 
 
 def remote_files(name: str) -> list[RemoteFile]:
@@ -152,7 +156,7 @@ def _import_tfds() -> Any:
     return tensorflow_datasets
 
 
-def _read_split(builder: Any, split: str, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_split(builder: Any, split: str, labelled: bool) -> RawSplit:
     images, labels = [], []
     try:
         examples = builder.as_data_source(split)
@@ -166,7 +170,7 @@ def _read_split(builder: Any, split: str, labelled: bool) -> tuple[np.ndarray, n
         raise UsageError(
             f"{builder.data_dir} can't be read: {reason}\nDelete it and prepare {builder.name} again."
         ) from error
-    return np.stack(images), np.array(labels) if labelled else None
+    return RawSplit(np.stack(images), np.array(labels) if labelled else None)
 
 
 def _in_child(task: str, target: str, files: list[RemoteFile], seconds: float) -> None:

@@ -1,29 +1,162 @@
-"""What is taken for images and labels, and how each type is converted to bytes."""
+"""What is taken for images and labels, from Python and from files, and how each type is converted. Imports no JAX."""
+
+import re
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from vae_jax.data.stored import Images, StoredImages, pieces
 from vae_jax.errors import UsageError
 
+_MOST_CHANNELS = 4  # where an axis might as well be the height or the width
+_CHANNELS_FIRST = "Their channels come first: transpose them with images.transpose(0, 2, 3, 1)"
+_FEW_LEVELS = 32
+_LOSS = 4  # different values that become one level
+_SAMPLE = 2**20  # values that are looked at
 
-def checked_images(images: Images, what: str) -> Images:
-    """Images as unsigned bytes [n, height, width, channels], converted by their type; `what` names them in errors."""
-    if images.ndim == 3:
-        images = images.with_channel() if isinstance(images, StoredImages) else images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+ImageShape = tuple[int, int, int]
+"""Height, width and channels."""
+
+
+def as_images(images: Any, *, image_shape: ImageShape | None = None, what: str = "images") -> Images:
+    """Images as unsigned bytes, converted by their type; uint8 arrays are given back as they are, also JAX's.
+
+    Booleans become 0 and 255, floats in [0, 1] are scaled to 0..255 and rounded, integers keep their value.
+
+    Args:
+        images: an array, or what NumPy makes one of: [n, height, width, channels] or [n, height, width]; with
+            `image_shape` also one image alone.
+        image_shape: height, width and channels that they must have; None is any.
+        what: names them in errors.
+
+    Returns:
+        uint8 [n, height, width, channels].
+
+    Raises:
+        UsageError: they are no images, or of another shape.
+    """
+    array = _as_array(images, what)
+    if image_shape and array.shape in (image_shape, image_shape[:2] if image_shape[2] == 1 else None):
+        array = array[None]
+    _check_shape(array.shape, image_shape, what)
+    if array.ndim == 3:
+        array = array.with_channel() if isinstance(array, StoredImages) else array[..., None]
+    return _as_bytes(array, what)
+
+
+def as_labels(
+    labels: Any, number: int, what: str = "labels"
+) -> tuple[Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
+    """Labels as int32 [number], and the names of the classes where they are words, numbered in natural order.
+
+    Args:
+        labels: integers or words, one an image; None where there are none.
+        number: of the images.
+        what: names them in errors.
+
+    Raises:
+        UsageError: they are neither, or of another number.
+    """
+    if labels is None:
+        return None, None
+    array = np.asarray(labels)
+    if array.dtype == object and all(isinstance(word, str) for word in array.flat):
+        array = array.astype(str)
+    if array.shape == (number, 1):
+        array = array[:, 0]
+    if array.shape != (number,) or array.dtype.kind not in "biuUS":
+        one_hot = array.ndim == 2 and len(array) == number
+        remedy = "Give labels.argmax(1)" if one_hot else "Number the classes from 0, or leave the labels out"
         raise UsageError(
-            f"{what} must be [n, height, width] or [n, height, width, 1 or 3], got {images.shape}.\n"
-            "Reshape them, with the channels last; no size may be 0."
+            f"{what} must be integers or words [{number}], one an image, got {array.dtype} of shape {array.shape}.\n"
+            f"{remedy}."
         )
-    if images.dtype.kind in "iu" and _holds_only_zeros_and_ones(images):
+    if array.dtype.kind in "US":
+        words = array.tolist() if array.dtype.kind == "U" else [word.decode("utf-8", "replace") for word in array]
+        names = natural_sorted(set(words))
+        place = {name: index for index, name in enumerate(names)}
+        return np.array([place[word] for word in words], np.int32), tuple(names)
+    converted = array.astype(np.int32)
+    if not np.array_equal(converted, array):
+        raise UsageError(f"{what} must fit into 32 bits, got up to {array.max()}. Number the classes from 0.")
+    return converted, None
+
+
+def natural_sorted(names: Iterable[str]) -> list[str]:
+    """In the order that people give: numbers within the names by their value, so 2 before 10."""
+
+    def key(name: str) -> tuple[list[Any], str]:
+        parts = re.split(r"([0-9]+)", name)
+        parts[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+        return parts, name
+
+    return sorted(names, key=key)
+
+
+def _as_array(images: Any, what: str) -> Any:
+    jax = sys.modules.get("jax")  # who has a JAX array has imported it
+    if isinstance(images, StoredImages) or (jax and isinstance(images, jax.Array) and images.dtype == np.uint8):
+        return images
+    try:
+        array = np.asarray(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UsageError(
+            f"{what} must be one array, got {type(images).__name__} that NumPy makes none of: {reason}\n"
+            "Give an array [n, height, width, channels]."
+        ) from error
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        found = array.dtype if array.ndim else type(images).__name__
+        remedy = "Give its .images." if hasattr(images, "images") else "Convert them."
+        raise UsageError(f"{what} must be uint8, integers, floats or booleans, got {str(found)[:60]}. {remedy}")
+    return array
+
+
+def _check_shape(shape: tuple[int, ...], image_shape: ImageShape | None, what: str) -> None:
+    remedy = _remedy(shape) if image_shape is None else _remedy_for(shape, image_shape)
+    if remedy or 0 in shape:
+        wanted = "height, width, channels] or [n, height, width" if image_shape is None else str(image_shape)[1:-1]
+        raise UsageError(f"{what} must be [n, {wanted}], got {shape}.\n{remedy or 'No size may be 0'}.")
+
+
+def _remedy(shape: tuple[int, ...]) -> str | None:
+    match shape:
+        case (_, _):
+            return "One image alone is images[None]"
+        case (height, width, 3 | 4 as channels) if min(height, width) >= 2 * _MOST_CHANNELS:
+            return f"One image of {channels} channels is images[None]; images {channels} wide are images[..., None]"
+        case (height, width, 1 | 2 as channels) if height == width >= 2 * _MOST_CHANNELS:
+            return f"One image of {channels} channels is images[None]; images {channels} wide are images[..., None]"
+        case (_, 1 | 3, _, width) if width > _MOST_CHANNELS:
+            return _CHANNELS_FIRST
+        case (_, 2 | 4, height, width) if height > _MOST_CHANNELS and width > (4 if height == width else 16):
+            return _CHANNELS_FIRST
+        case (height, width, 3, number) if min(height, width, number) > _MOST_CHANNELS:
+            return "Their number comes last: transpose them with images.transpose(3, 0, 1, 2)"
+    return None if len(shape) in (3, 4) else "Reshape them, with the channels last"
+
+
+def _remedy_for(shape: tuple[int, ...], image_shape: ImageShape) -> str | None:
+    if (shape if len(shape) == 4 else (*shape, 1))[1:] == image_shape:
+        return None
+    return _CHANNELS_FIRST if (*shape[2:], *shape[1:2]) == image_shape else "Scale or convert them first"
+
+
+def _as_bytes(images: Any, what: str) -> Images:
+    in_memory = isinstance(images, np.ndarray)
+    if images.dtype.kind in "iu" and (in_memory or isinstance(images, StoredImages)) and _only_zeros_and_ones(images):
         raise UsageError(
             f"{what} must use the range 0 to 255 where they are integers, got only 0 and 1.\n"
             "Multiply them by 255, or give booleans."
         )
-    if isinstance(images, StoredImages) or images.dtype == np.uint8:
+    if images.dtype == np.uint8:
         return images
-    if images.dtype.kind not in "biuf":
-        raise UsageError(f"{what} must be uint8, integers, floats or booleans, got {images.dtype}. Convert them.")
     low, high = images.min(), images.max()  # NaN where there is one
     top = 255 if images.dtype.kind in "iu" else 1
     if not (low >= 0 and high <= top):
@@ -33,10 +166,12 @@ def checked_images(images: Images, what: str) -> Images:
         )
     if top == 255:
         return images.astype(np.uint8)
-    return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
+    converted = np.rint(images.astype(np.float32) * 255).astype(np.uint8)
+    _warn_of_few_levels(images, converted, what)
+    return converted
 
 
-def _holds_only_zeros_and_ones(images: Images) -> bool:
+def _only_zeros_and_ones(images: Images) -> bool:
     low, high = 1, 0
     for piece in pieces(images):
         low, high = min(low, int(piece.min())), max(high, int(piece.max()))
@@ -45,16 +180,12 @@ def _holds_only_zeros_and_ones(images: Images) -> bool:
     return (low, high) == (0, 1)
 
 
-def checked_labels(labels: np.ndarray | None, number: int, what: str) -> np.ndarray | None:
-    """Labels as int32 [number]; `what` names them in errors."""
-    if labels is None:
-        return None
-    if labels.shape != (number,) or labels.dtype.kind not in "iu":
-        raise UsageError(
-            f"{what} must be integers [{number}], one an image, got {labels.dtype} of shape {labels.shape}.\n"
-            "Number the classes from 0, or leave the labels out."
+def _warn_of_few_levels(images: np.ndarray, converted: np.ndarray, what: str) -> None:
+    step = max(1, images.size // _SAMPLE)
+    levels = len(np.unique(converted.reshape(-1)[::step]))
+    if levels < _FEW_LEVELS and len(np.unique(images.reshape(-1)[::step])) > _LOSS * levels:
+        warnings.warn(
+            f"{what} lie between {images.min():.4g} and {images.max():.4g}: of 256 levels they use {levels}.\n"
+            "To keep what is between, stretch them first: (images - images.min()) / (images.max() - images.min()).",
+            stacklevel=4,
         )
-    converted = labels.astype(np.int32)
-    if not np.array_equal(converted, labels):
-        raise UsageError(f"{what} must fit into 32 bits, got up to {labels.max()}. Number the classes from 0.")
-    return converted

@@ -1,148 +1,180 @@
-"""Images in, checked: where a data set comes from, its three splits, and what the model sees of a pixel."""
+"""Images in, checked: a data set with three splits, made of what a source found."""
 
 import hashlib
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
 
-from vae_jax.data import catalogue, sources
-from vae_jax.data.checks import checked_images, checked_labels
-from vae_jax.data.stored import Images, StoredImages, choose, pieces
+from vae_jax.data import catalogue
+from vae_jax.data.checks import ImageShape, as_images, as_labels, natural_sorted
+from vae_jax.data.idx import MNIST_FAMILY
+from vae_jax.data.raw import Raw, Reading
+from vae_jax.data.sources import Source, expanded, find_source
+from vae_jax.data.split import Classes, Split, held_out, joined
+from vae_jax.data.stored import pieces
 from vae_jax.errors import UsageError
-
-_FEWEST_IMAGES = 4  # two to train on, one to validate, one to test
-_REMEDY = (
-    f"To have it, put {', '.join(sources.IDX_FILES)} (.gz or not) into DIR and give --data-dir DIR or "
-    "set VAE_JAX_DATA_DIR=DIR."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and, where there are any, their labels.
-
-    Raises:
-        UsageError: the images are not unsigned bytes, or not [n, height, width, channels].
-    """
-
-    images: UInt8[np.ndarray | StoredImages, "n height width channels"]
-    labels: Int32[np.ndarray, " n"] | None
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise UsageError(
-                f"images must be uint8 [n, height, width, channels], got {self.images.dtype} of shape "
-                f"{self.images.shape}.\nSave them as .npy and use load_dataset, or scale them to 0..255 and convert."
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def positions(self, classes: tuple[int, ...] | None) -> Int64[np.ndarray, " chosen"]:
-        """Where the images of these labels stand; None is all.
-
-        Raises:
-            UsageError: there are no labels, or no image of one of them.
-        """
-        if classes is None:
-            return np.arange(len(self))
-        if self.labels is None:
-            raise UsageError(f"--classes {' '.join(map(str, classes))} needs labels, which the data set has not.")
-        for label in classes:
-            if label not in self.labels:
-                known = ", ".join(map(str, np.unique(self.labels)[:20]))
-                raise UsageError(f"--classes must be labels that occur, got {label}; they are {known}.")
-        return np.flatnonzero(np.isin(self.labels, classes))
-
-    def of_classes(self, classes: tuple[int, ...] | None) -> "Split":
-        """The images of these labels only; None is all."""
-        if classes is None:
-            return self
-        chosen = self.positions(classes)
-        assert self.labels is not None
-        return Split(choose(self.images, chosen), self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three splits, and where they came from."""
+    """Three splits, and where they came from.
+
+    Raises:
+        UsageError: the splits hold images of different shapes.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
-    source: str
-    sha256: str
-    """Of all arrays, before they were split: their types, shapes and bytes."""
+    source: str = "arrays"
+    sha256: str = ""
+    """Of all arrays, before they were split: their types, shapes and bytes; of those of the splits, where not given."""
+    class_names: tuple[str, ...] | None = None
+    """Of the labels 0, 1, ..., where they have names."""
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            if split.images.shape[1:] != self.train.images.shape[1:]:
+                raise UsageError(
+                    f"{name} images must have the shape {self.image_shape} of the training images, "
+                    f"got {split.images.shape[1:]}. Scale or convert them first."
+                )
+        if not self.sha256:
+            object.__setattr__(self, "sha256", digest_of(self.splits.values()))
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def splits(self) -> dict[str, Split]:
+        """Train, validation and test, by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def image_shape(self) -> ImageShape:
         """Height, width and channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
-    def of_classes(self, classes: tuple[int, ...] | None) -> "Dataset":
-        """The images of these labels only, in every split; None is all."""
+    def name_of(self, label: int) -> str:
+        """The name of a class; its label, where it has none."""
+        return self.class_names[label] if self.class_names and 0 <= label < len(self.class_names) else str(label)
+
+    def labels_of(self, classes: Classes, *, words: bool = False) -> tuple[int, ...]:
+        """The labels of classes that are given by label or by name.
+
+        Args:
+            classes: integers are labels, texts are names.
+            words: whether an integer is the name, too, where a class is called so: on a command line both look alike.
+
+        Raises:
+            UsageError: no class has this name.
+        """
+        known = self.class_names or ()
+        if words:
+            classes = tuple(str(name) if str(name) in known else name for name in classes)
+        for name in classes:
+            if isinstance(name, str) and name not in known:
+                names = f"they are {', '.join(known)[:200]}" if known else "the classes of this data set have no names"
+                raise UsageError(f"--classes must be names of classes, got {name!r}; {names}.")
+        return tuple(known.index(name) if isinstance(name, str) else name for name in classes)
+
+    def of_classes(self, classes: Classes | None) -> "Dataset":
+        """The images of these classes only, in every split; None is all.
+
+        Raises:
+            UsageError: there are no labels, no such class, or a split holds no image of one.
+        """
         if classes is None:
             return self
-        splits = {name: getattr(self, name).of_classes(classes) for name in ("train", "validation", "test")}
-        return replace(self, **splits)
+        labels = self.labels_of(classes)
+        for label in labels:
+            numbers = {name: int((s.labels == label).sum()) for name, s in self.splits.items() if s.labels is not None}
+            empty = [name for name, number in numbers.items() if not number]
+            if empty and sum(numbers.values()):
+                called = f" ({self.name_of(label)})" if self.class_names else ""
+                raise UsageError(
+                    f"--classes {label}{called} has no image in the {empty[0]} split, {sum(numbers.values())} in all.\n"
+                    "Leave it out, or give more images of it."
+                )
+        train, validation, test = (split.of_classes(labels) for split in self.splits.values())
+        return replace(self, train=train, validation=validation, test=test)
 
 
-def load_dataset(name: str | None = None, data_dir: str | Path | None = None, *, in_file: bool = False) -> Dataset:
+def load_dataset(
+    name: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    in_file: bool = False,
+    background: str = "white",
+    skip_damaged: bool = False,
+    stratify: bool = True,
+) -> Dataset:
     """Load a data set, check it and split it.
 
-    Where the source has no test split, a fixed fifth of it is held out. For validation are the last tenth of
-    the training images, or the last 5,000 of at least 50,000.
+    A split that the source has not is held out of its training images: for test a fifth, for validation the last
+    tenth, or the last 5,000 of at least 50,000.
 
     Args:
-        name: mnist, fashion_mnist, kmnist, digits, a prepared TFDS data set, or the path of an .npz or .npy
-            file or of a folder of images. None is mnist, and digits with a warning where mnist can't be downloaded.
+        name: what `vae_jax.data.sources.sources_in_words` lists. None is mnist, and digits with a warning where
+            mnist can't be downloaded.
         data_dir: where the IDX files of the MNIST family lie, itself or a subfolder of the data set's name;
             by default the environment variable `VAE_JAX_DATA_DIR`.
         in_file: leave large images where they are, in an .npy or uncompressed .npz file of unsigned bytes, as
             `vae_jax.data.stored.StoredImages`; enough to train, to evaluate and to encode. Otherwise they are read.
+        background: what stands behind transparent pictures, "white" or "black".
+        skip_damaged: leave out pictures that can't be read, with a warning, rather than refuse the folder.
+        stratify: where a class of at least five images would be missing from a split that is held out, hold out of
+            each class by itself.
 
     Raises:
         UsageError: there is no such data set, or it can't be trained on.
         DownloadError: it is named, is not here and can't be downloaded.
     """
-    if name is not None:
-        found, raw = _find(name, data_dir)
-        return _checked(found, raw if in_file else _read(raw))
+    for what, folder in (("--data-dir", data_dir), ("VAE_JAX_DATA_DIR", os.environ.get("VAE_JAX_DATA_DIR"))):
+        if folder and not Path(folder).expanduser().is_dir():
+            raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
+    reading = _reading(background, skip_damaged)._replace(data_dir=Path(data_dir) if data_dir else None)
+    given = "mnist" if name is None else os.fspath(name)
     try:
-        return _checked(*_find("mnist", data_dir))
+        source = find_source(given)
+        raw = source.read(given, reading)
     except catalogue.DownloadError as error:
+        if name is not None:
+            raise
         warnings.warn(f"NOT MNIST: using scikit-learn's embedded 8x8 digits instead, because {error}", stacklevel=2)
-    return _checked(*_find("digits", data_dir))
+        given = "digits"
+        source = find_source(given)
+        raw = source.read(given, reading)
+    return _checked(_title(source, given), raw, in_file, stratify)
 
 
-def read_images(path: str | Path, image_shape: tuple[int, int, int]) -> Split:
-    """Read images for a model that takes images of this shape, with their labels where there are any; no split.
+def read_images(
+    path: str | os.PathLike[str], image_shape: ImageShape, *, background: str = "white", skip_damaged: bool = False
+) -> tuple[Split, tuple[str, ...] | None]:
+    """Read images for a model, with their labels and files where there are any; splits one after another.
+
+    Gives also the names of the classes, where they have names: their labels are numbered by what is read, which need
+    not hold the classes that the model was trained on.
+
+    Pictures that are stored grey become colour for a model of colour images, and the other way where they are grey.
 
     Args:
-        path: an .npz file with `images` (and `labels`), an .npy file of images, or a folder of images.
+        path: of what `load_dataset` takes as a path.
         image_shape: height, width and channels that the model was trained on.
+        background: as in `load_dataset`.
+        skip_damaged: as in `load_dataset`.
 
     Raises:
         UsageError: they can't be read, or have another shape.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raw = sources.read_image_folder(path)
-    else:
-        raw = sources.read_npy(path) if path.suffix == ".npy" else sources.read_npz(path)
-    images = np.asarray(checked_images(raw.images, f"images of {raw.source}"))
-    if images.shape[1:] != image_shape:
-        raise UsageError(
-            f"images of {raw.source} must have the shape {image_shape} that the model was trained on, "
-            f"got {images.shape[1:]}.\nScale or convert them first."
-        )
-    return Split(images, checked_labels(raw.labels, len(images), f"labels of {raw.source}"))
+    given = os.fspath(path)
+    reading = _reading(background, skip_damaged)._replace(channels=image_shape[2])
+    raw = find_source(given, paths_only=True).read(given, reading)
+    splits, class_names = _as_splits(raw, image_shape, in_file=False)
+    return joined(list(splits.values())), class_names
 
 
 def check_batch_size(train: Split, batch_size: int) -> None:
@@ -155,99 +187,72 @@ def check_batch_size(train: Split, batch_size: int) -> None:
         raise UsageError(f"--batch-size must be at most the {len(train)} training images, got {batch_size}.")
 
 
-def _find(name: str, data_dir: str | Path | None) -> tuple[str, sources.Raw]:
-    for what, folder in (("--data-dir", data_dir), ("VAE_JAX_DATA_DIR", os.environ.get("VAE_JAX_DATA_DIR"))):
-        if folder and not Path(folder).expanduser().is_dir():
-            raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
-    if name == "digits":
-        return name, sources.read_digits()
-    if name in sources.MNIST_FAMILY:
-        return name, _find_in_family(name, data_dir or os.environ.get("VAE_JAX_DATA_DIR"))
-    path = Path(os.path.expanduser(name))
-    if path.suffix == ".npz":
-        return path.stem, sources.read_npz(path)
-    if path.suffix == ".npy":
-        return path.stem, sources.read_npy(path)
-    if name and os.path.isdir(path):
-        return path.resolve().name, sources.read_image_folder(path)
-    if "/" in name or os.sep in name:
+def _reading(background: str, skip_damaged: bool) -> Reading:
+    if background not in ("white", "black"):
+        raise UsageError(f"--background must be white or black, got {background!r}.")
+    return Reading(background=background, skip_damaged=skip_damaged)
+
+
+def _title(source: Source, given: str) -> str:
+    path = expanded(given)
+    if not source.is_path:
+        return given
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _as_splits(
+    raw: Raw, image_shape: ImageShape | None, in_file: bool
+) -> tuple[dict[str, Split], tuple[str, ...] | None]:
+    # The splits that there are, checked, and the names of the classes.
+    splits, names = {}, {}
+    for part in ("train", "test", "validation"):
+        if (found := getattr(raw, part)) is None:
+            continue
+        prefix = "" if part == "train" else f"{part}_"
+        images = as_images(found.images, image_shape=image_shape, what=f"{prefix}images of {raw.source}")
+        image_shape = images.shape[1:]  # type: ignore[assignment]
+        labels, names[part] = as_labels(found.labels, len(images), f"{prefix}labels of {raw.source}")
+        splits[part] = Split(images if in_file else np.asarray(images), labels, found.files)
+    return (splits, raw.class_names) if not any(names.values()) else _numbered_alike(raw.source, splits, names)
+
+
+def _numbered_alike(
+    source: str, splits: dict[str, Split], names: dict[str, tuple[str, ...] | None]
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    # Labels that are words got their numbers in each split by itself.
+    every = natural_sorted({name for found in names.values() for name in found or ()})
+    for part, split in splits.items():
+        if split.labels is not None:
+            if (found := names[part]) is None:
+                raise UsageError(f"labels of {source} must be words in all splits or in none, got both.")
+            numbers = np.array([every.index(name) for name in found], np.int32)
+            splits[part] = replace(split, labels=numbers[split.labels])
+    return splits, tuple(every)
+
+
+def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
+    given, class_names = _as_splits(raw, None, in_file)
+    digest = digest_of(given.values())  # as they lie there: a file is read from its beginning to its end
+    fewest = 2 + ("test" not in given) + ("validation" not in given)  # two to train on
+    if len(given["train"]) < fewest:
         raise UsageError(
-            f"--dataset must be an .npz or .npy file or a folder of images where it is a path, got {name!r}."
+            f"{raw.source} must hold at least {fewest} images to split, got {len(given['train'])}. Add some."
         )
-    return name, catalogue.read_prepared(name)
+    splits = held_out(given, in_order=name in MNIST_FAMILY, stratify=stratify)
+    return Dataset(name, **splits, source=raw.source, sha256=digest, class_names=class_names)
 
 
-def _read(raw: sources.Raw) -> sources.Raw:
-    test_images = None if raw.test_images is None else np.asarray(raw.test_images)
-    return raw._replace(images=np.asarray(raw.images), test_images=test_images)
-
-
-def _find_in_family(name: str, data_dir: str | Path | None) -> sources.Raw:
-    if data_dir is not None:
-        files = sources.find_idx_folder(name, Path(data_dir).expanduser())
-        if files:
-            return sources.read_idx_files(files)
-    cache = catalogue.data_dir() / "downloads" / "vae_jax" / name
-    # An incomplete cache is no error: the download replaces what is there.
-    if len(sources.idx_files(cache)) < len(sources.IDX_FILES):
-        if catalogue.is_prepared(name):
-            return catalogue.read_prepared(name)
-        try:
-            catalogue.download(catalogue.remote_files(name), cache)
-        except catalogue.DownloadError as error:
-            raise catalogue.DownloadError(f"{name} could not be downloaded: {error}.\n{_REMEDY}") from error
-    return sources.read_idx_files(sources.idx_files(cache))
-
-
-def _checked(name: str, raw: sources.Raw) -> Dataset:
-    images = checked_images(raw.images, f"images of {raw.source}")
-    labels = checked_labels(raw.labels, len(images), f"labels of {raw.source}")
-    if len(images) < _FEWEST_IMAGES:
-        raise UsageError(
-            f"{raw.source} must hold at least {_FEWEST_IMAGES} images to split, got {len(images)}. Add some."
-        )
-    digest = _sha256(images, labels)  # as they lie there: a file is read from its beginning to its end
-    if raw.test_images is None:
-        whole = _permuted(Split(images, labels))
-        train, test = _cut(whole, max(1, len(whole) // 5))
-    else:
-        train = Split(images, labels)
-        test_images = checked_images(raw.test_images, f"test_images of {raw.source}")
-        if test_images.shape[1:] != images.shape[1:]:
-            raise UsageError(
-                f"test_images of {raw.source} must have the shape {images.shape[1:]} of its training images, "
-                f"got {test_images.shape[1:]}."
-            )
-        test_labels = checked_labels(raw.test_labels, len(test_images), f"test_labels of {raw.source}")
-        test = Split(test_images, test_labels)
-        digest = _sha256(test_images, test_labels, digest)
-    if name not in sources.MNIST_FAMILY:
-        train = _permuted(train)
-    train, validation = _cut(train, 5000 if len(train) >= 50_000 else max(1, len(train) // 10))
-    return Dataset(name, train, validation, test, raw.source, digest)
-
-
-def _permuted(split: Split) -> Split:
-    # Own images often come sorted by class, and a validation split of one class says nothing.
-    order = np.random.default_rng(0).permutation(len(split))
-    return Split(choose(split.images, order), None if split.labels is None else split.labels[order])
-
-
-def _cut(split: Split, last: int) -> tuple[Split, Split]:
-    parts = (slice(None, -last), slice(-last, None))
-    first, second = (
-        Split(choose(split.images, part), None if split.labels is None else split.labels[part]) for part in parts
-    )
-    return first, second
-
-
-def _sha256(images: Images, labels: np.ndarray | None, before: str = "") -> str:
-    digest = hashlib.sha256(before.encode())
-    for array in (images, labels):
-        if array is None:
-            digest.update(b"none")
-        else:
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            for piece in pieces(array):
-                digest.update(np.ascontiguousarray(piece).data)
-    return digest.hexdigest()
+def digest_of(splits: Iterable[Split]) -> str:
+    """The SHA-256 of all arrays of splits: their types, shapes and bytes, in turn."""
+    result = ""
+    for split in splits:
+        digest = hashlib.sha256(result.encode())
+        for array in (split.images, split.labels):
+            if array is None:
+                digest.update(b"none")
+            else:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                for piece in pieces(array):
+                    digest.update(np.ascontiguousarray(piece).data)
+        result = digest.hexdigest()
+    return result

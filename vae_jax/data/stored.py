@@ -1,20 +1,21 @@
 """Images that stay in their file: unsigned bytes of an .npy or uncompressed .npz file, read when asked for. No JAX.
 
-They are read, not mapped, so that memory holds no more of a file than what was asked for.
+They are read, not mapped: memory holds no more of a file than what was asked for, and a file that becomes shorter is an
+error with its name, where a map would end the process.
 """
 
 import math
 import os
+import struct
 import weakref
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
-from vae_jax.archives import BoundedReader, read_header
+from vae_jax.archives import BoundedReader, read_header, read_npy
 from vae_jax.errors import RunError
 
 SMALLEST_BYTES = 2**26
@@ -58,42 +59,38 @@ class StoredImages:
         return len(self._positions)
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
-        positions = self._positions[chosen]
-        images = np.empty((*positions.shape, *self._row_shape), np.uint8)
-        self._read(positions.reshape(-1), images)
+        images = np.empty((*self._positions[chosen].shape, *self._row_shape), np.uint8)
+        self.read_into(images, chosen)
         return images
-
-    def read_into(self, memory: np.ndarray, chosen: np.ndarray) -> None:
-        """Read some of the rows to where there is room for them: uint8 [*chosen.shape, ...], C-contiguous."""
-        assert memory.flags.c_contiguous
-        assert memory.shape == (*chosen.shape, *self._row_shape)
-        self._read(self._positions[chosen].reshape(-1), memory)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def rows(self, chosen: slice | np.ndarray) -> "StoredImages":
         """Some of the rows, in this order, not read yet."""
-        return self._with(positions=self._positions[chosen])
+        return self._with(_positions=self._positions[chosen])
 
     def with_channel(self) -> "StoredImages":
         """The same with a last axis of size 1."""
-        return self._with(row_shape=(*self._row_shape, 1))
+        return self._with(_row_shape=(*self._row_shape, 1))
+
+    def read_into(self, memory: np.ndarray, chosen: Any) -> None:
+        """Read some of the rows to where there is room for them: uint8 [*chosen.shape, ...], C-contiguous."""
+        positions = self._positions[chosen].reshape(-1).astype(np.int64)
+        size, number = math.prod(self._row_shape), len(positions)
+        assert memory.flags.c_contiguous
+        assert memory.size == number * size
+        # Neighbours in the file are read together.
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions) != 1) + 1, [number]])
+        offsets = (self._offset + positions[starts[:-1]] * size if number else starts[:0]).tolist()
+        content, starts = memory.reshape(-1).data, (starts * size).tolist()
+        for offset, start, stop in zip(offsets, starts, starts[1:], strict=False):
+            self._fill(content[start:stop], offset)
 
     def _with(self, **changes: Any) -> "StoredImages":
         other = object.__new__(StoredImages)
-        other.__dict__.update(self.__dict__)
-        other.__dict__.update({f"_{name}": value for name, value in changes.items()})
+        other.__dict__.update(self.__dict__ | changes)
         return other
-
-    def _read(self, positions: np.ndarray, images: np.ndarray) -> None:
-        size, number = math.prod(self._row_shape), len(positions)
-        # Neighbours in the file are read together.
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions.astype(np.int64)) != 1) + 1, [number]])
-        offsets = (self._offset + positions[starts[:-1]].astype(np.int64) * size if number else starts[:0]).tolist()
-        memory, starts = images.reshape(-1).data, (starts * size).tolist()
-        for offset, start, stop in zip(offsets, starts, starts[1:], strict=False):
-            self._fill(memory[start:stop], offset)
 
     def _fill(self, memory: memoryview, offset: int) -> None:
         done = 0
@@ -146,58 +143,40 @@ def pieces(images: Images) -> Iterator[np.ndarray]:
 
 
 def open_npy(path: Path) -> Images:
-    """The array of an .npy file: unsigned bytes, rows one after another.
+    """The array of an .npy file, which stays there if it is large, of unsigned bytes and in C order.
 
     Raises:
-        OSError, ValueError: it can't be read, or is of another kind; in words.
+        OSError, ValueError, EOFError: it can't be read, or is no array of plain values.
     """
     with BoundedReader(path) as file:
-        shape, fortran_order, dtype = read_header(path.name, file)
-        offset, size = file.tell(), math.prod(shape)
-        found = path.stat().st_size - offset
-    if dtype != np.uint8:
-        raise ValueError(f"it holds {dtype}, where uint8 is needed")
-    if fortran_order:
-        raise ValueError("it is in Fortran order, where C order is needed: numpy.ascontiguousarray makes that")
-    if not shape:
-        raise ValueError("it holds a single number")
-    if found != size:
-        raise ValueError(f"its header declares {size} bytes of data, found {found}")
-    return _small_in_memory(StoredImages(path, offset, shape))
+        shape, column_major, dtype = read_header(path.name, file)
+        offset, size = file.tell(), file.size
+    if dtype != np.uint8 or column_major or not shape or size < SMALLEST_BYTES:
+        return read_npy(path)
+    if offset + math.prod(shape) != size:
+        raise ValueError(f"its header declares {math.prod(shape)} bytes of data, found {size - offset}")
+    return StoredImages(path, offset, shape)
 
 
 def open_npz_member(path: Path, name: str) -> StoredImages | None:
     """An array of an .npz file, where it is large, uncompressed, of unsigned bytes and in C order; else None.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile: the file is no .npz file, or damaged.
+        OSError, ValueError, RuntimeError, zipfile.BadZipFile: the file is no .npz file, or damaged.
     """
-    with BoundedReader(path) as file, zipfile.ZipFile(file) as archive:
-        member = next((member for member in archive.infolist() if member.filename == f"{name}.npy"), None)
-        encrypted = member is not None and member.flag_bits & 1
-        if member is None or encrypted or member.compress_type != zipfile.ZIP_STORED:
+    with BoundedReader(path) as file, ZipFile(file) as archive:
+        member = archive.NameToInfo.get(f"{name}.npy")
+        if member is None or member.compress_type != ZIP_STORED or member.file_size < SMALLEST_BYTES:
             return None
-        if member.file_size < SMALLEST_BYTES:
-            return None
+        with archive.open(member) as content:
+            shape, column_major, dtype = read_header(name, content)
+            offset = content.tell()
+            if dtype != np.uint8 or column_major or not shape:
+                return None
+            if offset + math.prod(shape) != member.file_size:
+                raise ValueError(f"{name} declares {math.prod(shape)} bytes, found {member.file_size - offset}")
+            while content.read(PIECE_BYTES):  # at its end the checksum is compared
+                pass
         file.seek(member.header_offset)
-        header = file.read(_LOCAL_HEADER)
-        name_size, extra_size = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
-        start = member.header_offset + _LOCAL_HEADER + name_size + extra_size
-        file.seek(start)
-        shape, fortran_order, dtype = read_header(name, file)
-        offset = file.tell()
-        if dtype != np.uint8 or fortran_order or not shape:
-            return None
-        if offset - start + math.prod(shape) != member.file_size:
-            raise ValueError(f"{name} declares {math.prod(shape)} bytes of data, found {member.file_size}")
-        file.seek(start)
-        checksum, left = 0, member.file_size
-        while left and (piece := file.read(min(left, PIECE_BYTES))):
-            checksum, left = zlib.crc32(piece, checksum), left - len(piece)
-    if checksum != member.CRC:
-        raise ValueError(f"{name} is damaged: its checksum differs")
-    return StoredImages(path, offset, shape)
-
-
-def _small_in_memory(images: StoredImages) -> Images:
-    return images if images.nbytes >= SMALLEST_BYTES else images[:]
+        name_size, extra_size = struct.unpack("<26x2H", file.read(_LOCAL_HEADER))
+    return StoredImages(path, member.header_offset + _LOCAL_HEADER + name_size + extra_size + offset, shape)

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
-from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from vae_jax.measures.dimensionality import decode_codes
-from vae_jax.models.autoencoders import AnyModel, Parameters, VariationalAutoencoder
+from vae_jax.data.checks import as_images
+from vae_jax.measures.dimensionality import PrincipalComponents, decode_codes
+from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.evaluation import ByteImages, encode_images, image_losses
-from vae_jax.models.inputs import preprocess
+from vae_jax.models.inputs import Inputs, preprocess
 
 Scores = Float[np.ndarray, " n"]
 
@@ -53,7 +53,7 @@ def model_scores(
     Args:
         model: trained on normal images.
         params: its parameters.
-        images: uint8 [n, height, width, channels].
+        images: of any kind that `as_images` takes.
         key: decides the latent samples and dynamic binarisation.
         samples: latent samples an image.
         binarize: as in training; of dynamically binarised images, the squared error is that of the grey ones.
@@ -61,7 +61,8 @@ def model_scores(
     Returns:
         Scores [n] by name.
     """
-    losses = image_losses(model, params, images, key, samples=samples, binarize=binarize)
+    images = as_images(images, image_shape=model.image_shape)
+    losses = image_losses(model, params, images, key, samples=samples, inputs=Inputs(binarize))
     codes, _ = encode_images(model, params, images, key, binarize=binarize)
     pixels = np.asarray(preprocess(jnp.asarray(images), "threshold" if binarize == "threshold" else "none"))
     error = np.sum((pixels - decode_codes(model, params, codes)) ** 2, axis=(1, 2, 3))
@@ -72,7 +73,7 @@ def model_scores(
         "relative_error": error / norm**2,
         "reconstruction": losses.reconstruction,
     }
-    if isinstance(model, VariationalAutoencoder):
+    if model.stochastic:
         scores["kl"] = losses.kl
         scores["negative_elbo"] = losses.reconstruction + losses.kl
         scores["negative_iwae_bound"] = -losses.bound
@@ -108,11 +109,6 @@ def mean_distance(parts: Sequence[Float[np.ndarray, "n _"]], neighbours: int) ->
     return together[:, :neighbours].mean(axis=1)
 
 
-def as_points(images: ByteImages) -> Float[np.ndarray, "n pixels"]:
-    """Images as vectors of pixels in [0, 1], float32 [n, pixels]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
 def norms(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:
     """||x|| of each image, [n]; at least that of one pixel of the darkest grey, which stands for an empty image."""
     return np.maximum(np.linalg.norm(points, axis=1), np.float32(1 / 255))
@@ -130,10 +126,9 @@ def pca_residual(
         points: what is scored, [n, pixels].
         components: at most, fewer where there are fewer points or pixels.
     """
-    pca = PCA(min(components, *normal.shape), svd_solver="covariance_eigh").fit(normal)
-    centred = points - pca.mean_
-    projected = centred @ pca.components_.T
-    return np.sum((centred - projected @ pca.components_) ** 2, axis=1)
+    pca = PrincipalComponents.fit(normal, components)
+    centred = points - pca.mean
+    return np.sum((centred - centred @ pca.components.T @ pca.components) ** 2, axis=1)
 
 
 def ink(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:

@@ -6,99 +6,37 @@ Every estimate is clipped to [0, 1], where clean pixels lie; noisy images are me
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key
 from scipy import linalg, ndimage
-from skimage.metrics import structural_similarity
 
+from vae_jax.data.checks import as_images
+from vae_jax.measures.images import Images, psnr, ssim
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.models.inputs import corrupt
 
-if TYPE_CHECKING:
-    Images = np.ndarray
-else:
-    Images = Float[np.ndarray, "n height width channels"]
-"""Clean pixels lie in [0, 1]; noisy ones may lie outside."""
 WIDTHS = tuple(round(0.1 * i, 1) for i in range(3, 21))
 """Standard deviations of the Gaussian filter, in pixels, to choose from."""
-_WINDOW = 7
 
 
-def psnr(clean: Images, estimate: Images) -> Float[np.ndarray, " n"]:
-    """Peak signal-to-noise ratio of each image in dB: 10 log10(1 / mean squared error), as the data range is 1.
-
-    Infinite where an estimate is perfect.
-
-    Args:
-        clean: [n, height, width, channels] in [0, 1].
-        estimate: of the same shape.
-    """
-    difference = np.asarray(estimate, np.float64) - clean
-    with np.errstate(divide="ignore"):
-        return -10 * np.log10(np.mean(difference**2, axis=(1, 2, 3)))
+def mean_quality(clean: Images, estimate: Images) -> dict[str, float]:
+    """How close estimates are to the clean images: mean "psnr" in dB and, from 3 x 3 pixels on, mean "ssim"."""
+    found = {"psnr": psnr(clean, estimate)}
+    if min(clean.shape[1:3]) >= 3:
+        found["ssim"] = ssim(clean, estimate)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def ssim(clean: Images, estimate: Images) -> Float[np.ndarray, " n"]:
-    """Mean structural similarity of each image, 1 for a perfect estimate (Wang et al. 2004), for a data range of 1.
-
-    With scikit-image's uniform window of 7 x 7 pixels, or the largest odd one that fits into a smaller image.
-
-    Args:
-        clean: [n, height, width, channels] in [0, 1]; height and width at least 3.
-        estimate: of the same shape.
-
-    Raises:
-        ValueError: the images are smaller than 3 x 3.
-    """
-    height, width, channels = clean.shape[1:]
-    window = min(_WINDOW, (min(height, width) - 1) // 2 * 2 + 1)
-    if window < 3:
-        raise ValueError(f"images must be at least 3 x 3 for the structural similarity, got {height} x {width}")
-    border = window // 2
-    means = []
-    for start in range(0, len(clean), ROWS):
-        # One below the other, many images are one call; windows that lie in two of them are left out with the border.
-        columns = [
-            np.asarray(images[start : start + ROWS], np.float64).reshape(-1, width, channels)
-            for images in (clean, estimate)
-        ]
-        _, local = structural_similarity(*columns, win_size=window, data_range=1.0, channel_axis=-1, full=True)
-        local = local.reshape(-1, height, width, channels)[:, border : height - border, border : width - border]
-        means.append(local.mean(axis=(1, 2, 3)))
-    return np.concatenate(means)
-
-
-class Quality(NamedTuple):
-    """How close estimates are to the clean images, image by image."""
-
-    psnr: Float[np.ndarray, " n"]
-    """dB."""
-    ssim: Float[np.ndarray, " n"] | None
-    """None for images smaller than 3 x 3."""
-
-    @classmethod
-    def of(cls, clean: Images, estimate: Images) -> "Quality":
-        """Measure estimates."""
-        return cls(psnr(clean, estimate), ssim(clean, estimate) if min(clean.shape[1:3]) >= 3 else None)
-
-    def means(self) -> dict[str, float]:
-        """The mean over the images: "psnr" in dB and, where there is one, "ssim"."""
-        values = {"psnr": self.psnr, "ssim": self.ssim}
-        return {name: float(np.mean(each)) for name, each in values.items() if each is not None}
-
-
-def corrupt_images(
-    images: UInt8[np.ndarray, "n height width channels"], kind: str, level: float, key: Key[Array, ""]
-) -> Images:
+def corrupt_images(images: Any, kind: str, level: float, key: Key[Array, ""]) -> Images:
     """Images with noise, float32; an image's noise depends on the key and its position alone.
 
     Args:
-        images: bytes.
+        images: of any kind that `as_images` takes.
         kind: as in `vae_jax.models.inputs.corrupt`.
         level: standard deviation of the Gaussian noise, or share of the values that are replaced.
         key: decides the noise.
@@ -106,7 +44,7 @@ def corrupt_images(
     Raises:
         UsageError: there is no such kind.
     """
-    return np.asarray(_corrupt_images(kind, images, jnp.float32(level), key))
+    return np.asarray(_corrupt_images(kind, as_images(images), jnp.float32(level), key))
 
 
 @partial(jax.jit, static_argnums=0)

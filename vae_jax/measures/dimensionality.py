@@ -3,6 +3,7 @@
 Nothing is fitted on test images: k-NN, the probe and PCA are fitted on train images and scored on test images.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,6 +23,7 @@ from vae_jax.models.chunks import ROWS, in_chunks
 
 MOST_RANKED = 2**16 - 1
 _WORKING_MEMORY = 256  # MiB of distances at a time
+_MOST_EXACT = 4096  # features whose covariance matrix is decomposed as a whole
 
 
 def knn_accuracy(
@@ -153,30 +155,34 @@ def _decode(model: AnyModel, params: Parameters, codes: Array) -> Array:
     return in_chunks(partial(model.decode_mean, params), ROWS, codes)
 
 
+@dataclasses.dataclass(frozen=True)
 class PrincipalComponents:
-    """Principal component analysis of train images: the linear embedding with the least squared error."""
+    """Principal component analysis: the linear embedding with the least squared error."""
 
-    def __init__(self, train: Float[np.ndarray, "n height width channels"], most: int):
-        """Fit the first `most` components, at most as many as there are images and pixels.
+    mean: Float[np.ndarray, " features"]
+    components: Float[np.ndarray, "latent features"]
+    """Orthonormal, that of the largest variance first."""
+    variances: Float[np.ndarray, " latent"]
+    """Of the points along each component."""
 
-        Args:
-            train: images in [0, 1].
-            most: the largest dimension that `encode` will be asked for.
-        """
-        flat = train.reshape(len(train), -1)
-        self._pca = PCA(min(most, *flat.shape), random_state=0).fit(flat)
-        self._shape = train.shape[1:]
-        self.most = int(self._pca.n_components_)
-        """Components there are."""
+    @classmethod
+    def fit(cls, points: Float[np.ndarray, "n features"], most: int) -> "PrincipalComponents":
+        """The first `most` components, at most as many as there are points and features."""
+        solver = "covariance_eigh" if points.shape[1] <= _MOST_EXACT else "randomized"
+        pca = PCA(min(most, *points.shape), svd_solver=solver, random_state=0).fit(points)
+        return cls(pca.mean_, pca.components_, pca.explained_variance_)
 
-    def encode(self, images: Float[np.ndarray, "n height width channels"], dim: int) -> Float[np.ndarray, "n latent"]:
-        """The images' first `dim` principal components, [n, dim]."""
-        return self._pca.transform(images.reshape(len(images), -1))[:, :dim]
+    def first(self, number: int) -> "PrincipalComponents":
+        """The first components alone."""
+        return PrincipalComponents(self.mean, self.components[:number], self.variances[:number])
 
-    def decode(self, codes: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, "n height width channels"]:
-        """The images that have these first components, and the mean's in the others."""
-        flat = codes @ self._pca.components_[: codes.shape[1]] + self._pca.mean_
-        return flat.reshape(len(codes), *self._shape)
+    def encode(self, points: Float[np.ndarray, "m features"]) -> Float[np.ndarray, "m latent"]:
+        """Coordinates of points along the components."""
+        return points @ self.components.T - self.mean @ self.components.T
+
+    def decode(self, codes: Float[np.ndarray, "m latent"]) -> Float[np.ndarray, "m features"]:
+        """The points that have these coordinates, and the mean's in all other directions."""
+        return codes @ self.components + self.mean
 
 
 def class_numbers(

@@ -4,12 +4,13 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
-from sklearn.decomposition import PCA
+from jaxtyping import Float, Integer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-Images = UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"]
+from vae_jax.data.checks import as_images
+from vae_jax.measures.dimensionality import PrincipalComponents
+from vae_jax.measures.images import Images, as_rows
 
 
 class FrozenFeatures(NamedTuple):
@@ -28,14 +29,8 @@ class FrozenFeatures(NamedTuple):
         return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-6) if self.classifier else h
 
 
-def as_rows(images: Any) -> Float[np.ndarray, "n pixels"]:
-    """Images as rows of float32 in [0, 1]."""
-    rows = images.reshape(len(images), -1)
-    return rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows.astype(np.float32)
-
-
 def fit_features(
-    images: UInt8[np.ndarray, "n height width channels"],
+    images: Any,
     labels: Integer[np.ndarray, " n"] | None,
     sizes: tuple[int, ...] = (256, 64),
 ) -> FrozenFeatures:
@@ -46,14 +41,14 @@ def fit_features(
     The same images and labels always give the same features.
 
     Args:
-        images: to train on.
+        images: to train on, of any kind that `as_images` takes.
         labels: their classes, or None.
         sizes: units of the hidden layers; at most as many principal components as the last has.
     """
-    rows = as_rows(images)
+    rows = as_rows(np.asarray(as_images(images)))
     if labels is None or len(np.unique(labels)) < 2:
-        pca = PCA(min(sizes[-1], *rows.shape), svd_solver="covariance_eigh").fit(rows)
-        return FrozenFeatures(((pca.components_.T, -pca.mean_ @ pca.components_.T),), False)
+        pca = PrincipalComponents.fit(rows, sizes[-1])
+        return FrozenFeatures(((pca.components.T, -pca.mean @ pca.components.T),), False)
     classifier = MLPClassifier(sizes, batch_size=min(200, len(rows)), max_iter=8, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # eight epochs are meant

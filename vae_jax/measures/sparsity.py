@@ -1,50 +1,10 @@
-"""How sparse a code is, and what its units stand for."""
-
-from typing import NamedTuple
+"""What the units of a sparse code stand for."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from vae_jax.models.autoencoders import AnyModel, Parameters
-
-
-class Sparsity(NamedTuple):
-    """Of a set of codes."""
-
-    active_share: float
-    """Mean share of the units of a code that are active."""
-    mean_activation: float
-    """Mean over units and images of the absolute value."""
-    hoyer: float
-    """Mean of (sqrt(n) - |c|_1 / |c|_2) / (sqrt(n) - 1): 0 where all units are equal, 1 where one is active
-    (Hoyer 2004). Codes of zeros are left out."""
-    dead: int
-    """Units that are active for no image."""
-
-
-def active(codes: Float[np.ndarray, "n latent"], threshold: float = 0.1) -> Bool[np.ndarray, "n latent"]:
-    """Which units are active: above `threshold` times the largest absolute value of all the codes."""
-    size = np.abs(codes)
-    return size > threshold * max(float(size.max()), 1e-30)
-
-
-def measure_sparsity(codes: Float[np.ndarray, "n latent"], threshold: float = 0.1) -> Sparsity:
-    """How sparse codes are.
-
-    Args:
-        codes: of images of a held-out set; at least two units.
-        threshold: share of the largest absolute value above which a unit is active.
-    """
-    on, size = active(codes, threshold), np.abs(codes.astype(np.float64))
-    root, norms = np.sqrt(codes.shape[1]), np.linalg.norm(size, axis=1)
-    some = norms > 0
-    hoyer = (root - size[some].sum(axis=1) / norms[some]) / (root - 1)
-    return Sparsity(
-        active_share=float(on.mean()),
-        mean_activation=float(size.mean()),
-        hoyer=float(hoyer.mean()) if some.any() else 0.0,
-        dead=int(np.count_nonzero(~on.any(axis=0))),
-    )
+from vae_jax.models.codes import active
 
 
 def atoms(

@@ -78,7 +78,7 @@ class Threshold:
         file = run / RECORD
         if not file.exists():
             return None
-        remedy = f"Write it anew by python -m experiments.anomaly calibrate {run}"
+        remedy = f"Write it anew by python -m vae_jax calibrate {run}"
         content = read_json(file, remedy)
         try:
             return cls(**_checked(content))

@@ -3,78 +3,12 @@
 NumPy arrays in, NumPy arrays out; a model decodes them afterwards.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
-from jaxtyping import Array, Float, Integer
-
-from vae_jax.models.distributions import DiagonalGaussian
+from jaxtyping import Float, Integer
 
 LEVELS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Quantiles that a traversal shows."""
 _SMALLEST_SINE = 1e-6  # of the angle between two codes; below it the great circle through them is not determined
-
-
-def information(
-    means: Float[np.ndarray, "n latent"], logvars: Float[np.ndarray, "n latent"] | None
-) -> Float[np.ndarray, " latent"]:
-    """What each dimension says of an image: its mean KL to the prior in nats, for an AE the variance of its code.
-
-    Args:
-        means: posterior means or codes, [n, latent].
-        logvars: log variances of the posteriors, [n, latent]; None for an AE.
-    """
-    if logvars is None:
-        return np.var(means, axis=0)
-    kl = DiagonalGaussian(jnp.asarray(means), jnp.asarray(logvars)).kl_per_dimension()
-    return np.mean(np.asarray(kl), axis=0)
-
-
-def posterior_quantiles(
-    means: Float[np.ndarray, "n latent"],
-    logvars: Float[np.ndarray, "n latent"] | None,
-    levels: Sequence[float] = LEVELS,
-) -> Float[np.ndarray, "levels latent"]:
-    """Quantiles of each dimension's aggregate posterior, the equal mixture of all images' posteriors.
-
-    The means alone would hide how far a dimension spreads that the posterior leaves at the prior. Found by
-    bisection of the mixture's distribution function; for an AE the quantiles of the codes.
-
-    Args:
-        means: posterior means or codes, [n, latent].
-        logvars: log variances of the posteriors, [n, latent]; None for an AE.
-        levels: in (0, 1).
-
-    Raises:
-        ValueError: a level outside (0, 1).
-    """
-    if not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels must lie in (0, 1), got {tuple(levels)}")
-    if logvars is None:
-        return np.quantile(means, levels, axis=0).astype(means.dtype)
-    return np.asarray(_mixture_quantiles(jnp.asarray(means), jnp.asarray(logvars), jnp.asarray(levels, jnp.float32)))
-
-
-@jax.jit
-def _mixture_quantiles(means: Array, logvars: Array, levels: Array) -> Array:
-    sigmas = jnp.exp(0.5 * logvars)
-
-    def one_level(level: Array) -> Array:
-        def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            middle = 0.5 * (ends[0] + ends[1])
-            below = jnp.mean(ndtr((middle[None] - means) / sigmas), axis=0) < level
-            return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
-
-        # 40 halvings of an interval that holds all quantiles reach float32's own resolution.
-        ends = jnp.min(means - 8 * sigmas, axis=0), jnp.max(means + 8 * sigmas, axis=0)
-        low, high = jax.lax.fori_loop(0, 40, halve, ends)
-        return 0.5 * (low + high)
-
-    return jax.lax.map(one_level, levels)
 
 
 def traverse(
@@ -87,7 +21,7 @@ def traverse(
     Args:
         base: the code to start from, [latent].
         dims: the dimension of each row, [rows].
-        quantiles: from `posterior_quantiles`, [steps, latent].
+        quantiles: from `Codes.quantiles`, [steps, latent].
     """
     z = np.tile(base, (len(dims), len(quantiles), 1))
     z[np.arange(len(dims)), :, dims] = quantiles[:, dims].T.astype(z.dtype)

@@ -1,33 +1,38 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from vae_jax.config import Settings, check_settings, hidden_sizes
+from vae_jax.config import Settings, check_settings
+from vae_jax.errors import UsageError
 from vae_jax.models.chunks import in_chunks
 from vae_jax.models.convolutions import CHUNK
-from vae_jax.models.distributions import DiagonalGaussian
-from vae_jax.models.likelihoods import Likelihood, make_likelihood
-from vae_jax.models.networks import MLPDecoder, make_networks
-from vae_jax.models.objectives import Terms, free_bits_kl, keep_largest, kl_penalty, l1_penalty
+from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
+from vae_jax.models.inputs import as_pixels
+from vae_jax.models.likelihoods import Likelihood
+from vae_jax.models.objectives import keep_largest
+from vae_jax.models.priors import Prior, StandardNormal
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
 
 Parameters = dict[str, Any]
-Images = Float[Array | np.ndarray, "batch height width channels"]
-"""Pixels in [0, 1]."""
+Images = Any
+"""[batch, height, width, channels]: pixels in [0, 1] as floats, or bytes."""
 Latents = Float[Array | np.ndarray, "batch latent"]
 CODE_ACTIVATIONS = {"linear": lambda code: code, "relu": nn.relu, "sigmoid": nn.sigmoid}
 
 
 @dataclasses.dataclass(frozen=True)
-class _EncoderDecoder:
+class Model:
     """What both models share: two networks, a likelihood, the shape of an image."""
 
     encoder: nn.Module
@@ -37,39 +42,77 @@ class _EncoderDecoder:
     latent_dim: int
     precision: str = "float32"
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
+    name: ClassVar[str]
+    stochastic: ClassVar[bool]
+    """Whether a latent is drawn, so that more samples tell more."""
+    kl_per_dimension: ClassVar[bool] = True
+    """Whether the KL divergence is the sum of the posterior's `kl_per_dimension`."""
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
         """Draw initial parameters {"encoder": ..., "decoder": ...}; compiled at the first call."""
         encoder_key, decoder_key = jax.random.split(key)
-        images = jnp.zeros((1, *self.image_shape))
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))
+        for network, drawn in ((self.encoder, encoder), (self.decoder, decoder)):
+            if others := sorted(set(drawn) - {"params"}):
+                raise UsageError(
+                    f"{type(network).__name__} must have trained parameters only, got the collection {others[0]!r}, "
+                    "as of BatchNorm.\nUse nn.GroupNorm or nn.LayerNorm, which need no statistics of the batch."
+                )
         return {
-            "encoder": self.encoder.init(encoder_key, images)["params"],
-            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"],
+            "encoder": encoder.get("params", {}),
+            "decoder": {**decoder.get("params", {}), **self.likelihood.init()},
         }
 
     def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
-        """The encoder's raw output."""
-        return _apply(self.encoder, params["encoder"], x, self.precision)
+        """The encoder's raw output.
+
+        Raises:
+            UsageError: the images have another shape than the model takes.
+        """
+        return _apply(self.encoder, params["encoder"], as_pixels(x, self.image_shape), self.precision)
+
+    def encode(self, params: Parameters, x: Images) -> Posterior:
+        """What the encoder says of the latents of images."""
+        raise NotImplementedError
+
+    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
+        """Posterior means; the codes of an autoencoder."""
+        return self.encode(params, x).mean
 
     def decode(self, params: Parameters, z: Latents) -> Float[Array, "batch height width parameters"]:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
-        return _apply(self.decoder, params["decoder"], z, self.precision)
+        own = {name: params["decoder"][name] for name in self.likelihood.init()}
+        return self.likelihood.complete(_apply(self.decoder, params["decoder"], z, self.precision), own)
 
     def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
         return in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), self.chunk, jnp.asarray(z))
 
+    def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
+        return posterior.kl()
+
+    def log_weight(
+        self,
+        params: Parameters,
+        posterior: Posterior,
+        z: Float[Array, "batch latent"],
+        reconstruction: Float[Array, " batch"],
+    ) -> Float[Array, " batch"]:
+        """Log of p(x, z) / q(z | x) for latents z of the posteriors and their reconstruction loss, in nats."""
+        return -reconstruction
+
     @property
     def chunk(self) -> int | None:
         """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
-        convolutional = not isinstance(self.decoder, MLPDecoder)
-        return CHUNK if convolutional and jax.default_backend() == "cpu" else None
+        return CHUNK if getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu" else None
 
 
 def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:
     def cast(leaf: Any) -> Any:
-        # A lone scalar such as log sigma costs nothing, and its gradient is a sum over all pixels.
+        # A lone scalar costs nothing, and its gradient is a sum over all pixels.
         return leaf.astype(precision) if leaf.ndim else leaf
 
     x = jnp.asarray(x)
@@ -78,69 +121,68 @@ def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> An
 
 
 @dataclasses.dataclass(frozen=True)
-class VariationalAutoencoder(_EncoderDecoder):
-    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014): prior N(0, I), posterior diagonal Gaussian."""
+class VariationalAutoencoder(Model):
+    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014), its posterior a diagonal Gaussian."""
 
-    name: ClassVar[str] = "VAE"
+    prior: Prior = StandardNormal()
+    name = "VAE"
+    stochastic = True
+
+    @property
+    def kl_per_dimension(self) -> bool:  # type: ignore[override]
+        """Whether the KL divergence is the sum of the posterior's `kl_per_dimension`."""
+        return self.prior.per_dimension
+
+    @partial(jax.jit, static_argnums=0)
+    def init(self, key: Key[Array, ""]) -> Parameters:
+        """Draw initial parameters {"encoder", "decoder"}, and "prior" where that has some."""
+        params = super().init(key)
+        own = self.prior.init(jax.random.fold_in(key, 2), self.latent_dim)
+        return {**params, "prior": own} if own else params
 
     def encode(self, params: Parameters, x: Images) -> DiagonalGaussian:
-        """Approximate posterior q(z | x) of images with pixels in [0, 1]."""
+        """Approximate posterior q(z | x) of images."""
         return DiagonalGaussian.from_features(self.features(params, x))
 
-    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
-        """Posterior means."""
-        return self.encode(params, x).mean
+    def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
+        return self.prior.kl(params.get("prior", {}), posterior, z)
+
+    def log_weight(
+        self,
+        params: Parameters,
+        posterior: Any,
+        z: Float[Array, "batch latent"],
+        reconstruction: Float[Array, " batch"],
+    ) -> Float[Array, " batch"]:
+        """Log of p(x, z) / q(z | x) for latents z of the posteriors and their reconstruction loss, in nats."""
+        return self.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - reconstruction
 
     def generate(
         self, params: Parameters, key: Key[Array, ""], number: int
     ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the prior N(0, I)."""
-        return self.decode_mean(params, jax.random.normal(key, (number, self.latent_dim)))
-
-    def loss_terms(
-        self,
-        params: Parameters,
-        x: Images,
-        keys: Key[Array, " batch"],
-        penalty_weight: Float[Array, ""] | float = 1.0,
-        free_bits: float = 0.0,
-        weights: Float[Array, " batch"] | None = None,
-        inputs: Images | None = None,
-        axis: str | None = None,
-    ) -> Terms:
-        """Reconstruction + penalty_weight * KL with one latent sample an example, drawn by its own key.
-
-        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
-        hold the rest of the batch.
-        """
-        posterior = self.encode(params, x if inputs is None else inputs)
-        z = posterior.sample(keys)
-        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, z), jnp.asarray(x))
-        weights = jnp.ones_like(reconstruction) if weights is None else weights
-        penalty = free_bits_kl(posterior.kl_per_dimension(), free_bits, weights, axis)
-        return Terms(reconstruction + penalty_weight * penalty, reconstruction, posterior.kl())
+        """Expected images of latents drawn from the prior."""
+        z = self.prior.sample(params.get("prior", {}), key, (number, self.latent_dim))
+        return self.decode_mean(params, z)
 
 
 @dataclasses.dataclass(frozen=True)
-class Autoencoder(_EncoderDecoder):
+class Autoencoder(Model):
     """The classic autoencoder: a code instead of a posterior, no KL term, no prior; its code may be sparse."""
 
     code_activation: str = "linear"
     """linear, relu or sigmoid."""
     sparsity: str = "none"
-    """none, l1, kl or topk."""
+    """topk keeps the largest units only; other values change nothing here."""
     sparsity_target: float = 0.05
-    """Wanted mean activation (kl), or share of the units kept (topk)."""
-    name: ClassVar[str] = "AE"
+    """Share of the units kept (topk)."""
+    name = "AE"
+    stochastic = False
 
-    def encode(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
-        """Codes of images with pixels in [0, 1]."""
+    def encode(self, params: Parameters, x: Images) -> Delta:
+        """Codes of images."""
         code = CODE_ACTIVATIONS[self.code_activation](self.features(params, x))
-        return keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code
-
-    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
-        """The codes."""
-        return self.encode(params, x)
+        return Delta(keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code)
 
     def generate(
         self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array | np.ndarray, "codes latent"]
@@ -152,60 +194,67 @@ class Autoencoder(_EncoderDecoder):
         noise = jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
         return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred)
 
-    def loss_terms(
-        self,
-        params: Parameters,
-        x: Images,
-        keys: Key[Array, " batch"] | None = None,
-        penalty_weight: Float[Array, ""] | float = 0.0,
-        free_bits: float = 0.0,
-        weights: Float[Array, " batch"] | None = None,
-        inputs: Images | None = None,
-        axis: str | None = None,
-    ) -> Terms:
-        """Reconstruction loss + penalty_weight * sparsity penalty; what concerns the KL term is ignored.
 
-        `inputs` are what the encoder sees in place of `x`: a corrupted image. `axis` is that of the devices that
-        hold the rest of the batch.
-        """
-        code = self.encode(params, x if inputs is None else inputs)
-        reconstruction = self.likelihood.reconstruction_loss(self.decode(params, code), jnp.asarray(x))
-        weights = jnp.ones_like(reconstruction) if weights is None else weights
-        penalty = jnp.zeros_like(reconstruction)
-        if self.sparsity == "l1":
-            penalty = l1_penalty(code)
-        elif self.sparsity == "kl":
-            penalty = kl_penalty(code, self.sparsity_target, weights, axis)
-        return Terms(reconstruction + penalty_weight * penalty, reconstruction, jnp.zeros_like(reconstruction))
+AnyModel = Model
 
 
-AnyModel = VariationalAutoencoder | Autoencoder
-
-
-def build_model(settings: Settings, image_shape: Sequence[int]) -> AnyModel:
+def build_model(settings: Settings, image_shape: Sequence[int]) -> Any:
     """The model that the settings describe, for images (height, width, channels).
 
     Raises:
-        UsageError: a setting outside its domain.
+        UsageError: a setting outside its domain, or networks that do not fit the images.
     """
     check_settings(settings)
-    height, width, channels = image_shape
-    image_shape = (height, width, channels)  # as a model has to be hashable, whatever sequence was given
-    likelihood = make_likelihood(settings.likelihood, settings.sigma)
-    encoder, decoder = make_networks(
-        settings.arch,
-        image_shape,
-        hidden_sizes(settings),
-        settings.dense_size,
-        settings.activation,
-        features=2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim,
-        learned_sigma=likelihood.learned_sigma,
-        fourier_features=settings.fourier_features,
-    )
-    common = (encoder, decoder, likelihood, image_shape, settings.latent_dim, settings.precision)
+    height, width, channels = (int(side) for side in image_shape)
+    shape = (height, width, channels)  # as a model has to be hashable, whatever sequence was given
+    likelihood = LIKELIHOODS.make(settings.likelihood, settings)
+    features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
+    encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
+    common = (encoder, decoder, likelihood, shape, settings.latent_dim, settings.precision)
     if settings.model == "vae":
-        return VariationalAutoencoder(*common)
+        return VariationalAutoencoder(*common, PRIORS.make(settings.prior, settings))
     return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)
+
+
+def check_model(model: Model) -> None:
+    """Check the shapes of what the networks of a model give, without computing anything.
+
+    Raises:
+        UsageError: the encoder's output does not make latents, or the decoder's no image, or a network does not run.
+    """
+    try:
+        hash(model)
+    except TypeError as error:
+        raise UsageError(
+            "The fields of a model and of its networks must be hashable: give tuples in place of lists."
+        ) from error
+    _check_shapes(model)
+
+
+@functools.cache
+def _check_shapes(model: Model) -> None:
+    features = 2 if model.stochastic else 1
+    try:
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.latent_dim))
+        given = jax.eval_shape(model.features, params, x).shape
+        decoded = jax.eval_shape(lambda p, z: _apply(model.decoder, p["decoder"], z, model.precision), params, z).shape
+    except flax.errors.FlaxError as error:
+        reason = str(error).partition("\n")[0].split(" (http")[0]
+        raise UsageError(
+            f"The networks of this {model.name} can't be run as functions of parameters and images: {reason}\n"
+            "Layers that draw at random, such as nn.Dropout, or keep statistics are not supported."
+        ) from error
+    wanted = (2, features * model.latent_dim)
+    if given != wanted:
+        raise UsageError(f"The encoder must give [batch, {wanted[1]}] for {model.latent_dim} latents, got {given[1:]}.")
+    height, width, channels = model.image_shape
+    wanted_decoded = (2, height, width, channels * model.likelihood.parameters)
+    if decoded != wanted_decoded:
+        raise UsageError(
+            f"The decoder must give {wanted_decoded[1:]} for images {model.image_shape} under "
+            f"{type(model.likelihood).__name__}, got {decoded[1:]}."
+        )
 
 
 def count_parameters(params: Parameters) -> int:

@@ -17,8 +17,9 @@ def in_chunks(
 
     Rows of zeros fill the last chunk, and what becomes of them is dropped: no row may depend on another.
     """
-    number = len(arrays[0])
-    if size is None or number <= size:
+    number = arrays[0].shape[0]
+    # A symbolic number of rows, as of jax.export, can't be cut.
+    if size is None or not isinstance(number, int) or number <= size:
         return function(*arrays)
 
     def split(x: Array) -> Array:

@@ -1,9 +1,7 @@
-"""The diagonal Gaussian of the latent space, and what a decoder's output says of the pixels.
-
-All log probabilities are natural, in nats, summed over the values of one example.
-"""
+"""Posteriors of the latent: what an encoder says of an image. Log probabilities and divergences are in nats."""
 
 import math
+from typing import Any
 
 import flax.struct
 import jax
@@ -62,3 +60,26 @@ class DiagonalGaussian:
     def kl(self) -> Float[Array, "*batch"]:
         """KL divergence to N(0, I) in nats."""
         return jnp.sum(self.kl_per_dimension(), axis=-1)
+
+
+@flax.struct.dataclass
+class Delta:
+    """All mass at one code: the posterior of an autoencoder. A sample is the code, and nothing is paid for it."""
+
+    mean: Float[Array, "*batch latent"]
+    logvar: None = None
+
+    def sample(self, key: Any = None) -> Float[Array, "*batch latent"]:
+        """The code, whatever the key."""
+        return self.mean
+
+    def kl_per_dimension(self) -> Float[Array, "*batch latent"]:
+        """Zeros."""
+        return jnp.zeros_like(self.mean)
+
+    def kl(self) -> Float[Array, "*batch"]:
+        """Zeros."""
+        return jnp.zeros(self.mean.shape[:-1], self.mean.dtype)
+
+
+Posterior = DiagonalGaussian | Delta

@@ -1,10 +1,28 @@
 """What a model sees of an image: its pixels, binarised or with noise on them (Vincent et al. 2010, section 3.3)."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax.errors import UsageError
+
+
+def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch height width channels"]:
+    """Images as a model takes them: floats are pixels as they are, bytes and booleans are scaled to [0, 1].
+
+    Raises:
+        UsageError: they have another shape, or another type.
+    """
+    x = jnp.asarray(x)
+    if x.ndim != 4 or x.shape[1:] != tuple(image_shape):
+        raise UsageError(f"images must be [batch, {', '.join(map(str, image_shape))}], got {x.shape}.")
+    if x.dtype == jnp.uint8 or x.dtype == bool:
+        return x.astype(jnp.float32) / (255 if x.dtype == jnp.uint8 else 1)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise UsageError(f"images must be bytes, or floats in [0, 1], got {x.dtype}. Convert them.")
+    return x
 
 
 def preprocess(
@@ -60,7 +78,48 @@ def corrupt(
     )
 
 
-def noise_keys(keys: Key[Array, " batch"]) -> Key[Array, " batch"]:
-    """The keys of the noise on the input of examples whose latents have these keys."""
-    # The latent's own samples are folded in from 0 upward.
-    return jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)
+class Batch(NamedTuple):
+    """The examples of a step as the model meets them, a pytree."""
+
+    x: Float[Array, "batch height width channels"]
+    """What the loss compares with: pixels in [0, 1]."""
+    inputs: Float[Array, "batch height width channels"]
+    """What the encoder sees."""
+    keys: Key[Array, " batch"]
+    """Of each example's latent sample."""
+    weights: Float[Array, " batch"]
+    """1 for an example, 0 for padding."""
+    indices: Int[Array, " batch"]
+    """Position of each example in the data set."""
+    labels: Int[Array, " batch"] | None = None
+    """Its class, where there are classes."""
+
+
+class Inputs(NamedTuple):
+    """From bytes and keys to what the encoder sees and what the loss compares with; in training and in evaluation."""
+
+    binarize: str = "none"
+    corruption: str = "none"
+    corruption_level: Any = 0.0
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> "Inputs":
+        """As the settings describe."""
+        return cls(settings.binarize, settings.corruption, settings.corruption_level)
+
+    def batch(
+        self,
+        images: UInt8[Array, "batch height width channels"],
+        indices: Int[Array, " batch"],
+        key: Key[Array, ""],
+        weights: Float[Array, " batch"] | None = None,
+        labels: Int[Array, " batch"] | None = None,
+    ) -> Batch:
+        """The batch of these images; an example's noise depends on the key and its index alone."""
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(indices)
+        x = preprocess(images, self.binarize, keys[:, 0])
+        # The latent's own samples are folded in from 0 upward.
+        noise = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys[:, 1])
+        inputs = corrupt(x, self.corruption, self.corruption_level, noise)
+        weights = jnp.ones(len(images)) if weights is None else weights
+        return Batch(x, inputs, keys[:, 1], weights, indices, labels)

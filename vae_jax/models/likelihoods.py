@@ -5,7 +5,7 @@ All log probabilities are natural, in nats, summed over the values of one image.
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,30 @@ def sum_pixels(values: Float[Array, "*batch height width channels"]) -> Float[Ar
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """p(x | parameters), where the parameters [..., height, width, channels * parameters] are a decoder's output."""
+    """p(x | parameters): how likely an image is, given what the decoder says of each of its values.
 
-    learned_sigma: ClassVar[bool] = False
-    """Whether the decoder has to append log sigma as further channels."""
+    A new one overrides `log_prob`, `mean` and `sample`, and is named by `vae_jax.registry.LIKELIHOODS.register`.
+    """
+
+    parameters: ClassVar[int] = 1
+    """Numbers that the decoder gives for each value: channels [0, C) hold the first of them, [C, 2C) the second. All
+    other methods take what `complete` makes of them."""
+    kind: ClassVar[Literal["density", "mass", "none"]] = "density"
+    """Whether exp(log_prob) is a probability density, a probability mass, or neither."""
     unit: ClassVar[str] = "nats"
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> "Likelihood":
+        """The likelihood that the settings describe."""
+        return cls()
+
+    def init(self) -> dict[str, Array]:
+        """Parameters of its own, trained with the networks; they stand beside the decoder's under these names."""
+        return {}
+
+    def complete(self, decoded: Any, own: dict[str, Array]) -> Any:
+        """The parameters of all values, from the decoder's output and the likelihood's own."""
+        return decoded
 
     def log_prob(self, parameters: Any, x: Any) -> Any:
         """Log probability (density) of each image in nats."""
@@ -60,6 +79,8 @@ def _softplus_minus_linear(logits: Array, x: Array) -> Array:
 
 class Bernoulli(Likelihood):
     """Binary pixels from logits. On grey pixels it is the tutorials' loss, not a likelihood of anything."""
+
+    kind = "mass"
 
     def log_prob(
         self,
@@ -127,6 +148,11 @@ class Gaussian(Likelihood):
 
     sigma: float = 0.1
 
+    @classmethod
+    def from_settings(cls, settings: Any) -> "Gaussian":
+        """With the settings' sigma."""
+        return cls(settings.sigma)
+
     def log_prob(
         self,
         parameters: Float[Array, "*batch height width channels"],
@@ -142,12 +168,21 @@ class Gaussian(Likelihood):
 
 
 class LearnedGaussian(Likelihood):
-    """Normal density whose log sigma comes in the second half of the channels (Rybkin et al. 2021).
+    """Normal density with one trained sigma for all values, whose optimum is their RMS error (Rybkin et al. 2021).
 
-    Log sigma is bounded smoothly to +-6, about half a grey level at the least.
+    Log sigma is bounded smoothly to +-6, about half a grey level at the least; the parameters hold it in the second
+    half of the channels.
     """
 
-    learned_sigma: ClassVar[bool] = True
+    def init(self) -> dict[str, Array]:
+        """Log sigma of 0."""
+        return {"log_sigma": jnp.zeros(())}
+
+    def complete(
+        self, decoded: Float[Array, "*batch height width channels"], own: dict[str, Array]
+    ) -> Float[Array, "*batch height width twice"]:
+        """Mean and log sigma of each value."""
+        return jnp.concatenate([decoded, jnp.broadcast_to(own["log_sigma"], decoded.shape)], axis=-1)
 
     def split(
         self, parameters: Float[Array, "*batch height width twice"]
@@ -183,6 +218,7 @@ class LearnedGaussian(Likelihood):
 class SquaredError(Likelihood):
     """The classic autoencoder's loss ||x - d(e(x))||^2: no likelihood, and not in nats."""
 
+    kind = "none"
     unit: ClassVar[str] = "squared intensity"
 
     def reconstruction_loss(
@@ -192,14 +228,3 @@ class SquaredError(Likelihood):
     ) -> Float[Array, "*batch"]:
         """Sum of squared differences."""
         return sum_pixels((x - parameters) ** 2)
-
-
-def make_likelihood(name: str, sigma: float) -> Likelihood:
-    """The likelihood of that name; `sigma` is used by `gaussian` only."""
-    return {
-        "bernoulli": Bernoulli,
-        "continuous_bernoulli": ContinuousBernoulli,
-        "gaussian": lambda: Gaussian(sigma),
-        "learned_gaussian": LearnedGaussian,
-        "squared_error": SquaredError,
-    }[name]()

@@ -5,12 +5,13 @@ An encoder maps images [batch, height, width, channels] to features [batch, feat
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vae_jax.config import Settings, hidden_sizes
 from vae_jax.errors import UsageError
 from vae_jax.models.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
 
@@ -20,6 +21,9 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
+ImageShape = tuple[int, int, int]
+Networks = tuple[nn.Module, nn.Module]
+"""An encoder and a decoder."""
 PATCH_SIDE = 4
 """Pixels a side of a patch of `PatchEncoder` and `PatchDecoder`."""
 
@@ -46,8 +50,8 @@ class MLPDecoder(nn.Module):
     hidden_sizes: tuple[int, ...]
     image_shape: tuple[int, int, int]
     activation: str
-    learned_sigma: bool = False
     fourier_features: int = 0
+    parameters: int = 1
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
@@ -56,8 +60,8 @@ class MLPDecoder(nn.Module):
         for size in self.hidden_sizes:
             h = ACTIVATIONS[self.activation](nn.Dense(size)(h))
         height, width, channels = self.image_shape
-        logits = nn.Dense(height * width * channels)(h).reshape(-1, height, width, channels)
-        return _append_log_sigma(self, logits) if self.learned_sigma else logits
+        channels *= self.parameters
+        return nn.Dense(height * width * channels)(h).reshape(-1, height, width, channels)
 
 
 class ConvEncoder(nn.Module):
@@ -85,11 +89,13 @@ class ConvDecoder(nn.Module):
     The hidden sizes are the channels in the order given; a map that came from an odd size is cropped to it.
     """
 
+    on_maps: ClassVar[bool] = True
+    """Whether a CPU works on few images at a time, whose maps then stay in its cache."""
     hidden_sizes: tuple[int, ...]
     image_shape: tuple[int, int, int]
     activation: str
-    learned_sigma: bool = False
     fourier_features: int = 0
+    parameters: int = 1
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
@@ -105,8 +111,7 @@ class ConvDecoder(nn.Module):
         for channels in self.hidden_sizes:
             height, width = sizes.pop()
             h = on_maps(activation, ConvTranspose(channels)(h))[:, :height, :width]
-        logits = Conv(image_channels)(h)
-        return _append_log_sigma(self, logits) if self.learned_sigma else logits
+        return Conv(image_channels * self.parameters)(h)
 
 
 class PatchEncoder(nn.Module):
@@ -135,15 +140,17 @@ class PatchEncoder(nn.Module):
 class PatchDecoder(nn.Module):
     """The mirror of `PatchEncoder`, the hidden sizes in the order given: from the code at every place to its patch."""
 
+    on_maps: ClassVar[bool] = True
     hidden_sizes: tuple[int, ...]
     image_shape: tuple[int, int, int]
     activation: str
-    learned_sigma: bool = False
+    parameters: int = 1
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch height width parameters"]:
         """Decode latents."""
         height, width, channels = self.image_shape
+        channels *= self.parameters
         rows, columns = patch_places(height, width)
         h = z.reshape(z.shape[0], rows, columns, -1)
         for size in self.hidden_sizes[:1]:  # mirrors the encoder's dense layer at each place
@@ -152,8 +159,7 @@ class PatchDecoder(nn.Module):
             h = _convolve(h, size, self.activation)
         patches = Conv(PATCH_SIDE**2 * channels)(h)
         patches = patches.reshape(-1, rows, columns, PATCH_SIDE, PATCH_SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
-        logits = patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
-        return _append_log_sigma(self, logits) if self.learned_sigma else logits
+        return patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
 
 
 def patch_places(height: int, width: int) -> tuple[int, int]:
@@ -178,55 +184,47 @@ def _with_waves(module: nn.Module, z: Any, number: int) -> Any:
     return jnp.concatenate([z, jnp.sin(phases), jnp.cos(phases)], axis=-1)
 
 
-def _append_log_sigma(module: nn.Module, mean: Any) -> Any:
-    # One scalar for all pixels: the optimal one is the root mean squared error (Rybkin et al. 2021).
-    log_sigma = module.param("log_sigma", nn.initializers.zeros_init(), ())
-    return jnp.concatenate([mean.astype(log_sigma.dtype), jnp.broadcast_to(log_sigma, mean.shape)], axis=-1)
+def mlp(settings: Settings, image_shape: ImageShape, features: int, parameters: int) -> Networks:
+    """Fully connected networks.
 
-
-def make_networks(
-    arch: str,
-    image_shape: tuple[int, int, int],
-    hidden_sizes: tuple[int, ...],
-    dense_size: int,
-    activation: str,
-    features: int,
-    learned_sigma: bool,
-    fourier_features: int = 0,
-) -> tuple[nn.Module, nn.Module]:
-    """Encoder and mirrored decoder of an architecture; a new one is one more row here.
+    As every architecture that `vae_jax.registry.ARCHITECTURES` names:
 
     Args:
-        arch: mlp, conv or patch.
+        settings: hidden sizes, activation and what else the architecture uses.
         image_shape: (height, width, channels).
-        hidden_sizes: the encoder's, in its order.
-        dense_size: units of the conv encoder's dense layer, 0 for none.
-        activation: a key of ACTIVATIONS.
         features: length of the encoder's output.
-        learned_sigma: whether the decoder appends log sigma.
-        fourier_features: waves of the latent that the decoder of mlp and conv sees beside it.
+        parameters: numbers that the decoder gives for each value of an image, channels * parameters in all.
+    """
+    sizes, activation = hidden_sizes(settings), settings.activation
+    return (
+        MLPEncoder(sizes, features, activation),
+        MLPDecoder(sizes[::-1], image_shape, activation, settings.fourier_features, parameters),
+    )
+
+
+def conv(settings: Settings, image_shape: ImageShape, features: int, parameters: int) -> Networks:
+    """Convolutions of stride 2, as in the Keras tutorial; arguments as of `mlp`."""
+    sizes, activation = hidden_sizes(settings), settings.activation
+    return (
+        ConvEncoder(sizes, settings.dense_size, features, activation),
+        ConvDecoder(sizes[::-1], image_shape, activation, settings.fourier_features, parameters),
+    )
+
+
+def patch(settings: Settings, image_shape: ImageShape, features: int, parameters: int) -> Networks:
+    """A code for each patch of 4x4 pixels; arguments as of `mlp`.
 
     Raises:
-        UsageError: the latent of patch can't be shared out among the patches.
+        UsageError: the latent can't be shared out among the patches.
     """
-    mirrored = hidden_sizes[::-1]
-    if arch == "patch":
-        rows, columns = patch_places(*image_shape[:2])
-        if features % (rows * columns):
-            raise UsageError(
-                f"--latent-dim must be a multiple of {rows * columns} for --arch patch, one code for each of the "
-                f"{rows} x {columns} patches, got {features}."
-            )
-        return (
-            PatchEncoder(hidden_sizes, features, activation),
-            PatchDecoder(mirrored, image_shape, activation, learned_sigma),
+    rows, columns = patch_places(*image_shape[:2])
+    if features % (rows * columns):
+        raise UsageError(
+            f"--latent-dim must be a multiple of {rows * columns} for --arch patch, one code for each of the "
+            f"{rows} x {columns} patches, got {features}."
         )
-    if arch == "conv":
-        return (
-            ConvEncoder(hidden_sizes, dense_size, features, activation),
-            ConvDecoder(mirrored, image_shape, activation, learned_sigma, fourier_features),
-        )
+    sizes, activation = hidden_sizes(settings), settings.activation
     return (
-        MLPEncoder(hidden_sizes, features, activation),
-        MLPDecoder(mirrored, image_shape, activation, learned_sigma, fourier_features),
+        PatchEncoder(sizes, features, activation),
+        PatchDecoder(sizes[::-1], image_shape, activation, parameters),
     )

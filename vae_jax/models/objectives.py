@@ -1,8 +1,9 @@
-"""What training minimises and what evaluation reports: per-example values in nats, [batch].
+"""What training minimises: objectives, and the penalties and bounds that they are made of, in nats.
 
-beta = 1 without free bits is the negative evidence lower bound (Kingma & Welling 2014, equation 3).
+The values of an example stand in an array [batch]. An objective is a pure function of (model, params, batch, step).
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+
+from vae_jax.errors import UsageError
+from vae_jax.models.inputs import Batch
 
 T = TypeVar("T")
 
@@ -24,13 +28,6 @@ class Terms(NamedTuple):
     """The full KL divergence, without beta and without free bits; 0 for an autoencoder."""
 
 
-def kl_weight(step: Float[Array, ""], beta: float | Float[Array, ""], warmup_steps: int) -> Float[Array, ""]:
-    """Weight of the KL term at a step: from 0 to beta in a straight line over the warm-up steps."""
-    if warmup_steps == 0:
-        return jnp.full_like(step, beta)
-    return beta * jnp.minimum(step / warmup_steps, 1.0)
-
-
 def total(values: T, axis: str | None = None) -> T:
     """The sum of each float32 array over the devices of a mapped axis; without one the arrays themselves."""
     if axis is None:
@@ -40,28 +37,133 @@ def total(values: T, axis: str | None = None) -> T:
     return unflatten(jax.lax.psum(flat, axis))
 
 
-def free_bits_kl(
-    kl_per_dimension: Float[Array, "batch latent"],
-    free_bits: float,
-    weights: Float[Array, " batch"],
-    axis: str | None = None,
-) -> Float[Array, " batch"]:
-    """KL divergence in which a dimension costs at least `free_bits` nats (Kingma et al. 2016, equation 15).
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What training minimises: the mean of `Terms.objective` over the examples.
 
-    Its weighted mean over the batch is the sum over dimensions of max(free_bits, batch mean of that dimension's
-    KL), and so is its gradient: a dimension below the threshold gives none.
-
-    Args:
-        kl_per_dimension: nats.
-        free_bits: nats a dimension; 0 gives the plain sum over dimensions.
-        weights: weight of each example in the batch mean, 0 for padding.
-        axis: of the devices that hold the rest of the batch.
+    A new one overrides `__call__`, and is named by `vae_jax.registry.OBJECTIVES.register`. Where it needs means over
+    the whole batch, it gives the sums for them in `statistics`: a batch may be worked on in chunks and on many devices.
     """
-    if free_bits == 0:
-        return jnp.sum(kl_per_dimension, axis=-1)
-    mean = _batch_mean(kl_per_dimension, weights, axis)
-    free = (mean < free_bits)[None, :]
-    return jnp.sum(jnp.where(free, free_bits, kl_per_dimension), axis=-1)
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> "Objective":
+        """The objective that the settings describe."""
+        return cls()
+
+    @property
+    def couples(self) -> bool:
+        """Whether `statistics` gives something, so that an example's terms depend on the rest of the batch."""
+        return False
+
+    def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
+        """Sums over the examples of a part of the batch, each with its weight; they are added over all parts."""
+        return None
+
+    def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
+        """The terms of each example.
+
+        Args:
+            model: what is trained.
+            params: its parameters.
+            batch: a part of the batch.
+            step: how many steps were done before, as float32.
+            statistics: of the whole batch; no gradient goes through them.
+        """
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class ELBO(Objective):
+    """Reconstruction + beta * KL, from one latent sample an example (Kingma & Welling 2014, equation 7).
+
+    With beta = 1 it is the negative evidence lower bound; another beta is that of Higgins et al. (2017). With free
+    bits a latent dimension costs at least that many nats of KL (Kingma et al. 2016, equation 15): the mean over the
+    batch is the sum over dimensions of max(free_bits, batch mean of that dimension's KL), and so is its gradient.
+    """
+
+    beta: Any = 1.0
+    """Weight of the KL term."""
+    kl_warmup_steps: int = 0
+    """Steps over which the weight rises from 0 to beta in a straight line."""
+    free_bits: float = 0.0
+    """Nats a dimension; 0: off."""
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> "ELBO":
+        """With the settings' beta, warm-up and free bits."""
+        return cls(settings.beta, settings.kl_warmup_steps, settings.free_bits)
+
+    @property
+    def couples(self) -> bool:
+        """With free bits."""
+        return self.free_bits > 0
+
+    def weight(self, step: Float[Array, ""]) -> Float[Array, ""]:
+        """Weight of the KL term at a step."""
+        if self.kl_warmup_steps == 0:
+            return jnp.full_like(step, self.beta)
+        return self.beta * jnp.minimum(step / self.kl_warmup_steps, 1.0)
+
+    def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
+        """Sums of the KL divergence of each dimension, and of the weights."""
+        if not self.couples:
+            return None
+        return _sums(model.encode(params, batch.inputs).kl_per_dimension(), batch.weights)
+
+    def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
+        """The terms of each example; `kl` is without beta and without free bits."""
+        posterior = model.encode(params, batch.inputs)
+        z = posterior.sample(batch.keys)
+        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z), batch.x)
+        kl = penalty = model.kl(params, posterior, z)
+        if self.couples:
+            if not model.kl_per_dimension:
+                raise UsageError("--free-bits must be 0 for a prior whose KL is no sum over the dimensions.")
+            sums, number = statistics
+            free = (sums / number < self.free_bits)[None, :]
+            penalty = jnp.sum(jnp.where(free, self.free_bits, posterior.kl_per_dimension()), axis=-1)
+        return Terms(reconstruction + self.weight(step) * penalty, reconstruction, kl)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse(Objective):
+    """Reconstruction + weight * penalty of an autoencoder's code.
+
+    The penalty is the sum of |code| ("l1"), or the sum over units of KL[Bernoulli(target), Bernoulli(mean activation)]
+    in nats ("kl": Ng 2011, section 3), whose mean is taken over the batch, so that every example has the same value.
+    """
+
+    penalty: str = "l1"
+    weight: Any = 0.1
+    target: float = 0.05
+    """Wanted mean activation, for "kl"."""
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> "Sparse":
+        """With the settings' sparsity, its weight and its target."""
+        return cls(settings.sparsity, settings.sparsity_weight, settings.sparsity_target)
+
+    @property
+    def couples(self) -> bool:
+        """The KL penalty does."""
+        return self.penalty == "kl"
+
+    def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
+        """Sums of the activations of each unit, and of the weights."""
+        return _sums(model.encode(params, batch.inputs).mean, batch.weights) if self.couples else None
+
+    def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
+        """The terms of each example."""
+        code = model.encode(params, batch.inputs).mean
+        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, code), batch.x)
+        penalty = l1_penalty(code) if self.penalty == "l1" else jnp.zeros_like(reconstruction)
+        if self.couples:
+            sums, number = statistics
+            value, slope = jax.value_and_grad(kl_penalty)(sums / number, self.target)
+            # The value is that of the batch; its gradient comes by way of each example's own share of the mean.
+            share = jnp.sum(slope[None, :] * (code - jax.lax.stop_gradient(code)), axis=-1)
+            penalty = value + share
+        return Terms(reconstruction + self.weight * penalty, reconstruction, jnp.zeros_like(reconstruction))
 
 
 def l1_penalty(code: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
@@ -69,31 +171,21 @@ def l1_penalty(code: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
     return jnp.sum(jnp.abs(code), axis=-1)
 
 
-def kl_penalty(
-    code: Float[Array, "batch latent"], target: float, weights: Float[Array, " batch"], axis: str | None = None
-) -> Float[Array, " batch"]:
-    """Sum over units of KL[Bernoulli(target), Bernoulli(mean activation)] in nats (Ng 2011, section 3).
-
-    The mean is taken over the batch, so that every example has the same value.
+def kl_penalty(mean: Float[Array, " latent"], target: float) -> Float[Array, ""]:
+    """Sum over units of KL[Bernoulli(target), Bernoulli(mean)] in nats (Ng 2011, section 3).
 
     Args:
-        code: activations in (0, 1).
-        target: the wanted mean activation.
-        weights: weight of each example in the batch mean, 0 for padding.
-        axis: of the devices that hold the rest of the batch.
+        mean: mean activation of each unit, in (0, 1).
+        target: the wanted one.
     """
-    mean = _batch_mean(code, weights, axis)
     mean = jnp.clip(mean, 1e-6, 1 - 1e-6)  # a sigmoid far out rounds to 0 or 1
     cross_entropy = -target * jnp.log(mean) - (1 - target) * jnp.log1p(-mean)
     entropy = -target * math.log(target) - (1 - target) * math.log1p(-target)
-    return jnp.broadcast_to(jnp.sum(cross_entropy - entropy), weights.shape)
+    return jnp.sum(cross_entropy - entropy)
 
 
-def _batch_mean(
-    values: Float[Array, "batch latent"], weights: Float[Array, " batch"], axis: str | None
-) -> Float[Array, " latent"]:
-    sums, number = total((jnp.sum(values * weights[:, None], axis=0), jnp.sum(weights)), axis)
-    return sums / number
+def _sums(values: Float[Array, "batch latent"], weights: Float[Array, " batch"]) -> tuple[Array, Array]:
+    return jnp.sum(values * weights[:, None], axis=0), jnp.sum(weights)
 
 
 def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Array, "batch latent"]:

@@ -1,6 +1,7 @@
 """Figures: NumPy arrays in, matplotlib figures out."""
 
 from vae_jax.plots.run import latent_grid, latent_means, reconstructions, samples, training_curves
-from vae_jax.plots.style import save, tile
+from vae_jax.plots.sheets import tile
+from vae_jax.plots.style import save
 
 __all__ = ["latent_grid", "latent_means", "reconstructions", "samples", "save", "tile", "training_curves"]

@@ -28,19 +28,17 @@ def write_progress_gif(
 
     Args:
         path: the GIF, replaced only when it is whole.
-        grids: by epoch, 1 or 3 channels, [H, W, c]; enlarged to at least 400 pixels wide. Those that
+        grids: by epoch, 1 or 3 channels, [H, W, c]; brought to at least 400 pixels wide. Those that
             `read_progress_grids` gave back are taken as they are. Grey ones are stored without loss.
-        captions: by epoch.
-        title: stands in every frame.
+        captions: by epoch; one line of each.
+        title: its first three lines stand in every frame.
     """
     epochs = sorted(grids)
-    pixels = np.stack([_enlarge(grids[epoch]) for epoch in epochs])
+    pixels = np.stack([_fit(grids[epoch]) for epoch in epochs])
     width, channels = pixels.shape[2:]
-    texts = [f"{title}\n{captions[epoch]}" for epoch in epochs]
-    size = min(_largest_font(text, width) for text in texts)
     frames = []
-    for i, (grid, text) in enumerate(zip(pixels, texts, strict=True)):
-        band = _band(text, width, size, (i + 1) / len(texts))
+    for i, (grid, epoch) in enumerate(zip(pixels, epochs, strict=True)):
+        band = _band(title, captions[epoch], width, (i + 1) / len(epochs))
         frame = np.concatenate([np.repeat(band[..., None], channels, axis=2), grid])
         frames.append(Image.fromarray(frame[..., 0]) if channels == 1 else Image.fromarray(frame).quantize())
     # Browsers do not honour less than 20 ms.
@@ -55,7 +53,7 @@ def write_progress_gif(
 
 
 def read_progress_grids(path: str | os.PathLike[str]) -> dict[int, UInt8[np.ndarray, "_ _ _"]]:
-    """Read the enlarged grids, by epoch, back from a GIF that `write_progress_gif` wrote, so that a run can go on.
+    """Read the grids as shown, by epoch, back from a GIF that `write_progress_gif` wrote, so that a run can go on.
 
     Raises:
         ValueError: the GIF was written by something else.
@@ -71,34 +69,21 @@ def read_progress_grids(path: str | os.PathLike[str]) -> dict[int, UInt8[np.ndar
     return dict(zip(epochs, grids, strict=True))
 
 
-def _enlarge(grid: np.ndarray) -> np.ndarray:
-    factor = max(1, -(-400 // grid.shape[1]))
-    return grid.repeat(factor, axis=0).repeat(factor, axis=1)
+def _fit(grid: np.ndarray) -> np.ndarray:
+    # Wide enough for the text, by repeated pixels as far as the height allows, then by white.
+    factor = max(1, min(-(-400 // grid.shape[1]), 1600 // grid.shape[0]))
+    grid = grid.repeat(factor, axis=0).repeat(factor, axis=1)
+    missing = max(0, 400 - grid.shape[1])
+    return np.pad(grid, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=255)
 
 
-def _layout(text: str, width: int, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-    lines: list[str] = []
-    for line in text.split("\n"):
-        letters = int(len(line) * (width - 16) / max(font.getlength(line), 1))
-        lines += textwrap.wrap(line, max(letters, 1)) or [""]
-    return "\n".join(lines), font
-
-
-def _largest_font(text: str, width: int) -> int:
-    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    for size in range(17, 5, -1):
-        wrapped, font = _layout(text, width, size)
-        _, _, right, bottom = draw.multiline_textbbox((8, 4), wrapped, font)
-        if right <= width - 8 and bottom <= BAND - 8:
-            break
-    return size
-
-
-def _band(text: str, width: int, size: int, progress: float) -> np.ndarray:
+def _band(title: str, caption: str, width: int, progress: float) -> np.ndarray:
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSansMono.ttf"), 11)
+    letters = int((width - 16) / font.getlength("0"))  # each is as wide
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, letters)][:3]
+    lines += textwrap.wrap(caption, letters, max_lines=1, placeholder="…")
     image = Image.new("L", (width, BAND), 255)
-    wrapped, font = _layout(text, width, size)
-    ImageDraw.Draw(image).multiline_text((8, 4), wrapped, 0, font)
+    ImageDraw.Draw(image).multiline_text((8, 4), "\n".join(lines), 0, font, spacing=1)
     band = np.array(image)
     # The bar also keeps Pillow from merging frames with the same grid and caption: it grows by single pixels.
     bar = np.arange(4 * width) < progress * 4 * width

@@ -12,18 +12,15 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from vae_jax.plots.sheets import fold, name_rows, picture, value_ticks
 from vae_jax.plots.style import (
     COLOURS,
     MOST_NAMED,
-    class_handles,
+    add_class_legend,
+    add_legend,
     classes_of,
-    draw_legend,
     draw_points,
-    draw_tiles,
-    fold,
     new_figure,
-    picture,
-    ticks,
     write_names,
 )
 
@@ -52,7 +49,7 @@ def latent_means(
     """
     if means.shape[1] not in (1, 2):
         raise ValueError(f"means must have one or two columns, got {means.shape[1]}: project them first")
-    names, index = classes_of(labels, class_names) if labels is not None else ([""], np.zeros(len(means), int))
+    names, index = classes_of(labels, len(means), class_names)
     figure = new_figure(title, 6.4, 5.4)
     axes = figure.add_subplot(xlabel=axis_names[0])
     if means.shape[1] == 1:
@@ -61,14 +58,8 @@ def latent_means(
     axes.set_ylabel(axis_names[1])
     axes.set_aspect("equal", adjustable="datalim")
     draw_points(axes, means, index)
-    handles = [] if labels is None else class_handles(names)
-    if labels is not None and len(names) <= MOST_NAMED:
-        write_names(axes, means, index, names)
-    if ellipses is not None:
-        handles.append(_draw_ellipses(axes, *ellipses))
-    if handles:
-        heading = "class" if len(names) <= MOST_NAMED else f"class (first\n{MOST_NAMED} of {len(names)})"
-        draw_legend(axes, handles, None if labels is None else heading)
+    add_class_legend(figure, names, *([] if ellipses is None else [_draw_ellipses(axes, *ellipses)]))
+    write_names(axes, means, index, names)
     return figure
 
 
@@ -84,20 +75,16 @@ def _draw_ellipses(axes: Axes, means: np.ndarray, covariances: np.ndarray) -> Li
 
 
 def _draw_histograms(axes: Axes, values: np.ndarray, index: np.ndarray, names: list[str]) -> None:
+    rows = max(len(names), 1)
     edges = np.histogram_bin_edges(values, bins=80)
-    counts = [np.histogram(values[index == i], edges)[0] for i in range(len(names))]
-    if len(names) == 1:
-        axes.stairs(counts[0], edges, fill=True, color=COLOURS[0])
-        axes.set_ylabel(f"images per bin{names[0] and f', class {names[0]}'}")
-        return
-    for i, count in enumerate(counts):
-        color = COLOURS[i % len(COLOURS)]
-        axes.stairs(i + 0.9 * count / count.max(), edges, baseline=i, fill=True, color=color)
-    step = -(-len(names) // MOST_NAMED)
+    for i in range(rows):
+        count, _ = np.histogram(values[index == i], edges)
+        axes.stairs(i + 0.9 * count / count.max(), edges, baseline=i, fill=True, color=COLOURS[i % len(COLOURS)])
+    step = -(-rows // MOST_NAMED)
     axes.set_yticks(range(0, len(names), step), names[::step], parse_math=False)
-    axes.set_ylabel("class" if step == 1 else f"class (one in {step} is named)")
+    named = "class" if step == 1 else f"class (one in {step} is named)"
+    axes.set(ylim=(-0.1, rows), ylabel=named if names else "")
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.1, len(names))
     axes.set_title("how many images lie where; each row is scaled to its own peak", fontsize=9)
 
 
@@ -119,18 +106,10 @@ def latent_grid(
         axis_names: names of the latent dimensions.
         note: how the values were chosen; stands below.
     """
-    rows, columns, height, width = images.shape[:4]
-    figure = picture(title, rows * height, columns * width, extra=0.8)
-    axes = figure.add_subplot(xlabel=axis_names[0])
-    draw_tiles(axes, images[::-1], line_width=0.0)
-    shown, texts = ticks(x_values)
-    axes.set_xticks((shown + 0.5) * width, texts)
-    if y_values is not None:
-        shown, texts = ticks(y_values)
-        axes.set_yticks((rows - shown - 0.5) * height, texts)
-        axes.set_ylabel(axis_names[1])
-    if note:
-        figure.supxlabel(note, fontsize=9, wrap=True, parse_math=False)
+    figure, axes = picture(title, [[images[::-1]]], extra=0.5, note=note, gap=False)
+    axes[0, 0].set_xlabel(axis_names[0])
+    axes[0, 0].set_ylabel("" if y_values is None else axis_names[1])
+    value_ticks(axes[0, 0], x_values, y_values)
     return figure
 
 
@@ -139,24 +118,18 @@ def reconstructions(
 ) -> Figure:
     """Originals above their reconstructions, at most 20 of them, ten side by side."""
     number = min(len(originals), 20)
-    height, width = originals.shape[1:3]
     columns, pairs = min(number, 10), -(-number // 10)
-    figure = picture(title, 2 * pairs * height, columns * width, extra=0.1 * pairs)
     both = [fold(images[:number], pairs, columns) for images in (originals, reconstructions)]
-    for pair, axes in enumerate(figure.subplots(pairs, 1, squeeze=False)[:, 0]):
-        draw_tiles(axes, np.stack([images[pair] for images in both]), line_width=1.0)
-        axes.set_yticks([0.5 * height, 1.5 * height], ["original", "reconstruction"], fontsize=9)
-        axes.tick_params(length=0)
+    figure, axes = picture(title, [[pair] for pair in np.stack(both, axis=1)], extra=0.1 * pairs, lowest=0.2)
+    for panel in axes[:, 0]:
+        name_rows(panel, ["original", "reconstruction"])
     return figure
 
 
 def samples(images: Float[np.ndarray, "n h w c"], title: str) -> Figure:
     """Generated images in as square a tile as their number allows."""
     columns = int(np.ceil(np.sqrt(len(images))))
-    rows = -(-len(images) // columns)
-    figure = picture(title, rows * images.shape[1], columns * images.shape[2])
-    draw_tiles(figure.add_subplot(), fold(images, rows, columns), line_width=1.0)
-    return figure
+    return picture(title, [[fold(images, -(-len(images) // columns), columns)]])[0]
 
 
 def training_curves(rows: list[dict[str, Any]], title: str, unit: str = "nats per image") -> Figure:
@@ -183,12 +156,11 @@ def training_curves(rows: list[dict[str, Any]], title: str, unit: str = "nats pe
             axes.plot(epochs, curve, style, color=colour, label=split, markersize=4 if len(rows) <= 15 else 0)
         axes.set_title("KL" if name == "kl" else name, fontsize=10)
         axes.set_xlabel("epoch")
+        axes.margins(x=0.03)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
-        pad = 0.03 * (epochs[-1] - epochs[0]) or 0.5
-        axes.set_xlim(epochs[0] - pad, epochs[-1] + pad)
         _focus(axes, epochs, both)
     panels[0].set_ylabel(unit)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    add_legend(figure, panels[0].lines, below=True)
     return figure
 
 
@@ -197,18 +169,12 @@ def _focus(axes: Axes, epochs: np.ndarray, curves: np.ndarray) -> None:
     # barely helps, as losses end far from 0. So where the first tenth takes most of the axis, it is
     # made for the rest, and the panel says in words which epochs lie outside and how far.
     late = curves[:, -(-len(epochs) // 10) :]
-    late = late[np.isfinite(late)]
-    every = curves[np.isfinite(curves)]
+    late, every = late[np.isfinite(late)], curves[np.isfinite(curves)]
     if len(epochs) < 5 or not late.size or np.ptp(every) <= 3 * np.ptp(late):
         return
-    margin = 0.25 * np.ptp(late)
-    low, high = late.min() - margin, late.max() + margin
-    outside = np.any((curves < low) | (curves > high), axis=0)
+    low, high = late.min() - 0.25 * np.ptp(late), late.max() + 0.25 * np.ptp(late)
     axes.set_ylim(low, high)
-    first = epochs[outside]
-    which = f"epoch {first[0]}" if len(first) == 1 else f"epochs {first[0]}–{first[-1]}"
-    above = curves[:, outside].max() > high
-    extreme = f"above:\nup to {every.max():.4g}" if above else f"below:\ndown to {every.min():.4g}"
-    style: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "fontsize": 8}
-    height, align = (0.96, "top") if above else (0.04, "bottom")
-    axes.text(0.97, height, f"{which} {extreme}", va=align, **style)
+    last = epochs[np.any((curves < low) | (curves > high), axis=0)][-1]
+    far = every[np.argmax(np.abs(every - (low + high) / 2))]
+    words = f"up to epoch {last} outside,\nas far as {far:.4g}"
+    axes.text(0.97, 0.96 if far > high else 0.2, words, va="top", ha="right", fontsize=8, transform=axes.transAxes)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from vae_jax.plots.style import draw_tiles, fold, new_figure
+from vae_jax.plots.sheets import fold, picture
 
 
 def dictionaries(atoms: Mapping[str, Float[np.ndarray, "_ height width channels"]], title: str) -> Figure:
@@ -16,10 +16,12 @@ def dictionaries(atoms: Mapping[str, Float[np.ndarray, "_ height width channels"
         atoms: by the model's name, changes of the decoder's output; each is scaled to its own largest absolute value.
         title: what stands above.
     """
-    figure = new_figure(title, 3.4 * len(atoms), 4.3)
-    for axes, (name, each) in zip(figure.subplots(1, len(atoms), squeeze=False)[0], atoms.items(), strict=True):
-        side = int(np.ceil(np.sqrt(len(each))))
+    side = int(np.ceil(np.sqrt(max(map(len, atoms.values())))))
+    panels = []
+    for each in atoms.values():
         largest = np.maximum(np.abs(each).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
-        draw_tiles(axes, fold(0.5 + 0.5 * each / largest, -(-len(each) // side), side), line_width=0.6)
-        axes.set_title(name, fontsize=10, parse_math=False)
+        panels.append(fold(0.5 + 0.5 * each / largest, -(-len(each) // side), side))
+    figure, axes = picture(title, [panels], width=3.3 * len(atoms), beside=0.1, extra=0.3)
+    for panel, name in zip(axes[0], atoms, strict=True):
+        panel.set_title(name, fontsize=10, parse_math=False)
     return figure

@@ -1,10 +1,11 @@
 """Orbax checkpoints of a run; beside `vae_jax.runs.orbax` the one module that knows orbax."""
 
+import contextlib
 import errno
+import math
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,26 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from vae_jax.errors import RunError, UsageError
+from vae_jax.files import writing as writing_to
 from vae_jax.models.autoencoders import Parameters
-from vae_jax.runs.integrity import array_digests, changed_files, is_listed, leaves, list_files, record_digest
+from vae_jax.runs.integrity import DamagedError, check_arrays, check_shapes, make_record, read_record
+from vae_jax.runs.old_checkpoints import as_now, as_saved
 from vae_jax.runs.orbax import alone, quiet
 from vae_jax.training.devices import shared, shared_sharding, unshared
-from vae_jax.training.fit import Progress
 from vae_jax.training.processes import is_first, wait_for_others
+from vae_jax.training.program import Progress
 from vae_jax.training.step import StepMetrics, TrainState
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
 _REMOVED = ".removed.tmp"
-"""Where orbax moves a checkpoint that is no longer kept: a half-deleted one would look like a damaged one."""
+"""Where a checkpoint goes that is no longer kept: a half-deleted one would look like a damaged one."""
 
 
 class Checkpoints:
     """The two latest checkpoints of a run and the best on validation.
 
     Three items a step: "params", what is evaluated; "training", what going on needs beside it, also within an
-    epoch; and "record", the step, its validation loss, and type, shape and SHA-256 of every array, because orbax
-    restores a flipped byte without a word. The record holds a digest of its own, and a list beside the items the
-    SHA-256 of every file.
+    epoch; and "record", as in `vae_jax.runs.integrity`.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
@@ -45,40 +46,24 @@ class Checkpoints:
         quiet()
         self._ocp = ocp
         self._run, self._folder = run, (run / "checkpoints").absolute()
-        self._writing = writing
-        if writing:
-            self._prepare()
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self,
-            create=False,
-            read_only=not writing,
-            todelete_subdir=_REMOVED,
-            lightweight_initialize=True,  # else a damaged file of one checkpoint hides them all
-            multiprocessing_options=ocp.options.MultiprocessingOptions() if writing else alone(ocp),
-        )
+        processes = ocp.options.MultiprocessingOptions() if writing else alone(ocp)
         self._sharding = shared_sharding() if writing else SingleDeviceSharding(jax.local_devices()[0])
-        self._manager: Any = None
-        self._losses: dict[int, float | None] = {}
-        self._unlisted: set[int] = set()
-        """Steps whose files are to be listed once they are on disk."""
-        if self._folder.is_dir():
-            names = ("params", "training", "record")
-            self._manager = ocp.CheckpointManager(self._folder, item_names=names, options=options)
-            self._losses = {step: self._loss(step) for step in self.steps}
-
-    def _prepare(self) -> None:
-        if is_first():
-            self._clear()
-        wait_for_others()
+        self._reader = ocp.Checkpointer(
+            ocp.StandardCheckpointHandler(multiprocessing_options=processes), multiprocessing_options=processes
+        )
+        self._writer: Any = None
+        if writing:
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+            if is_first():
+                self._clear()
+            wait_for_others()
 
     def _clear(self) -> None:
-        try:
+        with writing_to(self._folder, "Give another --run-dir."):
             self._folder.mkdir(exist_ok=True)
-            for path in self._folder.iterdir():
-                if path.name == _REMOVED or path.name.endswith(".orbax-checkpoint-tmp"):
-                    shutil.rmtree(path)
-        except OSError as error:
-            raise RunError(f"{self._folder} can't be written: {error.strerror}. Give another --run-dir.") from error
+        # Where a save has just failed in this process, some of its files may still come; orbax clears them, too.
+        for path in (*self._folder.glob(_REMOVED), *self._folder.glob("*.orbax-checkpoint-tmp")):
+            shutil.rmtree(path, ignore_errors=True)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -86,10 +71,11 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Saving is asynchronous: leaving without this loses the last checkpoint.
         try:
-            if self._manager:
-                self._manager.close()
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._settle()
+            self._reader.close()
+            if self._writer:
+                self._writer.close()
+                if kind is None or issubclass(kind, KeyboardInterrupt):
+                    self._tidy()
         except Exception as error:
             if kind is None:
                 raise self._not_saved(error) from error
@@ -97,31 +83,28 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, the latest last."""
-        return sorted(self._manager.all_steps()) if self._manager else []
+        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdecimal())
 
     @property
     def latest_step(self) -> int:
         """Step of the latest checkpoint."""
-        return self._existing(self.steps)[-1]
+        return self._existing()[-1]
 
     @property
     def best_step(self) -> int:
         """Step of the checkpoint with the lowest validation loss, the first of equals; else the latest one's."""
-        steps = self._existing(self.steps)
-        known = [step for step in steps if self._losses.get(step) is not None]
-        return min(known, key=lambda step: self._losses[step] or 0.0) if known else steps[-1]
+        return min(self._existing(), key=self._rank)
 
-    def _existing(self, steps: list[int]) -> list[int]:
-        if not steps:
+    def _rank(self, step: int) -> tuple[float, int]:
+        with contextlib.suppress(DamagedError):
+            if (loss := read_record(self._folder / str(step))["loss"]) is not None:
+                return loss, step
+        return math.inf, -step
+
+    def _existing(self) -> list[int]:
+        if not (steps := self.steps):
             raise UsageError(f"{self._run} holds no finished checkpoint.\nTrain it again in another --run-dir.")
         return steps
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Orbax's question which of the checkpoints to keep, while the newest is being written."""
-        steps = [info.step for info in checkpoints]
-        known = [step for step in steps if self._losses.get(step) is not None]
-        best = {min(known, key=lambda step: self._losses[step] or 0.0)} if known else set()
-        return [step in best or step in sorted(steps)[-2:] for step in steps]
 
     def save(self, progress: Progress, loss: float | None) -> None:
         """Save where training stands; the copy lets the next steps reuse the memory while it is written.
@@ -135,39 +118,15 @@ class Checkpoints:
         """
         self.wait()
         state, metrics = jax.tree.map(jnp.copy, progress[:2])
-        params, training = state.evaluation_params, _training_item(state, metrics)
-        step = int(state.step)
-        record = {
-            "step": step,
-            "loss": loss,
-            "seconds": progress.seconds,
-            "listed": True,
-            "arrays": {"params": array_digests(params), "training": array_digests(training)},
-        }
+        items = {"params": state.evaluation_params, "training": _training_item(state, metrics)}
+        record = make_record(int(state.step), loss, progress.seconds, items)
         arguments = self._ocp.args
-        items = arguments.Composite(
-            params=arguments.StandardSave(shared(params)),
-            training=arguments.StandardSave(shared(training)),
-            record=arguments.JsonSave({**record, "sha256": record_digest(record)}),
-        )
-        self._losses[step] = loss
+        saved = {name: arguments.StandardSave(shared(item)) for name, item in items.items()}
+        saved["record"] = arguments.JsonSave(record)
         try:
-            self._manager.save(step, args=items)
+            self._writer.save(self._folder / str(record["step"]), args=arguments.Composite(**saved))
         except Exception as error:  # orbax raises ValueError where the disk is full
             raise self._not_saved(error) from error
-        self._unlisted.add(step)
-
-    def settle(self) -> None:
-        """List the files of what was saved, if it is on disk by now.
-
-        Raises:
-            RunError: the disk refuses.
-        """
-        if self._unlisted and not self._manager.is_saving_in_progress():
-            try:
-                self._settle()
-            except OSError as error:
-                raise self._not_saved(error) from error
 
     def wait(self) -> None:
         """Wait until what was saved is on disk.
@@ -176,18 +135,22 @@ class Checkpoints:
             RunError: the disk refuses.
         """
         try:
-            self._manager.wait_until_finished()
-            self._settle()
+            self._writer.wait_until_finished()
+            self._tidy()
         except Exception as error:
             raise self._not_saved(error) from error
 
-    def _settle(self) -> None:
-        if self._writing and is_first():  # a reader leaves it to whoever writes there
-            shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
-            for step in sorted(self._unlisted):
-                if (self._folder / str(step)).is_dir():
-                    list_files(self._folder / str(step))
-        self._unlisted.clear()
+    def _tidy(self) -> None:
+        if not is_first() or not self.steps:
+            return
+        removed = self._folder / _REMOVED
+        for step in set(self.steps[:-2]) - {self.best_step}:
+            removed.mkdir(exist_ok=True)
+            (self._folder / str(step)).rename(removed / str(step))
+        shutil.rmtree(removed, ignore_errors=True)
+        # Orbax reads no more of these files than that they are there, but writes into them where on this machine.
+        for file in (self._folder / str(self.latest_step)).rglob("commit_success.txt"):
+            file.write_text("")
 
     def restore_params(self, step: int, shapes: Parameters) -> tuple[Parameters, int]:
         """The evaluated parameters at a step, or at the newest other one that is not damaged, and that step."""
@@ -195,117 +158,66 @@ class Checkpoints:
         return items["params"], record["step"]
 
     def restore_progress(self, step: int, shapes: TrainState, metrics: StepMetrics) -> Progress:
-        """All of training at a step, or at the newest other one that is not damaged.
-
-        Args:
-            step: of the checkpoint.
-            shapes: of the state.
-            metrics: their shapes, [steps of an epoch].
-        """
-        template = _training_item(shapes, metrics)
-        items, record = self._restore(step, params=shapes.evaluation_params, training=template)
-        training = items["training"]
-        averaged = shapes.ema_params is not None
-        state = TrainState(
-            training["params"] if averaged else items["params"],
-            training["opt_state"],
-            training["step"],
-            items["params"] if averaged else None,
-        )
+        """All of training at a step, or at the newest other one that is not damaged; `metrics` are shapes, [steps]."""
+        items, record = self._restore(step, params=shapes.evaluation_params, training=_training_item(shapes, metrics))
+        training, params = items["training"], items["params"]
+        averaged = params if "params" in training else None
+        state = TrainState(training.get("params", params), training["opt_state"], training["step"], averaged)
         return Progress(state, StepMetrics(**training["metrics"]), record["seconds"])
 
-    def problem(self, step: int, shapes: TrainState, metrics: StepMetrics) -> str | None:
-        """What is wrong with the checkpoint of a step, all of it read and compared with its digests."""
+    def problem(self, step: int, params: Parameters | None = None) -> str | None:
+        """What is wrong with the checkpoint of a step, each array of it read and compared with its digest.
+
+        `params` are the shapes that the run's settings ask for, where they are known.
+        """
+        folder = self._folder / str(step)
         try:
-            wanted = {"params": shapes.evaluation_params, "training": _training_item(shapes, metrics)}
-            _, record = self._restore_step(step, wanted)
-        except _DamagedError as error:
+            record = read_record(folder)
+            if params is not None:
+                check_shapes(record, "params", as_saved(folder, {"params": params})["params"])
+            for name in ("params", "training"):
+                check_arrays(record, name, self._arrays(folder / name))
+        except DamagedError as error:
             return str(error)
-        return self._changed(record)
+        return None
 
-    def _changed(self, record: dict[str, Any]) -> str | None:
-        # What is wrong with the files of a checkpoint whose arrays are all good.
-        step = record["step"]
-        changed = changed_files(self._folder / str(step))
-        # A kill may leave the latest one without a list.
-        killed = step == self.latest_step and not (self._run / "summary.json").exists()
-        if changed is None and record.get("listed") and not killed:
-            return "has no list of its files, but all its arrays are what was saved"
-        if not changed:
-            return None
-        names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-        return f"has other files than were written ({names}), but all its arrays are what was saved"
-
-    def _restore(self, step: int, **shapes: Any) -> tuple[Any, dict[str, Any]]:
+    def _restore(self, step: int, **shapes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         problems = []
         for candidate in [step, *(other for other in reversed(self.steps) if other != step)]:
             try:
                 found = self._restore_step(candidate, shapes)
-            except _DamagedError as error:
+            except DamagedError as error:
                 problems.append(f"checkpoint {candidate} of {self._run} {error}")
                 continue
             if problems:
                 warnings.warn(f"{'; '.join(problems)}: using checkpoint {candidate} instead.", stacklevel=2)
-            if changed := self._changed(found[1]):
-                warnings.warn(f"checkpoint {candidate} of {self._run} {changed}: it is used.", stacklevel=2)
-            if not is_listed(self._folder / str(candidate)):
-                self._unlisted.add(candidate)
             return found
-        problem = "; ".join(problems)
-        raise UsageError(
-            f"{problem[0].upper()}{problem[1:]}: nothing to restore.\nTrain it again in another --run-dir."
-        )
-
-    def _loss(self, step: int) -> float | None:
-        try:
-            loss: float | None = self._record(step)["loss"]
-        except _DamagedError:
-            return None
-        return loss
-
-    def _record(self, step: int) -> dict[str, Any]:
-        arguments = self._ocp.args
-        try:
-            restored = self._manager.restore(step, args=arguments.Composite(record=arguments.JsonRestore()))
-            record = dict(restored["record"])
-            digest = record.pop("sha256")
-        except Exception as error:  # anything from ValueError to JSONDecodeError where a file is damaged
-            raise _DamagedError("is damaged (no list of its arrays)") from error
-        if digest != record_digest(record):
-            raise _DamagedError("is damaged (its list of arrays is not what was saved)")
-        if record["step"] != step:
-            raise _DamagedError(f"is damaged (it is that of step {record['step']})")
-        return record
+        raise UsageError(f"Nothing to restore: {'; '.join(problems)}.\nTrain it again in another --run-dir.")
 
     def _restore_step(self, step: int, shapes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        arguments = self._ocp.args
-        record = self._record(step)
-        digests = record["arrays"]
-        for name, wanted in shapes.items():
-            saved = {leaf: entry[:2] for leaf, entry in digests[name].items()}
-            if saved != {leaf: [str(array.dtype), list(array.shape)] for leaf, array in leaves(wanted)}:
-                raise _DamagedError("holds arrays of other names or shapes than its config.json asks for")
-        own = self._sharding
-        targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
-        wanted = {name: arguments.StandardRestore(target) for name, target in targets.items()}
+        folder = self._folder / str(step)
+        record, items, saved = read_record(folder), {}, as_saved(folder, shapes)
+        for name, wanted in saved.items():
+            check_shapes(record, name, wanted)
+            items[name] = self._arrays(folder / name, wanted)
+            check_arrays(record, name, items[name])
+        return items if saved is shapes else as_now(items, shapes), record
+
+    def _arrays(self, path: Path, shapes: Any = None) -> Any:
+        # Without shapes: all that there is, in plain dicts and lists.
         try:
-            items = {
-                name: unshared(item)
-                for name, item in dict(self._manager.restore(step, args=arguments.Composite(**wanted))).items()
-            }
+            shapes = self._reader.metadata(path).item_metadata.tree if shapes is None else shapes
+            own = self._sharding
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own), shapes)
+            return unshared(self._reader.restore(path, args=self._ocp.args.StandardRestore(target)))
         except Exception as error:
-            raise _DamagedError("is damaged (its files can't be read)") from error
-        for name in shapes:
-            for leaf, entry in array_digests(items[name]).items():
-                if entry != digests[name][leaf]:
-                    raise _DamagedError(f"is damaged ({name}{leaf} is not what was saved)")
-        return {name: items[name] for name in shapes}, record
+            raise DamagedError("is damaged (its files can't be read)") from error
 
     def _not_saved(self, error: Exception) -> RunError:
         # What the system says stands somewhere behind the paths of orbax and tensorstore.
         known = [os.strerror(number) for number in _REFUSALS]
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        reason = next((words for words in known if words in str(error)), first[:200])
+        first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        reason = next((words for words in known if words in str(error)), first)
         return RunError(
             f"The checkpoint could not be written to {self._run / 'checkpoints'}: {reason}.\n"
             "Make room, then go on from the last finished one with --resume."
@@ -314,17 +226,12 @@ class Checkpoints:
 
 def set_aside_after(run: Path, step: int) -> None:
     """Move the checkpoints after a step, which could not be read, to RUN/set_aside: they are about to be made anew."""
-    folder = run / "checkpoints"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.isdigit() and int(path.name) > step:
+    for path in (run / "checkpoints").glob("*"):
+        if path.name.isdecimal() and int(path.name) > step:
             target = run / "set_aside" / path.name
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-
-
-class _DamagedError(Exception):
-    """A checkpoint that can't be used, with the reason."""
 
 
 def _training_item(state: TrainState, metrics: StepMetrics) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""SHA-256 of what a checkpoint holds: of its arrays, which decide whether it is used, and of its files.
+"""The record of a checkpoint: what was saved, and whether that is what is there.
 
-A file may be damaged where no array is: orbax keeps some things twice. That is said, and the checkpoint is used.
+Orbax restores a flipped byte without a word. So the record holds type, shape and SHA-256 of every array, and a digest
+of its own. Damage that hits neither harms nobody.
 """
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +14,81 @@ import jax
 import numpy as np
 
 from vae_jax.archives import read_bytes
-from vae_jax.files import is_leftover, remove_leftovers, replacing
 
-FILES = "files.json"
-"""In the folder of a checkpoint: SHA-256 of each other file by its name."""
-_MOST_BYTES = 2**26  # of that list
+_MOST_BYTES = 2**26  # of a record
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def leaves(tree: Any) -> list[tuple[str, Any]]:
-    """The arrays of a tree with their names."""
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+class DamagedError(Exception):
+    """A checkpoint that can't be used, with the reason."""
 
 
 def array_digests(tree: Any) -> dict[str, list[Any]]:
     """Type, shape and SHA-256 of every array by its name."""
     return {
         name: [str(leaf.dtype), list(leaf.shape), hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()]
-        for name, leaf in leaves(tree)
+        for name, leaf in _leaves(tree)
     }
 
 
-def record_digest(record: dict[str, Any]) -> str:
-    """SHA-256 of what becomes JSON."""
+def make_record(step: int, loss: float | None, seconds: float, items: dict[str, Any]) -> dict[str, Any]:
+    """The record of items of arrays, to be saved beside them."""
+    digests = {name: array_digests(item) for name, item in items.items()}
+    record = {"step": step, "loss": loss, "seconds": seconds, "arrays": digests}
+    return {**record, "sha256": _digest(record)}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the checkpoint in a folder.
+
+    Up to schema 3 the loss and the digests were items of their own, and at first there were no digests.
+
+    Raises:
+        DamagedError: it can't be read, or is not what was saved.
+    """
+    try:
+        if (folder / "metrics").is_dir():
+            arrays = _read_json(folder / "digests" / "metadata") if (folder / "digests").is_dir() else {}
+            loss = _read_json(folder / "metrics" / "metrics")["loss"]
+            return {"step": int(folder.name), "loss": loss, "seconds": 0.0, "arrays": arrays}
+        record: dict[str, Any] = _read_json(folder / "record" / "metadata")
+        digest = record.pop("sha256")
+    except _BROKEN as error:
+        raise DamagedError("is damaged (no list of its arrays)") from error
+    if digest != _digest(record):
+        raise DamagedError("is damaged (its list of arrays is not what was saved)")
+    if record["step"] != int(folder.name):
+        raise DamagedError(f"is damaged (it is that of step {record['step']})")
+    return record
+
+
+def check_shapes(record: dict[str, Any], name: str, shapes: Any) -> None:
+    """Raise DamagedError where an item has arrays of other names or shapes: a config may ask for any size."""
+    asked = {leaf: [str(array.dtype), list(array.shape)] for leaf, array in _leaves(shapes)}
+    if {leaf: entry[:2] for leaf, entry in record["arrays"].get(name, asked).items()} != asked:
+        raise DamagedError("holds arrays of other names or shapes than its config.json asks for")
+
+
+def check_arrays(record: dict[str, Any], name: str, item: Any) -> None:
+    """Raise DamagedError, naming one, where the arrays of an item are not those that were saved."""
+    found = {_plain(leaf): entry for leaf, entry in array_digests(item).items()}
+    for leaf, entry in record["arrays"].get(name, {}).items():
+        if found.get(_plain(leaf)) != entry:
+            raise DamagedError(f"is damaged ({name}{leaf} is not what was saved)")
+
+
+def _plain(leaf: str) -> str:
+    # Read without its types, a named tuple is a dict.
+    return re.sub(r"\.(\w+)", r"['\1']", leaf)
+
+
+def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def list_files(folder: Path) -> None:
-    """Write the list of a finished checkpoint's files into it."""
-    remove_leftovers(folder)
-    digests = _file_digests(folder)
-    with replacing(folder / FILES) as temporary:
-        temporary.write_text(json.dumps({"files": digests, "sha256": record_digest(digests)}), encoding="utf-8")
+def _read_json(file: Path) -> Any:
+    return json.loads(read_bytes(file, _MOST_BYTES))
 
 
-def is_listed(folder: Path) -> bool:
-    """Whether a checkpoint has a list of its files."""
-    return (folder / FILES).exists()
-
-
-def changed_files(folder: Path) -> list[str] | None:
-    """Names of the files of a checkpoint that are not as listed, not there, or not listed; None without a list."""
-    try:
-        content = json.loads(read_bytes(folder / FILES, _MOST_BYTES))
-        listed, digest = content["files"], content["sha256"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return [FILES]
-    if not isinstance(listed, dict) or digest != record_digest(listed):
-        return [FILES]
-    found = _file_digests(folder)
-    return sorted(name for name in {*listed, *found} if listed.get(name) != found.get(name, ""))
-
-
-def _file_digests(folder: Path) -> dict[str, str | None]:
-    # None of a file that can't be read.
-    found: dict[str, str | None] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / FILES and not is_leftover(path):
-            try:
-                with path.open("rb") as file:
-                    digest: str | None = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError:
-                digest = None
-            found[str(path.relative_to(folder))] = digest
-    return found
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

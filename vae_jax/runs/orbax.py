@@ -32,9 +32,7 @@ def _without_known(unraisable: Any) -> None:
 
 
 def alone(ocp: Any) -> Any:
-    """Options of a manager in this process that waits for no other."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
+    """Options of a checkpointer in this process that waits for no other."""
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"

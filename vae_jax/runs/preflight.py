@@ -1,15 +1,17 @@
 """What can be refused before anything is written: training that can't begin, or that the memory can't hold."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vae_jax.config import Settings, epochs, hidden_sizes
 from vae_jax.data.dataset import Dataset, check_batch_size
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import build_model
-from vae_jax.models.networks import PATCH_SIDE
+from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.training.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -42,10 +44,11 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
             f"--epochs {number} with --batch-size {settings.batch_size} is {steps} steps, at most {MOST_STEPS} can be "
             "counted. Give fewer epochs or a larger batch."
         )
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    activations = settings.batch_size * _values_between_layers(settings, dataset.image_shape)
-    copies = _COPIES + (settings.ema_decay > 0)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    images, codes = jnp.zeros((1, *dataset.image_shape)), jnp.zeros((1, settings.latent_dim))
+    values = _outputs(model.encoder, params["encoder"], images) + _outputs(model.decoder, params["decoder"], codes)
+    activations = settings.batch_size * values
+    copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()
     if needed > there:
@@ -56,14 +59,16 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
         )
 
 
-def _values_between_layers(settings: Settings, image_shape: tuple[int, int, int]) -> int:
-    # Of one image, in both networks: what backpropagation keeps, roughly.
-    height, width, channels = image_shape
-    total = height * width * channels + settings.latent_dim + 2 * settings.fourier_features
-    for i, size in enumerate(hidden_sizes(settings)):
-        side = {"mlp": 0, "conv": 2 ** (i + 1), "patch": PATCH_SIDE}[settings.arch]
-        total += size * (-(-height // side) * -(-width // side) if side else 1)
-    return 2 * total
+def _outputs(network: nn.Module, params: Parameters, x: Any) -> int:
+    # Values that all layers of a network give for one example: what backpropagation keeps, roughly.
+    def run(params: Parameters, x: Any) -> Any:
+        return network.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"])[1]
+
+    return _size(jax.eval_shape(run, params, x))
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _memory() -> int:

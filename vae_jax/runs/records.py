@@ -8,27 +8,25 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 import jax
 
 from vae_jax.archives import read_bytes
-from vae_jax.config import Settings, check_settings
+from vae_jax.config import Settings, check_settings, without_effect
 from vae_jax.data.dataset import Dataset
-from vae_jax.domains import MOST_UNITS
+from vae_jax.domains import MOST_UNITS, check_fields
 from vae_jax.errors import UsageError
 from vae_jax.files import replacing
 from vae_jax.training.history import Row
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+_OLDEST = 1
 _TERMS = ("loss", "reconstruction", "kl")
 _MOST_TEXT = 2**28  # bytes: a million rows of metrics
 _LARGEST = 1e300
-_OF_COMMANDS = {
-    *("run_dir", "resume", "compilation_cache", "coordinator", "num_processes", "process_id"),
-    *("test_samples", "iwae_samples", "grid_size"),
-}
-"""What the training command kept beside the settings of the model."""
+_OF_THE_COMMAND = ("run_dir", "resume", "compilation_cache", "coordinator", "num_processes", "process_id")
+"""What schemas up to 4 kept of the command beside the settings; it decides nothing."""
 _NEWER = "Use the vae_jax that wrote it, or a newer one."
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
@@ -41,8 +39,25 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def write_config(path: Path, settings: Settings, dataset: Dataset, resumed: Sequence[dict[str, Any]] = ()) -> None:
-    """Write config.json: schema version, every setting, which data it was, and what changed when it was resumed."""
+def write_config(
+    path: Path,
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    own: Sequence[str] = (),
+    resumed: Sequence[dict[str, Any]] = (),
+    recorded: dict[str, Any] | None = None,
+) -> None:
+    """Write config.json.
+
+    Args:
+        path: the run directory.
+        settings: all of `Settings` are written.
+        dataset: which data it was.
+        own: names of what was given as an object and can't be made from the settings: model, objective, ...
+        resumed: what changed each time that the run was gone on with.
+        recorded: what an earlier config.json of the run said of the data: how it was split stays so.
+    """
     described = {
         "name": dataset.name,
         "source": dataset.source,
@@ -51,8 +66,12 @@ def write_config(path: Path, settings: Settings, dataset: Dataset, resumed: Sequ
         "train": len(dataset.train),
         "validation": len(dataset.validation),
         "test": len(dataset.test),
+        "class_names": dataset.class_names,
     }
-    content = {"schema": SCHEMA_VERSION, "settings": dataclasses.asdict(settings), "dataset": described}
+    described |= {name: value for name, value in (recorded or {}).items() if name == "stratified"}
+    saved = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
+    content = {"schema": SCHEMA_VERSION, "settings": saved, "dataset": described}
+    content |= {"own": list(own)} if own else {}
     content |= {"resumed": list(resumed)} if resumed else {}
     write_json(path / "config.json", content)
 
@@ -83,25 +102,50 @@ def device_name() -> str:
     return devices[0].device_kind if len(devices) == 1 else f"{len(devices)} x {devices[0].device_kind}"
 
 
-def read_settings(path: Path, kind: type[S]) -> S:
+def read_settings(path: Path, kind: type[S], *, names: bool = True) -> S:
     """The settings saved in a run directory, as `kind`.
+
+    A setting that came after the run was written has the default that does what was done before there was one.
+
+    Args:
+        path: the run directory.
+        kind: `Settings`, or a class that adds fields to it.
+        names: whether what the settings name, such as a likelihood, has to be registered.
 
     Raises:
         UsageError: no run directory, another schema version, a setting that is unknown or outside its domain.
     """
-    file, saved = path / "config.json", _read_config(path)["settings"]
-    hints = get_type_hints(kind)
-    unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(Settings)} - _OF_COMMANDS)
+    file, content = path / "config.json", _read_config(path)
+    saved = content["settings"]
+    unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(Settings)})
     if unknown:
         raise UsageError(f"{file} holds the setting {unknown[0]!r}, which this vae_jax does not know.\n{_NEWER}")
-    # A setting that came after the run was written has a default that does what was done before there was one.
-    settings = kind(**{name: _from_json(value, hints[name]) for name, value in saved.items() if name in hints})
+    for field in dataclasses.fields(Settings) if names else ():
+        registry, name = field.metadata.get("registry"), saved.get(field.name)
+        if registry is not None and isinstance(name, str) and name not in registry:
+            raise UsageError(
+                f"{file} names the {field.name} {name!r}, which is not registered here: {', '.join(registry)} are.\n"
+                f"Register it first, as the program did that trained the run, or give load_run(path, model=...)."
+            )
+    settings = kind(**saved)
     try:
-        check_settings(settings)
+        check_fields(settings, names=names)
+        if names and content["schema"] < 5:
+            # Until then a setting that had no effect was kept as it was given.
+            without = {name: getattr(Settings, name) for name in without_effect(settings)}
+            settings = dataclasses.replace(settings, **without)
+        if names:
+            check_settings(settings)
     except UsageError as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{file} is damaged: {reason}\n{_REMEDY}") from error
     return settings
+
+
+def read_own(path: Path) -> list[str]:
+    """Names of what a run was given as an object, and its settings can't describe: model, objective, ..."""
+    own = _read_config(path).get("own", [])
+    return [name for name in own if isinstance(name, str)] if isinstance(own, list) else []
 
 
 def read_dataset_record(path: Path) -> dict[str, Any]:
@@ -175,14 +219,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     content = read_json(file)
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA_VERSION:
+    if type(schema) is not int or not _OLDEST <= schema <= SCHEMA_VERSION:
         raise UsageError(
-            f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {SCHEMA_VERSION}.\n"
+            f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {_OLDEST} to {SCHEMA_VERSION}.\n"
             "Use the vae_jax that wrote it, or train the run again."
         )
     for part in ("settings", "dataset"):
         if not isinstance(content.get(part), dict):
             raise UsageError(f"{file} is damaged: {part} is {str(content.get(part))[:60]!r}.\n{_REMEDY}")
+    if schema < 5:
+        settings = {name: value for name, value in content["settings"].items() if name not in _OF_THE_COMMAND}
+        # Splits were not made by class then.
+        content = {**content, "settings": settings, "dataset": {**content["dataset"], "stratified": False}}
     return content
 
 
@@ -220,13 +268,6 @@ def _has_numbers(content: Any, *names: str) -> bool:
     return isinstance(content, dict) and all(
         type(content.get(name)) in (int, float) and abs(content[name]) < _LARGEST for name in names
     )
-
-
-def _from_json(value: Any, hint: Any) -> Any:
-    # JSON knows neither tuples nor paths.
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and Path in get_args(hint) else value
 
 
 def _git_commit() -> str | None:

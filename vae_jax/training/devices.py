@@ -65,31 +65,35 @@ class Layout:
 
         return jax.tree.map(divide, batches)
 
-    def compile_order(self, order: Callable[[Any], T]) -> Callable[[Any], T]:
-        """Compile the function that makes the `divided` batches of an epoch of its number."""
+    def compile_order(self, order: Callable[..., T]) -> Callable[..., T]:
+        """Compile the function that makes the `divided` batches of an epoch."""
         if not self.devices:
             return jax.jit(order)
         return jax.jit(order, out_shardings=self._sharding(*([AXIS] if self.mapped else [])))
 
-    def compile_steps(self, steps: Callable[..., T], state: Any, metrics: Any, images: Any, batches: Any) -> Any:
-        """Compile a function of these and the first and the last step, which takes the memory of the first two over.
+    def compile_steps(self, steps: Callable[..., T], *arguments: Any) -> Callable[..., T]:
+        """Compile a function of a state, metrics, data, batches, and what is the same on all devices.
 
-        Each device runs it, on its part of the batches and of images that are `spread`.
+        It takes the memory of state and metrics over. Each device runs it, on its part of the batches and of data that
+        are `spread`.
+
+        Args:
+            steps: the function.
+            arguments: those of a call that does no step.
         """
-        first = np.int32(0)
         if self.mapped:
-            axes = (None, None, None, 0, None, None)
+            axes = tuple(0 if i == 3 else None for i in range(len(arguments)))
             compiled = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
             # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
-            compiled(*jax.tree.map(jnp.copy, (state, metrics)), images, batches, first, first)
+            compiled(*jax.tree.map(jnp.copy, arguments[:2]), *arguments[2:])
             return compiled
         if self.devices:
-            whole, of_images = PartitionSpec(), jax.tree.map(lambda leaf: leaf.sharding.spec, images)
-            specs = (whole, whole, of_images, PartitionSpec(None, AXIS), whole, whole)
+            whole, of_data = PartitionSpec(), jax.tree.map(lambda leaf: leaf.sharding.spec, arguments[2])
+            specs = (whole, whole, of_data, PartitionSpec(None, AXIS), *[whole] * (len(arguments) - 4))
             steps = jax.shard_map(steps, mesh=self._mesh, in_specs=specs, out_specs=whole, check_vma=False)
         everywhere = self._sharding() if self.devices else None
         compiled = jax.jit(steps, out_shardings=everywhere, donate_argnums=(0, 1))
-        return compiled.lower(state, metrics, images, batches, first, first).compile()
+        return compiled.lower(*arguments).compile()
 
     @cached_property
     def _mesh(self) -> Mesh:
@@ -127,12 +131,12 @@ class Members:
         """How many models more it takes to have as many on every device."""
         return -number % max(1, len(self.devices))
 
-    def over_members(self, function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
-        """`vmap` over the first axis, or none, of each argument; each device computes its own models."""
+    def over_members(self, function: Callable[..., T], axes: tuple[Any, ...]) -> Callable[..., T]:
+        """`vmap` over the first axis, or none, of each argument or of parts of it; each device computes its models."""
         mapped = _map(function, axes) if self.in_turn else jax.vmap(function, axes)
         if not self.devices:
             return mapped
-        specs = tuple(self._spec if axis == 0 else PartitionSpec() for axis in axes)
+        specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else self._spec, axes, is_leaf=_is_none)
         return jax.shard_map(mapped, mesh=self._mesh, in_specs=specs, out_specs=self._spec, check_vma=False)
 
     def place(self, tree: T) -> T:
@@ -173,15 +177,24 @@ def choose_members(parallel: str, number: int, in_turn: bool) -> Members:
     return Members(() if one else tuple(devices), in_turn)
 
 
-def _map(function: Callable[..., T], axes: tuple[int | None, ...]) -> Callable[..., T]:
+def _is_none(axis: Any) -> bool:
+    return axis is None
+
+
+def _map(function: Callable[..., T], axes: tuple[Any, ...]) -> Callable[..., T]:
     # As vmap over the same axes, but one after another.
     def mapped(*arguments: Any) -> T:
+        # The axis of each leaf, as one axis may stand for a whole argument; -1 for none, as None is no leaf.
+        marked = jax.tree.map(lambda axis: -1 if axis is None else axis, axes, is_leaf=_is_none)
+        flat, tree = jax.tree.flatten(arguments)
+        along = jax.tree.leaves(jax.tree.broadcast(marked, arguments))
+
         def one(own: list[Any]) -> T:
             rest = iter(own)
-            every = zip(arguments, axes, strict=True)
-            return function(*(argument if axis is None else next(rest) for argument, axis in every))
+            leaves = [leaf if axis == -1 else next(rest) for leaf, axis in zip(flat, along, strict=True)]
+            return function(*jax.tree.unflatten(tree, leaves))
 
-        return jax.lax.map(one, [argument for argument, axis in zip(arguments, axes, strict=True) if axis == 0])
+        return jax.lax.map(one, [leaf for leaf, axis in zip(flat, along, strict=True) if axis == 0])
 
     return mapped
 

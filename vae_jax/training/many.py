@@ -8,21 +8,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from vae_jax.config import Settings, check_settings, epochs
 from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.errors import RunError, UsageError
-from vae_jax.models.autoencoders import AnyModel, Parameters
-from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
-from vae_jax.training.devices import Members, choose_members
-from vae_jax.training.fit import FitResult, Program, Progress, run_epoch
+from vae_jax.models.autoencoders import AnyModel, check_model
+from vae_jax.training.devices import ONE_DEVICE, Members, choose_members
+from vae_jax.training.fit import FitResult, validation_scores
 from vae_jax.training.history import Row, check_finite, make_row
-from vae_jax.training.optimizer import make_optimizer, steps_per_epoch
-from vae_jax.training.step import Batches, Keys, StepMetrics, TrainState, new_state, run_steps, shuffled, zero_metrics
-
-TRACED = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
-"""Settings that may differ between models trained together, beside their seed and their classes."""
+from vae_jax.training.optimizer import steps_per_epoch
+from vae_jax.training.program import Program, Progress, run_epoch
+from vae_jax.training.recipe import RATES, Recipe
+from vae_jax.training.step import (
+    Batches,
+    Data,
+    Given,
+    Keys,
+    StepMetrics,
+    TrainState,
+    new_state,
+    run_steps,
+    shuffled,
+    zero_metrics,
+)
 
 
 def fit_many(
@@ -46,7 +55,7 @@ def fit_many(
         members: settings that differ in seed, beta, learning rate, sparsity weight, corruption level or classes only.
         on_epoch: called after each epoch with the states, stacked along a first axis, and a row for each member. The
             next epoch takes the states' memory over. On several devices the last member may stand there more than once.
-        on_part: as in `vae_jax.training.fit.fit`, with states and metrics stacked.
+        on_part: as in `vae_jax.training.fit.Hooks`, with states and metrics stacked.
 
     Raises:
         UsageError: settings that differ in more, that ask for early stopping, or with fewer images than a batch.
@@ -54,26 +63,34 @@ def fit_many(
     """
     number = check_members(train, members)
     settings = members[0]
-    steps = steps_per_epoch(number, settings.batch_size)
-    held_out = [validation.positions(member.classes) for member in members]
-    validation_images = jax.device_put(np.asarray(validation.images))
     layout = choose_members(settings.parallel, len(members), in_turn=model.chunk is not None)
-    trained = [*members, *[members[-1]] * layout.padding(len(members))]
-    program = _compile_program(model, trained, train, number, layout)
+    every = [*members, *[members[-1]] * layout.padding(len(members))]
+    check_model(model)
+    recipes = [Recipe(model, member, number) for member in every]
+    program = _compile_program(recipes, train, layout)
+    held_out = [validation.positions(member.classes) for member in members]
+    longest = max(map(len, held_out))
+    validation_images = jax.device_put(np.asarray(validation.images))
 
     def no_metrics() -> StepMetrics:
-        return jax.tree.map(lambda values: jnp.zeros((len(trained), *values.shape)), zero_metrics(steps))
+        return jax.tree.map(lambda values: jnp.zeros((len(every), *values.shape)), zero_metrics(program.steps))
 
-    progress = Progress(_initial_states(model, trained, number), no_metrics())
+    progress = Progress(_initial_states(recipes), no_metrics())
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(settings, number)):
         progress = run_epoch(program, epoch, progress, settings.checkpoint_every_steps, on_part)
-        for i, (member, history) in enumerate(zip(members, histories, strict=True)):
-            own, params = member_of(progress.metrics, i), member_of(progress.state, i).evaluation_params
-            scores = _validation_loss(model, params, validation_images, held_out[i], held_out, member)
+        step = (epoch + 1) * program.steps
+        for i, (own, history) in enumerate(zip(held_out, histories, strict=True)):
+            params = member_of(progress.state, i).evaluation_params
+            # Padded to the longest member's, so that one program serves all.
+            chosen = np.resize(own, longest)
+            images = validation_images if longest == len(validation) else validation_images[chosen]
+            labels = None if validation.labels is None else validation.labels[chosen]
             try:
-                check_finite(own, first_step=epoch * steps)
-                history.append(make_row(epoch + 1, (epoch + 1) * steps, own, scores, member.beta, progress.seconds))
+                metrics = member_of(progress.metrics, i)
+                check_finite(metrics, first_step=step - program.steps)
+                scores = validation_scores(recipes[i], params, images, labels, len(own))
+                history.append(make_row(epoch + 1, step, metrics, scores, members[i].beta, progress.seconds))
             except RunError as error:
                 raise RunError(f"Of the {len(members)} models trained together, number {i + 1}: {error}") from error
         if on_epoch:
@@ -119,7 +136,7 @@ def _common(members: Sequence[Settings]) -> Settings:
             raise UsageError(f"--patience must be 0 for models trained together, got {member.patience}.")
         if member.device_data == "never":
             raise UsageError("--device-data must be auto or always for models trained together, got never.")
-    first, free = members[0], (*TRACED, "seed", "classes")
+    first, free = members[0], (*RATES, "seed", "classes")
     for field in dataclasses.fields(Settings):
         values = [getattr(member, field.name) for member in members]
         if field.name not in free and any(value != values[0] for value in values):
@@ -163,88 +180,52 @@ def spread(
     return Batches(positions[place][rank % longest], (rank < size).astype(jnp.float32))
 
 
-def _initial_states(model: AnyModel, members: Sequence[Settings], number: int) -> TrainState:
-    keys = jnp.stack([Keys.from_seed(member.seed).init for member in members])
-    optimizer = make_optimizer(members[0], number)  # its initial state does not depend on the rate
-    return jax.jit(jax.vmap(partial(new_state, model, optimizer, members[0])))(keys)
+def _initial_states(recipes: Sequence[Recipe]) -> TrainState:
+    keys = jnp.stack([Keys.from_seed(recipe.settings.seed).init for recipe in recipes])
+    return jax.jit(jax.vmap(partial(new_state, recipes[0])))(keys)  # it does not depend on the rates
 
 
-def _compile_program(
-    model: AnyModel, members: Sequence[Settings], train: Split, number: int, layout: Members
-) -> Program:
-    settings, images = members[0], layout.everywhere(np.asarray(train.images))
+def _compile_program(recipes: Sequence[Recipe], train: Split, layout: Members) -> Program:
+    recipe, settings = recipes[0], recipes[0].settings
+    members = [each.settings for each in recipes]
+    data = layout.everywhere(Data(np.asarray(train.images), train.labels))
     subsets = None if settings.classes is None else _Subsets.of(train, members)
-    steps = steps_per_epoch(number, settings.batch_size)
-    # Members of one seed share the order and the noise, which are then computed once.
-    shared = all(member.seed == settings.seed for member in members)
-    every_key = [Keys.from_seed(member.seed) for member in members]
-    keys, axis = (every_key[0], None) if shared else (_stack(every_key), 0)
-    values = {name: [getattr(member, name) for member in members] for name in TRACED}
-    differing = {name: jnp.float32(each) for name, each in values.items() if any(v != each[0] for v in each)}
+    # Members of one seed share the order and the noise, and a rate that is the same for all is computed with once.
+    each = [Given.of(one) for one in recipes]
+    axes = jax.tree.map(lambda *values: 0 if any(np.any(v != values[0]) for v in values) else None, *each)
+    given = jax.tree.map(
+        lambda *values: values[0] if all(np.array_equal(v, values[0]) for v in values) else np.stack(values), *each
+    )
     places = None if subsets is None else (jnp.asarray(subsets.positions), jnp.asarray(subsets.sizes))
-    batches_axis = None if shared and subsets is None else 0
+    batches_axis = 0 if axes.order == 0 or subsets is not None else None
 
-    def order(keys: Keys, place: Any, epoch: Array) -> Batches:
-        key = jax.random.fold_in(keys.order, epoch)
+    def order(given: Given, place: Any, epoch: Array) -> Batches:
+        key = given.order_key(epoch)
         if place is None:
-            return shuffled(key, number, settings.batch_size)
+            return shuffled(key, recipe.images, settings.batch_size)
         positions, size = place
-        return spread(key, positions, size, steps, settings.batch_size)
+        return spread(key, positions, size, recipe.steps, settings.batch_size)
 
-    def orders(epoch: Array) -> Batches:
+    @jax.jit
+    def orders(given: Given, epoch: Array) -> Batches:
         if batches_axis is None:
-            return order(keys, None, epoch)
-        return jax.vmap(order, (axis, 0, None))(keys, places, epoch)
+            return order(given, None, epoch)
+        return jax.vmap(order, (axes, 0, None))(given, places, epoch)
 
-    def one(
-        state: TrainState,
-        metrics: StepMetrics,
-        keys: Keys,
-        traced: dict[str, Float[Array, ""]],
-        batches: Batches,
-        images: Array,
-        start: Array,
-        stop: Array,
-    ) -> tuple[TrainState, StepMetrics]:
-        own = dataclasses.replace(settings, **traced)
-        optimizer = make_optimizer(own, number)
-        return run_steps(model, optimizer, own, state, metrics, images, batches, keys.noise, start, stop)
+    def one(state: TrainState, metrics: StepMetrics, batches: Batches, given: Given, data: Data, *part: Any) -> Any:
+        return run_steps(recipe, ONE_DEVICE, state, metrics, data, batches, given, *part)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def advance(
-        state: TrainState, metrics: StepMetrics, batches: Batches, images: Array, start: Any, stop: Any
+        state: TrainState, metrics: StepMetrics, batches: Batches, given: Given, data: Data, start: Any, stop: Any
     ) -> tuple[TrainState, StepMetrics]:
-        axes = (0, 0, axis, 0, batches_axis, None, None, None)
-        return layout.over_members(one, axes)(state, metrics, keys, differing, batches, images, start, stop)
+        over = layout.over_members(one, (0, 0, batches_axis, axes, None, None, None))
+        return over(state, metrics, batches, given, data, start, stop)
 
-    def advance_on_images(
-        state: TrainState, metrics: StepMetrics, batches: Batches, start: Any, stop: Any
-    ) -> tuple[TrainState, StepMetrics]:
-        return advance(state, metrics, batches, images, start, stop)
-
-    return Program(jax.jit(orders), advance_on_images, steps, layout.place, layout.local)
-
-
-def _validation_loss(
-    model: AnyModel,
-    params: Parameters,
-    images: Array,
-    own: np.ndarray,
-    all_members: Sequence[np.ndarray],
-    settings: Settings,
-) -> dict[str, float]:
-    # Padded to the longest member's, so that one program serves all.
-    longest = max(map(len, all_members))
-    chosen = images if len(own) == len(images) else images[np.resize(own, longest)]
-    losses = image_losses(
-        *(model, params, chosen, Keys.from_seed(settings.seed).evaluation),
-        samples=1,
-        binarize=settings.binarize,
-        corruption=settings.corruption,
-        corruption_level=settings.corruption_level,
+    return Program(
+        lambda epoch: orders(given, epoch),
+        lambda state, metrics, batches, start, stop: advance(state, metrics, batches, given, data, start, stop),
+        recipe.steps,
+        layout.place,
+        layout.local,
     )
-    return mean_loss(ImageLosses(*(values[: len(own)] for values in losses)))
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from vae_jax.config import Settings, epochs
+from vae_jax.registry import OPTIMIZERS
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -27,7 +28,7 @@ def warmup_steps(settings: Settings, images: int) -> int:
 
 
 def make_optimizer(settings: Settings, images: int) -> optax.GradientTransformation:
-    """Adam with clipping by global norm, linear warm-up and cosine decay, for so many training images."""
+    """The optimiser of the settings, clipped by global norm; its rate warms up linearly and falls along a cosine."""
     warm = warmup_steps(settings, images)
     share = optax.warmup_cosine_decay_schedule(
         init_value=0.01,
@@ -37,8 +38,19 @@ def make_optimizer(settings: Settings, images: int) -> optax.GradientTransformat
         end_value=0.01,
     )
     clip = optax.stateless(lambda gradient, _: _clip(gradient, settings.gradient_clip))
-    # A product, as the rate may be traced: one for each of many models trained together.
-    return optax.chain(clip, optax.adam(lambda step: settings.learning_rate * share(step)))
+    # A product, as the rate may be traced.
+    return optax.chain(clip, OPTIMIZERS.make(settings.optimizer, lambda step: settings.learning_rate * share(step)))
+
+
+def adam(rate: optax.Schedule) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015).
+
+    As every optimiser that `vae_jax.registry.OPTIMIZERS` names:
+
+    Args:
+        rate: the learning rate at a step.
+    """
+    return optax.adam(rate)
 
 
 def global_norm(tree: Any) -> Float[Array, ""]:

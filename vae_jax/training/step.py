@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from vae_jax.config import Settings
-from vae_jax.models.autoencoders import AnyModel, Parameters
-from vae_jax.models.inputs import corrupt, noise_keys, preprocess
-from vae_jax.models.objectives import kl_weight, total
-from vae_jax.training.devices import ONE_DEVICE, Layout
+from vae_jax.models.autoencoders import Parameters
+from vae_jax.models.inputs import Batch
+from vae_jax.models.objectives import total
+from vae_jax.training.devices import Layout
 from vae_jax.training.optimizer import global_norm, steps_per_epoch
+from vae_jax.training.recipe import Recipe
 
 
 class Keys(NamedTuple):
@@ -63,29 +63,29 @@ class StepMetrics(NamedTuple):
     images: Float[Array, "*steps"]
 
 
-def new_state(
-    model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings, key: Key[Array, ""]
-) -> TrainState:
+class Data(NamedTuple):
+    """The training images on the device, or the batches of some steps, [steps, batch, ...], with their labels."""
+
+    images: UInt8[Array, "*n height width channels"]
+    labels: Int[Array, "*n"] | None = None
+
+
+def new_state(recipe: Recipe, key: Key[Array, ""]) -> TrainState:
     """The state before the first step, with initial parameters drawn by `key`."""
-    params = model.init(key)
-    ema = jax.tree.map(jnp.copy, params) if settings.ema_decay else None
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), ema)
+    params = recipe.model.init(key)
+    ema = jax.tree.map(jnp.copy, params) if recipe.settings.ema_decay else None
+    return TrainState(params, recipe.optimizer.init(params), jnp.zeros((), jnp.int32), ema)
 
 
-def init_state(model: AnyModel, optimizer: optax.GradientTransformation, settings: Settings) -> TrainState:
+def init_state(recipe: Recipe) -> TrainState:
     """The state before the first step, decided by the seed alone."""
-    return jax.jit(partial(new_state, model, optimizer, settings))(Keys.from_seed(settings.seed).init)
+    return jax.jit(partial(new_state, recipe))(Keys.from_seed(recipe.settings.seed).init)
 
 
 def train_step(
-    model: AnyModel,
-    optimizer: optax.GradientTransformation,
-    settings: Settings,
+    recipe: Recipe,
     state: TrainState,
-    images: UInt8[Array, "batch height width channels"],
-    indices: Int[Array, " batch"],
-    weights: Float[Array, " batch"],
-    noise_key: Key[Array, ""],
+    batch: Batch,
     axis: str | None = None,
     chunks: int = 1,
     number: Float[Array, ""] | None = None,
@@ -93,75 +93,62 @@ def train_step(
     """One step of gradient descent on the weighted mean of the objective.
 
     Args:
-        model: what to train.
-        optimizer: from `make_optimizer`.
-        settings: beta, warm-up, free bits, sparsity, binarisation, corruption and the moving average are used.
+        recipe: what is trained, and how.
         state: state before the step.
-        images: pixels 0..255.
-        indices: position of each image in the data set, which decides its noise.
-        weights: 1 for an image, 0 for padding.
-        noise_key: the stream from which step and index pick a key.
+        batch: the examples, or this device's part of them.
         axis: of the devices that hold the rest of the batch.
         chunks: parts of the batch, as many examples each, whose gradients are taken one after another and summed.
         number: images of the whole batch, on all devices; by default the sum of the weights.
     """
-    step_key = jax.random.fold_in(noise_key, state.step)
-    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(indices)
-    x = preprocess(images, settings.binarize, keys[:, 0])
-    inputs = corrupt(x, settings.corruption, settings.corruption_level, noise_keys(keys[:, 1]))
-    weight: Any = settings.sparsity_weight
-    if settings.model == "vae":
-        weight = kl_weight(state.step.astype(jnp.float32), settings.beta, settings.kl_warmup_steps)
-
+    model, objective, step = recipe.model, recipe.objective, state.step.astype(jnp.float32)
     if number is None:
-        number = total(jnp.sum(weights), axis)
+        number = total(jnp.sum(batch.weights), axis)
+    statistics = None
+    if objective.couples:
+        statistics = total(_summed(lambda part: objective.statistics(model, state.params, part), batch, chunks), axis)
+        statistics = jax.lax.stop_gradient(statistics)
 
-    def objective(params: Parameters, part: tuple[Array, Array, Array, Array]) -> tuple[Any, Any]:
+    def shares_of(params: Parameters, part: Batch) -> tuple[Any, Any]:
         # This part's share of the means: the sum of the shares' gradients is the gradient of the mean.
-        x, inputs, keys, weights = part
-        terms = model.loss_terms(params, x, keys, weight, settings.free_bits, weights, inputs, axis)
-        shares = [jnp.sum(term * weights) / number for term in terms]
+        terms = objective(model, params, part, step, statistics)
+        shares = [jnp.sum(term * part.weights) / number for term in terms]
         return shares[0], shares
 
-    shares, gradient = _summed_gradient(objective, state.params, (x, inputs, keys[:, 1], weights), chunks)
-    means, gradient = total((shares, gradient), axis)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    def gradient_of(part: Batch) -> tuple[Any, Any]:
+        (_, shares), gradient = jax.value_and_grad(shares_of, has_aux=True)(state.params, part)
+        return shares, gradient
+
+    means, gradient = total(_summed(gradient_of, batch, chunks), axis)
+    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema_params
     if ema is not None:
         # A young average forgets faster, so that it does not drag the initial parameters along.
-        age = state.step.astype(jnp.float32)
-        decay = jnp.minimum(settings.ema_decay, (1.0 + age) / (10.0 + age))
+        decay = jnp.minimum(recipe.settings.ema_decay, (1.0 + step) / (10.0 + step))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
     objective_mean, reconstruction, kl = means
     metrics = StepMetrics(objective_mean, reconstruction, kl, global_norm(gradient), number)
     return TrainState(params, opt_state, state.step + 1, ema), metrics
 
 
-def _summed_gradient(objective: Any, params: Parameters, batch: Any, chunks: int) -> tuple[Any, Any]:
-    # Values and gradients of the chunks' shares, summed.
-    gradient_of = jax.value_and_grad(objective, has_aux=True)
+def _summed(function: Any, batch: Batch, chunks: int) -> Any:
+    # What the function makes of the chunks of a batch, summed.
     if chunks == 1:
-        (_, shares), gradient = gradient_of(params, batch)
-        return shares, gradient
-
-    def add(sums: Any, part: Any) -> tuple[Any, None]:
-        (_, shares), gradient = gradient_of(params, part)
-        return jax.tree.map(jnp.add, sums, (shares, gradient)), None
-
+        return function(batch)
     parts = jax.tree.map(lambda values: values.reshape(chunks, -1, *values.shape[1:]), batch)
-    zeros = ([jnp.float32(0)] * 3, jax.tree.map(jnp.zeros_like, params))
-    return jax.lax.scan(add, zeros, parts)[0]
+    first = jax.eval_shape(function, jax.tree.map(lambda values: values[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), first)
+    return jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, function(part)), None), zeros, parts)[0]
 
 
-def chunks_of(model: AnyModel, settings: Settings, examples: int) -> int:
+def chunks_of(recipe: Recipe, examples: int) -> int:
     """How many chunks a step makes of the examples on one device: several of many ones of convolutions on a CPU.
 
-    Their maps then stay in its cache. One where the objective has means over the whole batch.
+    Their maps then stay in its cache.
     """
-    if model.chunk is None or settings.free_bits or settings.sparsity == "kl":
+    if recipe.model.chunk is None:
         return 1
-    fewest = -(-examples // model.chunk)
+    fewest = -(-examples // recipe.model.chunk)
     return next((n for n in range(fewest, 2 * fewest + 1) if examples % n == 0), 1)
 
 
@@ -192,18 +179,37 @@ def _rows(images: Array, indices: Array) -> Array:
     return images.reshape(len(images), -1)[indices].reshape(*indices.shape, *images.shape[1:])
 
 
+class Given(NamedTuple):
+    """What decides a run beside its state, as arguments of the compiled program: another seed or rate is no new one."""
+
+    order: Any
+    """Data of the key that orders an epoch, uint32 [2]."""
+    noise: Any
+    """Data of the key of the noise, uint32 [2]."""
+    rates: dict[str, Any]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Given":
+        """Those of a recipe, as NumPy arrays, which are the same in all processes."""
+        keys = Keys.from_seed(recipe.settings.seed)
+        order, noise = jax.device_get((jax.random.key_data(keys.order), jax.random.key_data(keys.noise)))
+        return cls(order, noise, recipe.rates())
+
+    def order_key(self, epoch: Int[Array, ""]) -> Key[Array, ""]:
+        """The key of an epoch's order."""
+        return jax.random.fold_in(jax.random.wrap_key_data(self.order), epoch)
+
+
 def run_steps(
-    model: AnyModel,
-    optimizer: optax.GradientTransformation,
-    settings: Settings,
+    recipe: Recipe,
+    layout: Layout,
     state: TrainState,
     metrics: StepMetrics,
-    images: UInt8[Array, "*n height width channels"],
+    data: Data,
     batches: Batches,
-    noise_key: Key[Array, ""],
+    given: Given,
     start: Int[Array, ""],
     stop: Int[Array, ""],
-    layout: Layout = ONE_DEVICE,
     first: Int[Array, ""] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Steps `start` to `stop` - 1 of an epoch, as one compiled loop of the train step.
@@ -211,32 +217,31 @@ def run_steps(
     One program serves every part of an epoch, so the parameters don't depend on how it was cut.
 
     Args:
-        model: what to train.
-        optimizer: from `make_optimizer`.
-        settings: as for `train_step`.
+        recipe: what is trained, and how.
+        layout: of the devices.
         state: state before the first of the steps.
         metrics: of the epoch's steps so far, [steps]; gives them back with those of these steps set.
-        images: the whole data set, pixels 0..255; with `first` the batches of some steps, [k, batch, ...].
+        data: the whole data set; with `first` the batches of some steps.
         batches: the order of the epoch, as `layout` divides it: the part of this device.
-        noise_key: as for `train_step`.
+        given: keys and rates.
         start: first step, counted in the epoch.
         stop: the step after the last one.
-        layout: of the devices.
-        first: the step whose batch comes first in `images`.
+        first: the step whose batch comes first in `data`.
     """
-    chunks = chunks_of(model, settings, batches.indices.shape[1])
+    recipe = recipe.with_rates(given.rates)
+    inputs, noise = recipe.inputs, jax.random.wrap_key_data(given.noise)
+    chunks = chunks_of(recipe, batches.indices.shape[1])
     sizes = total(jnp.sum(batches.weights, axis=1), layout.axis)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
         indices, weights = batches.indices[i], batches.weights[i]
-        x = _rows(images, indices) if first is None else images[i - first]
-        state, own = train_step(
-            *(model, optimizer, settings, state, x, indices, weights, noise_key),
-            axis=layout.axis,
-            chunks=chunks,
-            number=sizes[i],
-        )
+        if first is None:
+            images, labels = _rows(data.images, indices), None if data.labels is None else data.labels[indices]
+        else:
+            images, labels = jax.tree.map(lambda values: values[i - first], tuple(data))
+        batch = inputs.batch(images, indices, jax.random.fold_in(noise, state.step), weights, labels)
+        state, own = train_step(recipe, state, batch, layout.axis, chunks, sizes[i])
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
     return jax.lax.fori_loop(start, stop, body, (state, metrics))

@@ -1,26 +1,30 @@
-"""Training images that do not fit the device: the same steps, fed from the host and read ahead by grain.
+"""Training images that do not fit the device: the same steps, fed from the host and read ahead by threads.
 
 The order of an epoch, the noise and so the parameters are those of images that live on the device.
 """
 
+import itertools
 import math
 import mmap
 import os
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from vae_jax.config import Settings
+from vae_jax.data.dataset import Split
 from vae_jax.data.stored import Images, StoredImages, read_into
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import AnyModel
 from vae_jax.training.devices import ONE_DEVICE, Layout, agreed
-from vae_jax.training.optimizer import make_optimizer, steps_per_epoch
-from vae_jax.training.step import Batches, Keys, StepMetrics, TrainState, run_steps, shuffled, zero_metrics
+from vae_jax.training.program import compile_order
+from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, zero_metrics
 
 DEVICE_SHARE = 0.25
 """Of the device's memory, which training images may take at most to live there; on a CPU, of the host's."""
@@ -28,8 +32,6 @@ BUFFER_BYTES = 2**24
 """About so many bytes of images go to the device at a time."""
 READ_AHEAD = 2
 """Buffers that are read, each by its own thread, while the device computes."""
-
-Advance = Callable[[TrainState, StepMetrics, Batches, Any, Any], tuple[TrainState, StepMetrics]]
 
 
 def are_streamed(settings: Settings, size: int) -> bool:
@@ -66,52 +68,47 @@ def read_ahead(
         indices: which image stands where.
         depth: batches of a buffer.
     """
-    import grain  # slow to import, and only needed here
 
-    dataset = grain.MapDataset.source(_BufferSource(images, indices, depth))
-    iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=READ_AHEAD, prefetch_buffer_size=READ_AHEAD)))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
+    def read(start: int) -> np.ndarray:
+        chosen = indices[start : start + depth]
+        buffer = _pages((depth, chosen.shape[1], *images.shape[1:]))
+        read_into(buffer[: len(chosen)], images, chosen)
+        return buffer
+
+    starts = iter(range(0, len(indices), depth))
+    with ThreadPoolExecutor(READ_AHEAD, "vae_jax-read") as threads:
+        ahead = deque(threads.submit(read, start) for start in itertools.islice(starts, READ_AHEAD))
+        while ahead:
+            buffer = ahead.popleft().result()
+            ahead.extend(threads.submit(read, start) for start in itertools.islice(starts, 1))
+            yield buffer
+            del buffer  # else it would stay until the next one is there
 
 
-def compile_stream(
-    model: AnyModel, settings: Settings, images: Images, state: TrainState, layout: Layout = ONE_DEVICE
-) -> tuple[Callable[[Any], Batches], Advance, int, Callable[[Any], Any], Callable[[Any], Any]]:
-    """What makes a `vae_jax.training.fit.Program` that trains one model on images that stay on the host.
+def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layout = ONE_DEVICE) -> tuple[Any, ...]:
+    """What makes a `vae_jax.training.program.Program` that trains one model on images that stay on the host.
 
     Args:
-        model: what to train.
-        settings: how.
-        images: uint8 [n, height, width, channels].
+        recipe: what is trained, and how.
+        train: images and labels to learn from.
         state: one as it will train.
         layout: of the devices, not that of pmap.
     """
-    images = images if isinstance(images, StoredImages) else np.ascontiguousarray(images)
-    number, keys = len(images), Keys.from_seed(settings.seed)
-    optimizer, steps = make_optimizer(settings, number), steps_per_epoch(number, settings.batch_size)
-    depth = min(steps, max(1, BUFFER_BYTES // (settings.batch_size * math.prod(images.shape[1:]))))
+    images: Images = train.images if isinstance(train.images, StoredImages) else np.ascontiguousarray(train.images)
+    given, steps, zero = Given.of(recipe), recipe.steps, np.int32(0)
+    depth = min(steps, max(1, BUFFER_BYTES // (recipe.settings.batch_size * math.prod(images.shape[1:]))))
 
-    def order(epoch: Array) -> Batches:
-        return layout.divided(shuffled(jax.random.fold_in(keys.order, epoch), number, settings.batch_size))
+    def of_buffer(state: TrainState, metrics: StepMetrics, data: Data, batches: Batches, *more: Any) -> Any:
+        return run_steps(recipe, layout, state, metrics, data, batches, *more)
 
-    def of_buffer(
-        state: TrainState, metrics: StepMetrics, part: tuple[Array, Array], batches: Batches, start: Any, stop: Any
-    ) -> tuple[TrainState, StepMetrics]:
-        buffer, first = part
-        return run_steps(
-            *(model, optimizer, settings, state, metrics, buffer, batches, keys.noise, start, stop),
-            layout=layout,
-            first=first,
-        )
-
-    compiled_order = layout.compile_order(order)
-    batches = compiled_order(np.int32(0))
-    state, metrics, first = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps), jnp.int32(0)))
-    part = layout.spread(np.zeros((depth, batches.indices.shape[1], *images.shape[1:]), np.uint8)), first
-    compiled = layout.compile_steps(of_buffer, state, metrics, part, batches)
-    stream = _Stream(images, depth, layout)
+    order = compile_order(recipe, layout, given)
+    batches = order(zero)
+    state, metrics = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps)))
+    shape = (depth, batches.indices.shape[1])
+    labels = None if train.labels is None else np.zeros(shape, np.int32)
+    data = layout.spread(Data(np.zeros((*shape, *images.shape[1:]), np.uint8), labels))
+    compiled = layout.compile_steps(of_buffer, state, metrics, data, batches, given, zero, zero, zero)
+    stream = _Stream(images, train.labels, depth, layout)
 
     def advance(
         state: TrainState, metrics: StepMetrics, batches: Batches, start: Any, stop: Any
@@ -120,30 +117,15 @@ def compile_stream(
         while step < last:
             first, buffer = stream.buffer_with(batches, step)
             end = min(last, first + depth)
-            part = (buffer, layout.replicated(jnp.int32(first)))
-            state, metrics = compiled(state, metrics, part, batches, np.int32(step), np.int32(end))
+            part = (np.int32(step), np.int32(end), np.int32(first))
+            state, metrics = compiled(state, metrics, buffer, batches, given, *part)
             stream.fetch()  # while the device computes
             # So that the host never gets more than a buffer ahead.
             jax.block_until_ready(metrics)
             step = end
         return state, metrics
 
-    return compiled_order, advance, steps, layout.replicated, layout.local
-
-
-class _BufferSource:
-    # What grain reads from: `depth` batches at a time.
-    def __init__(self, images: Images, indices: np.ndarray, depth: int):
-        self._images, self._indices, self._depth = images, indices, depth
-
-    def __len__(self) -> int:
-        return -(-len(self._indices) // self._depth)
-
-    def __getitem__(self, number: Any) -> np.ndarray:
-        indices = self._indices[number * self._depth :][: self._depth]
-        buffer = _pages((self._depth, indices.shape[1], *self._images.shape[1:]))
-        read_into(buffer[: len(indices)], self._images, indices)
-        return buffer
+    return order, advance, steps, layout.replicated, layout.local
 
 
 def _pages(shape: tuple[int, ...]) -> np.ndarray:
@@ -155,14 +137,15 @@ def _pages(shape: tuple[int, ...]) -> np.ndarray:
 
 class _Stream:
     # The buffers of an epoch on the device: the one in use, and the next.
-    def __init__(self, images: Images, depth: int, layout: Layout):
-        self._images, self._depth, self._layout = images, depth, layout
+    def __init__(self, images: Images, labels: np.ndarray | None, depth: int, layout: Layout):
+        self._images, self._labels, self._depth, self._layout = images, labels, depth, layout
         self._batches: Batches | None = None
         self._first = 0  # step of the buffer in use
-        self._buffers: list[Array] = []
+        self._buffers: list[Data] = []
+        self._next = 0  # step of the buffer that is fetched next
         self._reader: Generator[np.ndarray, None, None] | None = None
 
-    def buffer_with(self, batches: Batches, step: int) -> tuple[int, Array]:
+    def buffer_with(self, batches: Batches, step: int) -> tuple[int, Data]:
         # The buffer that holds this step, and its first step.
         if batches is not self._batches or not self._first <= step <= self._first + self._depth:
             self._begin(batches, step)
@@ -176,10 +159,16 @@ class _Stream:
     def fetch(self) -> None:
         # Copy one more buffer, unless the next is there already.
         if len(self._buffers) < 2 and self._reader and (buffer := next(self._reader, None)) is not None:
-            self._buffers.append(self._layout.spread(buffer))
+            labels = None
+            if self._labels is not None:
+                chosen = self._labels[self._indices[self._next :][: self._depth]]
+                labels = np.concatenate([chosen, np.zeros((self._depth - len(chosen), chosen.shape[1]), np.int32)])
+            self._next += self._depth
+            self._buffers.append(self._layout.spread(Data(buffer, labels)))
 
     def _begin(self, batches: Batches, step: int) -> None:
         if self._reader:
             self._reader.close()
         self._batches, self._first, self._buffers = batches, step, []
-        self._reader = read_ahead(self._images, np.asarray(batches.indices)[step:], self._depth)
+        self._indices, self._next = np.asarray(batches.indices), step
+        self._reader = read_ahead(self._images, self._indices[step:], self._depth)

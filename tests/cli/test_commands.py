@@ -1,0 +1,268 @@
+"""The commands on a run: what they write is what `Run` gives, and what is there is never overwritten."""
+
+import csv
+import json
+import shutil
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vae_jax
+from experiments.study import trained
+from vae_jax import codecs
+from vae_jax.__main__ import tool
+from vae_jax.codecs import container
+from vae_jax.config import Settings
+
+
+@pytest.fixture
+def pictures(tmp_path, digits):
+    """A folder of pictures in two classes, the images in the order of their names, and their labels."""
+    images = digits.test.images[:5]
+    for name, image in zip(FILES, images, strict=True):
+        (tmp_path / "pics" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / "pics" / name)
+    np.savez(tmp_path / "mine.npz", images=images, labels=[3, 1, 4, 1, 5])
+    return tmp_path, images
+
+
+FILES = ["cat/a.png", "cat/b.png", "dog/10.bmp", "dog/10.png", "dog/11.png"]
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused_again(arguments, folder, capsys):
+    """A second call refuses, and what the first one wrote stays."""
+    before = content(folder)
+    with pytest.raises(SystemExit) as stop:
+        tool(arguments)
+    assert stop.value.code == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert content(folder) == before
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_encode_writes_a_table_with_the_names_of_the_files(finished_run, pictures, capsys):
+    folder, images = pictures
+    arguments = ["encode", str(finished_run), str(folder / "pics")]
+    tool(arguments)
+    rows, run = table(folder / "pics-codes.csv"), vae_jax.load_run(finished_run)
+    assert list(rows[0]) == ["file", "z1", "z2", "label"]
+    assert [row["file"] for row in rows] == FILES
+    assert [row["label"] for row in rows] == ["cat", "cat", "dog", "dog", "dog"]
+    written = np.array([[row["z1"], row["z2"]] for row in rows]).astype(np.float32)
+    np.testing.assert_array_equal(written, run.encode(images).means)
+    refused_again(arguments, folder, capsys)
+
+
+def test_encode_writes_arrays(finished_run, pictures, capsys):
+    folder, images = pictures
+    codes = vae_jax.load_run(finished_run).encode(images)
+    for source, named in (("pics", {"files"}), ("mine.npz", set())):
+        output = folder / f"{source}-z.npz"
+        tool(["encode", str(finished_run), str(folder / source), "--output", str(output)])
+        with np.load(output) as file:
+            assert set(file.files) == {"means", "logvars", "labels", *named}
+            np.testing.assert_array_equal(file["means"], codes.means)
+            np.testing.assert_array_equal(file["logvars"], codes.logvars)
+            assert file["labels"].tolist() == (["cat", "cat", "dog", "dog", "dog"] if named else [3, 1, 4, 1, 5])
+            assert not named or file["files"].tolist() == FILES
+    tool(["encode", str(finished_run), str(folder / "mine.npz")])
+    assert [row["index"] for row in table(folder / "mine-codes.csv")] == ["0", "1", "2", "3", "4"]
+
+
+def test_damaged_files_are_left_out_where_that_is_asked_for(finished_run, pictures, capsys):
+    folder, _ = pictures
+    (folder / "pics" / "cat" / "a.png").write_bytes(b"none")
+    arguments = ["encode", str(finished_run), str(folder / "pics")]
+    with pytest.raises(SystemExit):
+        tool(arguments)
+    assert "a.png" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        tool([*arguments, "--skip-damaged"])
+    assert "left out, as they can't be read (1): cat/a.png" in capsys.readouterr().err
+    assert [row["file"] for row in table(folder / "pics-codes.csv")] == FILES[1:]
+
+
+def test_reconstruct_writes_each_image_beside_its_reconstruction(finished_run, pictures, capsys):
+    folder, images = pictures
+    arguments = ["reconstruct", str(finished_run), str(folder / "pics")]
+    tool(arguments)
+    said = capsys.readouterr().out
+    assert "trained on clean images" in said
+    output = folder / "pics-reconstructed"
+    rebuilt = vae_jax.load_run(finished_run).reconstruct(images)
+    rows = table(output / "reconstruct.csv")
+    # Two of the files differ in their ending only, so that all names are kept whole.
+    assert {str(path.relative_to(output)) for path in output.rglob("*.png")} == {f"{name}.png" for name in FILES}
+    for name, image, again, row in zip(FILES, images, rebuilt, rows, strict=True):
+        left, right = np.split(pixels(output / f"{name}.png"), 2, axis=1)
+        np.testing.assert_array_equal(left, image[..., 0])
+        np.testing.assert_array_equal(right, np.rint(255 * again[..., 0]).astype(np.uint8))
+        error = np.mean((image.astype(np.float64) / 255 - again) ** 2)
+        assert row["file"] == name
+        assert float(row["psnr"]) == pytest.approx(-10 * np.log10(error), abs=1e-4)
+    assert f"{np.mean([float(row['psnr']) for row in rows]):.2f} dB" in said
+    refused_again(arguments, folder, capsys)
+    (folder / "empty").mkdir()
+    tool(["reconstruct", str(finished_run), str(folder / "pics" / "cat"), "--output", str(folder / "empty")])
+    assert {path.name for path in (folder / "empty").iterdir()} == {"a.png", "b.png", "reconstruct.csv"}
+
+
+def test_generate_writes_what_the_run_generates(finished_run, tmp_path, capsys):
+    output, sheet = tmp_path / "new", tmp_path / "sheet.png"
+    flags = ["generate", str(finished_run), "--number", "5", "--seed", "3", "--output"]
+    tool([*flags, str(output)])
+    tool([*flags, str(sheet)])
+    images = np.rint(255 * vae_jax.load_run(finished_run).generate(5, seed=3)).astype(np.uint8)[..., 0]
+    assert {path.name for path in output.iterdir()} == {f"{i}.png" for i in range(5)}
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(pixels(output / f"{i}.png"), image)
+    expected = np.full((16, 24), 255, np.uint8)
+    for i, image in enumerate(images):
+        expected[8 * (i // 3) :, 8 * (i % 3) :][:8, :8] = image
+    np.testing.assert_array_equal(pixels(sheet), expected)
+    for name in (output, sheet):
+        refused_again([*flags, str(name)], tmp_path, capsys)
+
+
+def test_colour_images_of_an_ae_come_out_in_colour(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    data = vae_jax.load_dataset(tmp_path / "mine.npz")
+    settings = Settings(model="ae", dataset=str(tmp_path / "mine.npz"), hidden_sizes=(4,), epochs=1, batch_size=8)
+    run = trained(tmp_path / "run", settings, data)
+    tool(["generate", str(run.path), "--number", "2"])
+    expected = run.generate(2, codes=run.encode(data.validation.images))
+    found = [pixels(tmp_path / "run-generated" / f"{i}.png") for i in range(2)]
+    np.testing.assert_array_equal(found, np.rint(255 * np.clip(expected, 0, 1)))
+    tool(["reconstruct", str(run.path), str(tmp_path / "mine.npz")])
+    assert pixels(tmp_path / "mine-reconstructed" / "39.png")[:, :6].tolist() == images[39].tolist()
+    tool(["encode", str(run.path), str(tmp_path / "mine.npz"), "--output", str(tmp_path / "z.npz")])
+    with np.load(tmp_path / "z.npz") as file:
+        assert file.files == ["means"]
+
+
+def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):
+    folder, _ = pictures
+    known = {"score": "relative_error", "threshold": 0.5, "false_alarm_rate": 0.1, "validation_images": 9, "samples": 1}
+    run = tmp_path / "run"
+    run.symlink_to(finished_run)
+    step = vae_jax.load_run(run).step
+    (run / "anomaly.json").write_text(json.dumps(known | {"neighbours": 5, "step": step}))
+    try:
+        tool(["score", str(run), str(folder / "pics")])
+    finally:
+        (run / "anomaly.json").unlink()
+    rows = table(folder / "pics-scores.csv")
+    assert list(rows[0]) == ["file", "relative_error", "threshold", "anomaly", "label"]
+    assert [row["file"] for row in rows] == FILES
+    for row in rows:
+        assert int(row["anomaly"]) == (float(row["relative_error"]) > float(row["threshold"]) == 0.5)
+
+
+def test_verify_tells_good_from_damaged(finished_run, tmp_path, capsys):
+    tool(["verify", str(finished_run)])
+    assert "DAMAGED" not in capsys.readouterr().out
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(SystemExit) as stop:
+        tool(["verify", str(tmp_path)])
+    assert stop.value.code == 1
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_images_are_compressed_to_a_file_and_back(finished_run, pictures, capsys, monkeypatch):
+    folder, images = pictures
+    run, packed, back = folder / "run", str(folder / "out"), str(folder / "back.npz")
+    shutil.copytree(finished_run, run)  # the codec is kept there
+    for arguments in (["compress", str(run), str(folder / "pics"), packed], ["decompress", str(run), packed, back]):
+        tool(arguments)
+        refused_again(arguments, folder, capsys)
+    run = vae_jax.load_run(run)
+    codec = container.read_codec(container.codec_path(run), 2)
+    assert (folder / "out").read_bytes() == container.compress(run, codec, images, 6)
+    with np.load(back) as file:
+        np.testing.assert_array_equal(file["images"], container.decompress(run, codec, (folder / "out").read_bytes()))
+    monkeypatch.delattr(codecs, "container")
+    monkeypatch.setitem(sys.modules, "vae_jax.codecs.container", None)
+    with pytest.raises(SystemExit) as stop:
+        tool(["decompress", str(folder / "run"), packed, str(folder / "again.npz")])
+    assert stop.value.code == 2
+    assert "is not installed. Install it by pip install 'vae_jax[compress]'" in capsys.readouterr().err
+
+
+def test_a_folder_of_some_classes_keeps_their_names(finished_run, pictures):
+    folder, _ = pictures
+    shutil.copytree(folder / "pics" / "dog", folder / "some" / "dog")
+    tool(["encode", str(finished_run), str(folder / "some"), "--output", str(folder / "some.csv")])
+    assert {row["label"] for row in table(folder / "some.csv")} == {"dog"}
+    tool(["encode", str(finished_run), str(folder / "some"), "--output", str(folder / "some.npz")])
+    with np.load(folder / "some.npz") as arrays:
+        assert arrays["labels"].tolist() == ["dog"] * 3
+
+
+@pytest.mark.parametrize(("channels", "mode", "said"), [(2, "L", "channel 1 of 2"), (4, "RGB", "channels 1 to 3 of 4")])
+def test_no_channel_becomes_transparency(channels, mode, said, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 5, channels), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images)
+    run = tmp_path / "run"
+    flags = ["--hidden-sizes", "4", "--epochs", "1", "--batch-size", "4", "--run-dir", str(run)]
+    tool(["train", str(tmp_path / "own.npz"), *flags])
+    capsys.readouterr()
+    tool(["generate", str(run), "--number", "3", "--output", str(tmp_path / "new")])
+    assert said in capsys.readouterr().out
+    for file in (tmp_path / "new").iterdir():
+        with Image.open(file) as image:
+            assert image.mode == mode
+    tool(["reconstruct", str(run), str(tmp_path / "own.npz"), "--output", str(tmp_path / "again")])
+    with Image.open(tmp_path / "again" / "0.png") as image:
+        shown = np.asarray(image).reshape(4, 10, -1)
+    np.testing.assert_array_equal(shown[:, :5], images[0][..., : shown.shape[-1]])
+
+
+def test_classes_called_by_numbers_are_chosen_by_their_names(tmp_path):
+    from vae_jax.cli.train import TrainConfig, _load
+
+    for name in ("1", "2", "3"):
+        for i in range(12):
+            file = tmp_path / "numbered" / name / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((4, 4), 10 * int(name), np.uint8)).save(file)
+    config = TrainConfig(dataset=str(tmp_path / "numbered"), classes=(2,), batch_size=4, hidden_sizes=(4,))
+    dataset, recipe = _load(config)
+    assert recipe.settings.classes == (1,)
+    assert set(np.asarray(dataset.train.images).ravel()) == {20}
+
+
+def test_two_different_data_sets_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tool(["train", "digits", "--dataset", "mnist", "--run-dir", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert "DATASET and --dataset are the same" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_was_given_as_arrays_is_found_in_a_file(digits, tmp_path):
+    dataset = vae_jax.Dataset("mine", digits.train, digits.validation, digits.test)
+    settings = Settings(hidden_sizes=(4,), epochs=1)
+    vae_jax.train_run(tmp_path / "run", vae_jax.build_model(settings, dataset.image_shape), settings, dataset)
+    arrays = {"images": digits.train.images, "labels": digits.train.labels}
+    for part, split in (("validation", digits.validation), ("test", digits.test)):
+        arrays |= {f"{part}_images": split.images, f"{part}_labels": split.labels}
+    np.savez(tmp_path / "mine.npz", **{name: np.asarray(array) for name, array in arrays.items()})
+    assert tool(["verify", str(tmp_path / "run"), "--data-dir", str(tmp_path / "mine.npz")]) in (None, 0)

@@ -1,0 +1,127 @@
+"""Whatever is registered, in every pair that can stand together: each model through one battery of tests."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from vae_jax.config import Settings, check_settings
+from vae_jax.errors import UsageError
+from vae_jax.models.autoencoders import build_model, check_model
+from vae_jax.models.inputs import Inputs
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, PRIORS
+
+SHAPE = (5, 4, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
+BATCH = Inputs().batch(jnp.asarray(IMAGES), jnp.arange(6), jax.random.key(1))
+NAMES = {
+    "model": ("vae", "ae"),
+    "arch": ARCHITECTURES,
+    "likelihood": LIKELIHOODS,
+    "objective": OBJECTIVES,
+    "prior": PRIORS,
+}
+MORE = {"vae": {"beta": 0.7}, "sparse": {"sparsity": "l1", "sparsity_weight": 0.3}}
+
+
+def settings_of(names):
+    """Small, with what the names ask for; None where they can't stand together."""
+    more = {key: value for name in names.values() for key, value in MORE.get(name, {}).items()}
+    settings = Settings(hidden_sizes=(4, 5), latent_dim=4, dense_size=3 if names["arch"] == "conv" else 16, **names)
+    try:
+        check_settings(settings := Settings(**vars(settings) | more))
+    except UsageError:
+        return None
+    return settings
+
+
+def in_pairs(cases):
+    """Few of the cases, in which every two names that stand together in one of them still do."""
+    pairs = [set(itertools.combinations(case.items(), 2)) for case in cases]
+    missing = set().union(*pairs)
+    while missing:
+        best = max(range(len(cases)), key=lambda i: len(pairs[i] & missing))
+        missing -= pairs[best]
+        yield cases[best]
+
+
+EVERY = [dict(zip(NAMES, names, strict=True)) for names in itertools.product(*NAMES.values())]
+CASES = sorted(in_pairs([names for names in EVERY if settings_of(names)]), key=lambda names: names["arch"])
+
+
+def test_the_cases_are_few_and_name_everything():
+    assert len(CASES) < 20
+    for field, names in NAMES.items():
+        assert {case[field] for case in CASES} == set(names)
+
+
+def penalty(settings, codes, kl):
+    """What the objective adds to the reconstruction loss."""
+    return {"elbo": settings.beta * kl, "sparse": settings.sparsity_weight * np.abs(codes).sum(axis=1)}[
+        settings.objective
+    ]
+
+
+# Optimised those that are compared with what is not compiled at all: layers on maps take too long for either, and
+# test_layers and test_networks compare them.
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(names, marks=pytest.mark.optimised if names["arch"] == "mlp" else ()) for names in CASES],
+    ids=lambda names: "-".join(names.values()),
+)
+def test_a_model_is_right_by_the_formulas_compiled_and_eager_and_finite_at_the_extremes(names):
+    settings = settings_of(names)
+    model, objective = build_model(settings, SHAPE), OBJECTIVES.make(settings.objective, settings)
+    check_model(model)
+    rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.float32(0.4 * rng.normal(size=leaf.shape)), shapes)
+
+    def mean(params, batch):
+        terms = objective(model, params, batch, jnp.float32(3), objective.statistics(model, params, batch))
+        return jnp.mean(terms.objective), terms
+
+    def everything(params, batch):
+        value = jax.value_and_grad(mean, has_aux=True)(params, batch)
+        posterior = model.encode(params, batch.inputs)
+        decoded = model.decode(params, posterior.sample(batch.keys))
+        given = () if model.stochastic else (posterior.mean,)
+        made = [model.likelihood.mean(decoded), model.generate(params, jax.random.key(2), 6, *given)]
+        if model.likelihood.kind != "none":
+            made.append(model.likelihood.sample(jax.random.key(3), decoded))
+            return *value, posterior, decoded, made, model.likelihood.log_prob(decoded, made[-1])
+        return *value, posterior, decoded, made
+
+    compiled = jax.jit(everything)
+    found = compiled(params, BATCH)
+    (value, terms), gradient, posterior, decoded, made, *_ = found
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+    if settings.arch == "mlp":
+        with jax.disable_jit():
+            eager = everything(params, BATCH)
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(eager), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5 * max(1.0, np.abs(theirs).max()))
+
+    x = np.asarray(BATCH.x)
+    expected = oracles.reconstruction_loss(settings.likelihood, decoded, x).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms.reconstruction, expected, rtol=1e-5, atol=1e-5)
+    kl = np.zeros(6)
+    if model.stochastic:
+        each = map(oracles.kl_to_standard_normal, np.ravel(posterior.mean), np.ravel(np.exp(posterior.logvar / 2)))
+        kl = np.reshape(list(each), (6, 4)).sum(axis=1)
+    np.testing.assert_allclose(terms.kl, kl, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(terms.objective, expected + penalty(settings, posterior.mean, kl), rtol=1e-5, atol=1e-5)
+    assert float(value) == pytest.approx(float(np.mean(terms.objective)), rel=1e-5, abs=1e-6)
+    for images in made:
+        assert images.shape == (6, *SHAPE)
+        if "bernoulli" in settings.likelihood:
+            assert 0 <= np.min(images) < np.max(images) <= 1
+
+    far = jax.tree.map(lambda leaf: 30 * leaf, params)  # outputs of some thousands
+    for of, pixel in itertools.product((params, far), (0.0, 100 / 255, 1.0)):
+        same = jnp.full_like(BATCH.x, pixel)
+        for leaf in jax.tree.leaves(compiled(of, BATCH._replace(x=same, inputs=same))):
+            assert np.isfinite(leaf).all(), pixel

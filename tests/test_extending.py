@@ -1,0 +1,270 @@
+"""The test of the design: what no one foresaw is added in one place, here, and everything else takes it.
+
+Each addition below is one definition and one line that registers it. It then trains by its flag, is saved, comes back
+by `load_run` to the same numbers, is evaluated, encoded, generated from and plotted.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import vae_jax
+from experiments import mnist, plot_latent
+from experiments.study import StudyConfig, begin
+from vae_jax.cli.command import main
+from vae_jax.data.raw import Raw, RawSplit
+from vae_jax.data.sources import SOURCES, Source, register_source
+from vae_jax.domains import at_least
+from vae_jax.errors import UsageError
+from vae_jax.models.inputs import Inputs
+from vae_jax.models.likelihoods import Likelihood, sum_pixels
+from vae_jax.models.objectives import ELBO
+from vae_jax.models.priors import Prior
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS
+
+# A likelihood with two parameters a value.
+
+
+class Laplace(Likelihood):
+    """Location and log scale of each value."""
+
+    parameters = 2
+
+    def split(self, parameters):
+        location, log_scale = jnp.split(parameters, 2, axis=-1)
+        return location, jnp.clip(log_scale, -5, 5)
+
+    def log_prob(self, parameters, x):
+        location, log_scale = self.split(parameters)
+        return -sum_pixels(jnp.abs(x - location) * jnp.exp(-log_scale) + log_scale + jnp.log(2.0))
+
+    def mean(self, parameters):
+        return self.split(parameters)[0]
+
+    def sample(self, key, parameters):
+        location, log_scale = self.split(parameters)
+        return location + jnp.exp(log_scale) * jax.random.laplace(key, location.shape)
+
+
+# A network with GroupNorm.
+
+
+class NormalisedEncoder(nn.Module):
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(16)(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.features)(nn.gelu(nn.GroupNorm(4)(h)))
+
+
+class NormalisedDecoder(nn.Module):
+    shape: tuple
+
+    @nn.compact
+    def __call__(self, z):
+        h = nn.gelu(nn.GroupNorm(4)(nn.Dense(16)(z)))
+        return nn.Dense(int(np.prod(self.shape)))(h).reshape(-1, *self.shape)
+
+
+def normalised(settings, image_shape, features, parameters):
+    height, width, channels = image_shape
+    return NormalisedEncoder(features), NormalisedDecoder((height, width, channels * parameters))
+
+
+# A prior: a fixed mixture of two Gaussians, whose KL divergence has no closed form.
+
+
+class TwoHills(Prior):
+    def log_prob(self, params, z):
+        hills = [-0.5 * jnp.sum((z - centre) ** 2 + jnp.log(2 * jnp.pi), axis=-1) for centre in (-2.0, 2.0)]
+        return jax.nn.logsumexp(jnp.stack(hills), axis=0) - jnp.log(2.0)
+
+    def sample(self, params, key, shape):
+        which, where = jax.random.split(key)
+        side = jnp.where(jax.random.bernoulli(which, shape=(shape[0], 1)), 2.0, -2.0)
+        return side + jax.random.normal(where, shape)
+
+
+# An objective: beta along a cosine.
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineELBO(ELBO):
+    def weight(self, step):
+        return self.beta * 0.5 * (1 - jnp.cos(jnp.pi * jnp.minimum(step / 20, 1.0)))
+
+
+# A data source: .pgm files.
+
+
+def read_pgm(given, reading):
+    _, size, _, pixels = Path(given).read_bytes().split(b"\n", 3)
+    width = int(size.split()[0])
+    return Raw(given, RawSplit(np.frombuffer(pixels, np.uint8).reshape(-1, 8, width)))
+
+
+PGM = Source("pgm", "a .pgm file of images, one below the other", lambda given: given.endswith(".pgm"), read_pgm)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered():
+    LIKELIHOODS.register("laplace", lambda settings: Laplace())
+    ARCHITECTURES.register("normalised", normalised)
+    PRIORS.register("two_hills", lambda settings: TwoHills())
+    OBJECTIVES.register("cosine", lambda settings: CosineELBO(settings.beta), uses=("beta",))
+    OPTIMIZERS.register("lion", optax.lion)
+    register_source(PGM)
+    yield
+    for registry, name in (
+        *((LIKELIHOODS, "laplace"), (ARCHITECTURES, "normalised"), (PRIORS, "two_hills")),
+        *((OBJECTIVES, "cosine"), (OPTIMIZERS, "lion")),
+    ):
+        registry.unregister(name)
+    SOURCES.remove(PGM)
+
+
+@pytest.fixture(scope="module")
+def pgm(tmp_path_factory, digits):
+    path = tmp_path_factory.mktemp("data") / "digits.pgm"
+    images = digits.train.images[:200, ..., 0]
+    path.write_bytes(b"P5\n8 %d\n255\n" % (8 * len(images)) + images.tobytes())
+    return path
+
+
+SMALL = ["--epochs", "2", "--hidden-sizes", "16", "--batch-size", "64", "--grid-size", "3", "--no-compilation-cache"]
+ADDITIONS = {
+    "likelihood": ["--likelihood", "laplace"],
+    "network": ["--arch", "normalised"],
+    "prior": ["--prior", "two_hills"],
+    "objective": ["--objective", "cosine", "--beta", "2"],
+    "optimiser": ["--optimizer", "lion", "--learning-rate", "1e-3"],
+    "source": [],
+    "together": ["--likelihood", "laplace", "--arch", "normalised", "--prior", "two_hills", "--objective", "cosine"],
+}
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_what_is_added_in_one_place_is_a_flag_value_and_does_all_that_the_others_do(name, pgm, tmp_path, capsys):
+    path = tmp_path / "run"
+    dataset = str(pgm) if name in ("source", "together") else "digits"
+    main(mnist.Config, mnist.run, ["--dataset", dataset, *SMALL, *ADDITIONS[name], "--run-dir", str(path)])
+    run, data = vae_jax.load_run(path), vae_jax.load_dataset(dataset)
+    again = run.evaluate(data.test.images)
+    assert again["loss"] == pytest.approx(run.summary["test"]["loss"], abs=1e-4)
+    assert again["loss"] == pytest.approx(again["reconstruction"] + again["kl"], abs=1e-4)
+    assert run.summary["test"]["kl"] > 0
+    assert run.metrics[-1]["validation"]["loss"] < run.metrics[0]["validation"]["loss"] + 1
+    for leaf in jax.tree.leaves(run.params):
+        assert np.isfinite(leaf).all()
+    assert run.encode(data.test.images[:5]).means.shape == (5, 2)
+    assert run.reconstruct(data.test.images[:5]).shape == (5, 8, 8, 1)
+    assert run.generate(7, seed=1).shape == (7, 8, 8, 1)
+    assert {file.name for file in (path / "figures").iterdir()} >= {"latent_means.png", "samples.png"}
+    assert len(plot_latent.run(plot_latent.Config(path, output=tmp_path / "out", grid_size=3))) == 4
+    if name == "together":
+        main(mnist.Config, mnist.run, ["--run-dir", str(path), "--resume", "--epochs", "3"])
+        assert [row["epoch"] for row in vae_jax.load_run(path).metrics] == [1, 2, 3]
+    capsys.readouterr()
+
+
+def test_what_the_additions_mean_is_what_was_trained(digits):
+    def trained(**changes):
+        settings = vae_jax.Settings(hidden_sizes=(16,), epochs=2, batch_size=64, **changes)
+        model = vae_jax.build_model(settings, digits.image_shape)
+        return model, vae_jax.fit(model, digits.train, digits.validation, settings)
+
+    plain_model, plain = trained()
+    model, laplace = trained(likelihood="laplace")
+    assert isinstance(model.likelihood, Laplace)
+    assert laplace.params["decoder"]["Dense_1"]["kernel"].shape == (16, 128)
+    hills, _ = trained(prior="two_hills")
+    draws = hills.prior.sample({}, jax.random.key(0), (4000, 2))
+    assert abs(float(jnp.abs(draws[:, 0]).mean()) - 2) < 0.1
+    # The objective's weight is 0 at first: the KL term costs nothing yet, so there is more of it than of the ELBO.
+    _, cosine = trained(objective="cosine")
+    assert cosine.history[0]["train"]["objective"] < cosine.history[0]["train"]["loss"]
+    _, lion = trained(optimizer="lion", learning_rate=1e-3)
+    assert not np.allclose(jax.tree.leaves(lion.params)[0], jax.tree.leaves(plain.params)[0])
+    given = vae_jax.fit(
+        *(plain_model, digits.train, digits.validation, vae_jax.Settings(hidden_sizes=(16,), epochs=2, batch_size=64)),
+        optimizer=optax.sgd(0.0),
+    )
+    start = plain_model.init(jax.random.split(jax.random.key(0), 4)[0])
+    for a, b in zip(jax.tree.leaves(given.params), jax.tree.leaves(start), strict=True):
+        np.testing.assert_array_equal(a, b)  # an optimiser given as an object is used: at rate 0 nothing moves
+
+
+def test_a_study_is_one_file(tmp_path, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Config(StudyConfig):
+        """Two seeds."""
+
+        seeds: int = at_least(1, 2)
+        """How many."""
+
+    def run(config):
+        dataset = vae_jax.load_dataset(config.dataset, config.data_dir)
+        members = [config.settings(dataset, epochs=1, hidden_sizes=(8,), seed=s) for s in range(config.seeds)]
+        study = begin(config, "seeds", dataset, members)
+        runs = study.train({f"seed{member.seed}": member for member in members}, together=True)
+        losses = [one.summary["test"]["loss"] for one in runs.values()]
+        return study.finish(f"# Seeds\n\n{losses}", losses=losses)
+
+    monkeypatch.chdir(tmp_path)
+    main(Config, run, ["--dataset", "digits", "--seeds", "2", "--output", "out", "--no-compilation-cache"])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary["losses"]) == 2
+    assert vae_jax.load_run(tmp_path / "out" / "seed1").summary["test"]["loss"] == summary["losses"][1]
+
+
+class OwnDecoder(nn.Module):
+    @nn.compact
+    def __call__(self, z):
+        return nn.Dense(64)(jnp.sin(z)).reshape(-1, 8, 8, 1)
+
+
+def test_a_model_that_was_not_registered_comes_back_by_load_run_with_it_or_not_at_all(tmp_path, digits):
+    settings = vae_jax.Settings(hidden_sizes=(16,), epochs=2, batch_size=64)
+    built = vae_jax.build_model(settings, digits.image_shape)
+    model = dataclasses.replace(built, decoder=OwnDecoder(), likelihood=Laplace())
+    with pytest.raises(UsageError, match=r"decoder must give \(8, 8, 2\)"):
+        vae_jax.train_run(tmp_path / "refused", model, settings, digits)
+    assert not (tmp_path / "refused").exists()
+    model = dataclasses.replace(built, decoder=OwnDecoder())
+    result = vae_jax.train_run(tmp_path / "run", model, settings, digits)
+    with pytest.raises(UsageError, match=r"with model of its own.*\n.*load_run\(path, model=...\)"):
+        vae_jax.load_run(tmp_path / "run")
+    run = vae_jax.load_run(tmp_path / "run", "latest", model=model)
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(result.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run.evaluate(digits.test.images)["loss"] == pytest.approx(run.summary["test"]["loss"], abs=1e-4)
+
+
+def test_inputs_that_were_given_are_those_of_the_test_numbers_and_of_loading(tmp_path, digits):
+    settings = vae_jax.Settings(hidden_sizes=(8,), epochs=1, batch_size=64)
+    model, inputs = vae_jax.build_model(settings, digits.image_shape), Inputs(binarize="threshold")
+    vae_jax.train_run(tmp_path / "run", model, settings, digits, inputs=inputs)
+    with pytest.raises(UsageError, match=r"with inputs of its own.*\n.*load_run\(path, inputs=...\)"):
+        vae_jax.load_run(tmp_path / "run")
+    run = vae_jax.load_run(tmp_path / "run", inputs=inputs)
+    key = run.evaluation_key
+    binarised = vae_jax.evaluate(model, run.params, digits.test.images, key, binarize="threshold")
+    assert run.summary["test"]["loss"] == pytest.approx(binarised["loss"], abs=1e-4)
+    assert abs(binarised["loss"] - vae_jax.evaluate(model, run.params, digits.test.images, key)["loss"]) > 0.05
+
+
+def test_a_run_whose_likelihood_is_not_registered_here_is_refused_by_name(tmp_path, digits):
+    LIKELIHOODS.register("gone", lambda settings: Laplace())
+    settings = vae_jax.Settings(hidden_sizes=(8,), epochs=1, likelihood="gone")
+    vae_jax.train_run(tmp_path / "run", vae_jax.build_model(settings, (8, 8, 1)), settings, digits)
+    LIKELIHOODS.unregister("gone")
+    with pytest.raises(UsageError, match=r"likelihood 'gone', which is not registered.*\n.*Register it first"):
+        vae_jax.load_run(tmp_path / "run")

@@ -1,0 +1,120 @@
+"""What the commands on a user's images share: their flags, what is read, tables with a row an image, PNG files."""
+
+import contextlib
+import csv
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+
+from vae_jax.cli.command import RunConfig
+from vae_jax.files import replacing, writing
+
+if TYPE_CHECKING:
+    from vae_jax.data.split import Split
+    from vae_jax.runs.run import Run
+
+REMEDY = "Make room, or give another --output."
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesConfig(RunConfig):
+    """The flags of every command on a user's images."""
+
+    images: Annotated[Path, "positional"]
+    """A folder of pictures, one picture, or an .npz or .npy file, of the size that the run was trained on."""
+    skip_damaged: bool = dataclasses.field(default=False, kw_only=True)
+    """Leave out the files of a folder that can't be read, in place of refusing the folder."""
+
+
+class Loaded(NamedTuple):
+    """A run, and a user's images as it takes them."""
+
+    run: "Run"
+    split: "Split"
+    classes: np.ndarray | None
+    """The class of each image, where it is known: its name, or its label where it has none."""
+
+
+def load(config: ImagesConfig) -> Loaded:
+    """The run and the images."""
+    # Here, as they import JAX, which --help and a bad flag do not wait for; so in every command.
+    from vae_jax.data.dataset import read_images
+    from vae_jax.runs.run import load_run
+
+    run = load_run(config.run)
+    background, skip = run.config.background, config.skip_damaged
+    split, names = read_images(config.images, run.model.image_shape, background=background, skip_damaged=skip)
+    classes = split.labels if names is None or split.labels is None else np.array(names)[split.labels]
+    return Loaded(run, split, classes)
+
+
+def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -> None:
+    """Write a CSV file with a row an image: its file, or its position; the columns; its class, if it is known.
+
+    Args:
+        path: the file.
+        loaded: the images.
+        columns: by name, an array [n] each; numbers are written with the nine digits that give back every float32.
+    """
+    files = loaded.split.files
+    first = {"index": range(len(loaded.split))} if files is None else {"file": files}
+    last = {} if loaded.classes is None else {"label": loaded.classes.tolist()}
+    table = {**first, **{name: column.tolist() for name, column in columns.items()}, **last}
+    text: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be of any bytes
+    with writing(path, REMEDY), replacing(path) as temporary, temporary.open("w", newline="", **text) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow(f"{value:.9g}" if isinstance(value, float) else value for value in row)
+
+
+def write_npz(path: Path, **arrays: np.ndarray | None) -> None:
+    """Write an .npz file of those that are not None."""
+    with writing(path, REMEDY), replacing(path) as temporary, temporary.open("wb") as file:
+        # Given a name in place of a file, savez would append .npz to it.
+        np.savez(file, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write into, which becomes `path` once everything is there."""
+    with writing(path, REMEDY), replacing(path) as temporary:
+        temporary.mkdir()
+        try:
+            yield temporary
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def png_names(split: "Split") -> list[str]:
+    """A name for each image's PNG file: that of its own file, or its position."""
+    if split.files is None:
+        return [f"{i}.png" for i in range(len(split))]
+    short = [str(PurePath(file).with_suffix("")) for file in split.files]
+    return [f"{name}.png" for name in (short if len(set(short)) == len(short) else split.files)]
+
+
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as unsigned bytes; what lies outside is clipped."""
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def shown_as(shape: Sequence[int]) -> str:
+    """What a PNG file shows of images of this shape, to be said behind where they lie."""
+    channels = shape[-1]
+    if channels in (1, 3):
+        return ""
+    return ", channel 1 of 2 in grey" if channels == 2 else f", channels 1 to 3 of {channels} as red, green and blue"
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an image of unsigned bytes, [height, width, channels]: in grey or colour, of what `shown_as` says."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[..., :3] if image.shape[-1] > 2 else image[..., 0]).save(path, "PNG")

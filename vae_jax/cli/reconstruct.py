@@ -1,0 +1,40 @@
+"""Encode and decode images: `vae-jax reconstruct RUN IMAGES --output FOLDER`."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.cli.command import free_output
+from vae_jax.cli.images import ImagesConfig, as_bytes, load, new_folder, png_names, shown_as, write_png, write_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ImagesConfig):
+    """Reconstruct images with a run: PNG files, the original on the left, and a table of their PSNR in dB.
+
+    A denoising autoencoder takes the noise out of them.
+    """
+
+    output: Path | None = None
+    """The folder to write. Default: the images' name with -reconstructed, beside them."""
+
+
+def run(config: Config) -> Path:
+    """Reconstruct, write the files and print the folder."""
+    output = free_output(config.output, config.images, "-reconstructed")
+    loaded = load(config)
+    restored, split = loaded.run, loaded.split
+    # After `load`, as it imports JAX.
+    from vae_jax.measures.denoising import psnr
+
+    rebuilt = np.clip(restored.reconstruct(split.images), 0, 1)
+    quality = psnr(split.images.astype(np.float32) / 255, rebuilt)
+    with new_folder(output) as folder:
+        for name, *pair in zip(png_names(split), split.images, as_bytes(rebuilt), strict=True):
+            write_png(folder / name, np.concatenate(pair, axis=1))
+        write_table(folder / "reconstruct.csv", loaded, {"psnr": quality})
+    if restored.config.corruption == "none":
+        print(f"{config.run} was trained on clean images: to take noise out of yours, train one with --corruption.")
+    print(f"{len(split):,} images, mean PSNR {quality.mean():.2f} dB: {output}{shown_as(restored.model.image_shape)}")
+    return output

@@ -1,0 +1,138 @@
+"""Images with what belongs to each of them, and how splits are held out."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+
+from vae_jax.data.checks import as_images, as_labels
+from vae_jax.data.stored import Images, StoredImages, choose
+from vae_jax.errors import UsageError
+
+Classes = tuple[int | str, ...]
+"""Labels, or names of classes, which a `Dataset` knows and a `Split` does not."""
+_OF_CLASS = 4  # images of a class, from which one can be held out
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and, where there are any, their labels and the files that they came from.
+
+    Images are taken and converted by `vae_jax.data.checks.as_images`.
+
+    Raises:
+        UsageError: the images are none, or labels or files are not one an image.
+    """
+
+    images: UInt8[np.ndarray | StoredImages, "n height width channels"]
+    labels: Int32[np.ndarray, " n"] | None = None
+    files: tuple[str, ...] | None = None
+    """The name of each image's file, as seen from the folder that was given."""
+
+    def __post_init__(self) -> None:
+        images = as_images(self.images)
+        labels, names = as_labels(self.labels, len(images))
+        if names:
+            raise UsageError("labels of a Split must be integers, got words. Number the classes, alike in all splits.")
+        if self.files is not None and len(self.files) != len(images):
+            raise UsageError(f"files must be one an image, got {len(self.files)} for {len(images)} images.")
+        self._set(images, labels, self.files)
+
+    def _set(self, images: Images, labels: np.ndarray | None, files: tuple[str, ...] | None) -> None:
+        for name, value in (("images", images), ("labels", labels), ("files", files)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, chosen: slice | Int64[np.ndarray, " chosen"]) -> "Split":
+        """The images at these positions, in this order, with what belongs to them."""
+        other = copy.copy(self)  # what was checked is not checked again
+        files = None if self.files is None else tuple(self.files[i] for i in np.arange(len(self))[chosen])
+        other._set(choose(self.images, chosen), None if self.labels is None else self.labels[chosen], files)
+        return other
+
+    def positions(self, classes: Classes | None) -> Int64[np.ndarray, " chosen"]:
+        """Where the images of these labels stand; None is all.
+
+        Raises:
+            UsageError: there are no labels, or no image of one of them.
+        """
+        if classes is None:
+            return np.arange(len(self))
+        if self.labels is None:
+            raise UsageError(f"--classes {' '.join(map(str, classes))} needs labels, which the data set has not.")
+        for label in classes:
+            if isinstance(label, str) or label not in self.labels:
+                known = ", ".join(map(str, np.unique(self.labels)[:20]))
+                raise UsageError(f"--classes must be labels that occur, got {label!r}; they are {known}.")
+        return np.flatnonzero(np.isin(self.labels, classes))
+
+    def of_classes(self, classes: Classes | None) -> "Split":
+        """The images of these labels only; None is all."""
+        return self if classes is None else self.rows(self.positions(classes))
+
+
+def joined(splits: list[Split]) -> Split:
+    """The images of all splits, one after another, in memory; labels and files where all of them have some."""
+    if len(splits) == 1:
+        return splits[0]
+    images, labels = [split.images for split in splits], [s.labels for s in splits if s.labels is not None]
+    files = [file for split in splits for file in split.files or ()]
+    return Split(
+        np.concatenate(images),
+        np.concatenate(labels) if len(labels) == len(splits) else None,
+        tuple(files) if len(files) == sum(map(len, splits)) else None,
+    )
+
+
+def held_out(given: dict[str, Split], *, in_order: bool, stratify: bool) -> dict[str, Split]:
+    """All three splits: what was not given is cut off train.
+
+    Args:
+        given: train, and validation and test where they are there.
+        in_order: cut the validation images off the end of train as it is, not at random.
+        stratify: where a class of at least five images would be missing from what is cut off, cut off of each class
+            by itself.
+    """
+    splits = _held_out(given, in_order, by_class=False)
+    if stratify and _lacks_class(given["train"], [split for part, split in splits.items() if part not in given]):
+        return _held_out(given, in_order, by_class=True)
+    return splits
+
+
+def _held_out(given: dict[str, Split], in_order: bool, by_class: bool) -> dict[str, Split]:
+    train, test, validation = given["train"], given.get("test"), given.get("validation")
+    if test is None:
+        train, test = _cut(_permuted(train), max(1, len(train) // 5), by_class)
+    if validation is None:
+        train = train if in_order else _permuted(train)
+        train, validation = _cut(train, 5000 if len(train) >= 50_000 else max(1, len(train) // 10), by_class)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _lacks_class(whole: Split, parts: Iterable[Split]) -> bool:
+    if whole.labels is None:
+        return False
+    labels, numbers = np.unique(whole.labels, return_counts=True)
+    large = set(labels[numbers > _OF_CLASS].tolist())
+    return any(part.labels is not None and not large <= set(part.labels.tolist()) for part in parts)
+
+
+def _permuted(split: Split) -> Split:
+    # Own images often come sorted by class, and a validation split of one class says nothing.
+    return split.rows(np.random.default_rng(0).permutation(len(split)))
+
+
+def _cut(split: Split, last: int, by_class: bool) -> tuple[Split, Split]:
+    if not by_class:
+        return split.rows(slice(None, -last)), split.rows(slice(-last, None))
+    assert split.labels is not None
+    held = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        places = np.flatnonzero(split.labels == label)
+        number = max(round(len(places) * last / len(split)), int(len(places) >= _OF_CLASS))
+        held[places[len(places) - number :]] = True
+    return split.rows(np.flatnonzero(~held)), split.rows(np.flatnonzero(held))

@@ -1,0 +1,108 @@
+"""The way back from a run to its data set, wherever that lies now."""
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax.config import Settings
+from vae_jax.data.dataset import Dataset, digest_of, load_dataset
+from vae_jax.data.idx import MNIST_FAMILY
+from vae_jax.data.sources import find_source
+from vae_jax.data.split import joined
+from vae_jax.data.stored import pieces
+from vae_jax.errors import RunError, UsageError
+
+
+class MissingDataError(UsageError):
+    """Nothing lies where the data set of a run was looked for."""
+
+
+def find_dataset(settings: Settings, record: dict[str, Any], data_dir: Path | None = None, **reading: Any) -> Dataset:
+    """The data set that a run was trained on: the first one with the recorded sha256 where it may lie.
+
+    Args:
+        settings: of the run.
+        record: what its config.json says of the data set.
+        data_dir: where to look in place of where the run found it: the .npz or .npy file or the folder of images
+            itself, the folder that holds it under its old name, or that of the IDX files.
+        reading: arguments of `load_dataset`, beside those that the settings say.
+
+    Raises:
+        MissingDataError: nothing is there.
+        UsageError: what is there is other data, or can't be read.
+    """
+    if data_dir is not None and not data_dir.exists():
+        raise UsageError(f"--data-dir must be a file or folder that exists, got {str(data_dir)!r}.")
+    reading |= {"background": settings.background, "skip_damaged": settings.skip_damaged}
+    reading["stratify"] = record.get("stratified", True)
+    problems, missing = [], True
+    moved = data_dir is not None and data_dir != settings.data_dir
+    for name, folder in _candidates(settings, record["name"], data_dir or settings.data_dir, only=moved):
+        try:
+            with warnings.catch_warnings(record=True) as caught:  # of what is not taken nothing is said
+                warnings.simplefilter("always")
+                dataset = load_dataset(name, folder, **reading)
+        except (UsageError, RunError) as error:
+            missing = missing and not (name == settings.dataset and os.path.exists(name))
+            problems.append(f"{name}: {str(error).partition(chr(10))[0][:150]}")
+            continue
+        # The MNIST family keeps its order, other data is shuffled: under another name the splits were others.
+        alike = (dataset.name in MNIST_FAMILY) == (record["name"] in MNIST_FAMILY)
+        if alike and (found := as_recorded(dataset, record["sha256"])):
+            for warning in caught:
+                warnings.warn(warning.message, stacklevel=2)
+            return dataclasses.replace(found, name=record["name"], sha256=record["sha256"])
+        missing = False
+        problems.append(f"{dataset.name} ({dataset.source}) is other data")
+    raise (MissingDataError if missing else UsageError)(
+        f"The data set {record['name']} of the run was not found: {'; '.join(problems)}\n"
+        "Give the file or folder that holds the same data by --data-dir."
+    )
+
+
+def _candidates(settings: Settings, recorded: str, folder: Path | None, only: bool) -> list[tuple[str, Path | None]]:
+    # What to give to `load_dataset`, in turn; where the folder was given, no file or folder elsewhere.
+    name = settings.dataset or recorded
+    named = [(name, folder if folder and folder.is_dir() else None)]
+    if folder is None or name in MNIST_FAMILY:
+        return named
+    beside = folder / Path(name).name
+    if only and os.path.exists(name) and find_source(name).is_path:
+        named = []
+    return [(str(beside), None)] * beside.exists() + named + [(str(folder), None)] * folder.exists()
+
+
+def as_recorded(dataset: Dataset, sha256: str) -> Dataset | None:
+    """The data set as a run knows it that recorded this digest, None where it is other data.
+
+    That of arrays given from Python is of their splits. Earlier versions hashed the splits in another way, and the
+    first ones did not shuffle what they trained and validated on.
+    """
+    if sha256 in (dataset.sha256, _sha256_of_splits(dataset), digest_of(dataset.splits.values())):
+        return dataset
+    if dataset.name in MNIST_FAMILY:
+        return None
+    both = joined([dataset.train, dataset.validation])
+    both = both.rows(np.argsort(np.random.default_rng(0).permutation(len(both))))
+    last = len(dataset.validation)
+    train, validation = both.rows(slice(None, -last)), both.rows(slice(-last, None))
+    former = dataclasses.replace(dataset, train=train, validation=validation)
+    return former if sha256 == _sha256_of_splits(former) else None
+
+
+def _sha256_of_splits(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.validation, dataset.test):
+        for array in (split.images, split.labels):
+            if array is None:
+                digest.update(b"none")
+            else:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                for piece in pieces(array):
+                    digest.update(np.ascontiguousarray(piece).data)
+    return digest.hexdigest()

@@ -1,0 +1,137 @@
+"""Whether all that a run directory holds is good: records, data set, checkpoints, figures. Nothing is changed."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from PIL import Image, ImageSequence
+
+from vae_jax.config import Settings
+from vae_jax.errors import UsageError
+from vae_jax.models.autoencoders import Parameters, build_model
+from vae_jax.runs.checkpoints import Checkpoints
+from vae_jax.runs.datasets import MissingDataError, find_dataset
+from vae_jax.runs.records import (
+    read_dataset_record,
+    read_json,
+    read_metrics,
+    read_own,
+    read_resumed,
+    read_settings,
+    read_summary,
+)
+
+_TOLERANCE = 1e-6
+"""Relative, of loss == reconstruction + beta * KL, which holds to rounding."""
+
+
+def check(path: Path, data_dir: Path | None = None) -> Iterator[tuple[str, bool, str]]:
+    """What there is in a run directory: its name, whether it is good, and what was found.
+
+    Args:
+        path: the run directory.
+        data_dir: where the data lies, if it no longer lies where the run found it.
+    """
+    records = {"config.json": _config, "environment.json": _environment, "metrics.jsonl": _metrics}
+    for name, examine in (records | {"summary.json": _summary, "data set": partial(_data, data_dir)}).items():
+        yield name, *_examined(examine, path)
+    yield from _checkpoints(path)
+    folder = path / "figures"
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not file.name.startswith("."):
+            yield f"figures/{file.name}", *_examined(_figure, file)
+
+
+def _examined(examine: Any, path: Path) -> tuple[bool, str]:
+    try:
+        return True, examine(path)
+    except (KeyError, TypeError) as error:
+        return False, f"{error} is missing or of another type"
+    except (UsageError, OSError, ValueError, SyntaxError) as error:  # the last from Pillow, of a damaged PNG
+        return False, str(error).partition("\n")[0]
+
+
+def _config(path: Path) -> str:
+    settings, record, resumed = read_settings(path, Settings), read_dataset_record(path), read_resumed(path)
+    changes = f", resumed {len(resumed)} times with changes" if resumed else ""
+    return f"{settings.model}, {settings.latent_dim} latent dimensions, {record['name']}{changes}"
+
+
+def _environment(path: Path) -> str:
+    content = read_json(path / "environment.json")
+    return f"Python {content['python']}, jax {content['jax']}, {content['device']}"
+
+
+def _metrics(path: Path) -> str:
+    file, rows = path / "metrics.jsonl", read_metrics(path)
+    written = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    # A last line cut short is what a kill leaves; going on drops it.
+    if len(written) > len(rows) + (0 if read_summary(path) else 1):
+        raise ValueError(f"line {len(rows) + 1} is no JSON")
+    for i, row in enumerate(rows):
+        if row["epoch"] != i + 1 or row["step"] != rows[0]["step"] * (i + 1):
+            raise ValueError(
+                f"line {i + 1} is epoch {row['epoch']} at step {row['step']}: each epoch must be there once"
+            )
+        for split in ("train", "validation"):
+            loss, wanted = row[split]["loss"], row[split]["reconstruction"] + row["beta"] * row[split]["kl"]
+            if not abs(loss - wanted) <= _TOLERANCE * max(1.0, abs(wanted)):
+                raise ValueError(f"line {i + 1}, {split}: loss {loss} is not reconstruction + beta * KL = {wanted}")
+    return f"{len(rows)} epochs, each once; loss = reconstruction + beta * KL in each"
+
+
+def _summary(path: Path) -> str:
+    summary, steps = read_summary(path), [row["step"] for row in read_metrics(path)]
+    if summary is None:
+        return "not there: the run is not finished"
+    # Studies used to call the step of the best checkpoint "steps".
+    trained, best = summary["steps"], summary.get("best_step", summary["steps"])
+    whole = trained == steps[-1] if steps and "best_step" in summary else trained in steps
+    if summary["epochs"] != len(steps) or not whole or best not in steps:
+        raise ValueError(
+            f"says {summary['epochs']} epochs and {trained} steps, the best at {best}; metrics.jsonl has {len(steps)} "
+            f"epochs and {max(steps, default=0)} steps"
+        )
+    return f"test loss {summary['test']['loss']:.2f} after {summary['epochs']} epochs"
+
+
+def _data(data_dir: Path | None, path: Path) -> str:
+    try:
+        dataset = find_dataset(read_settings(path, Settings), read_dataset_record(path), data_dir, in_file=True)
+    except MissingDataError:
+        return "not found, so not checked; give --data-dir"
+    return f"{dataset.name} from {dataset.source}: the same"
+
+
+def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:
+    try:
+        params, rows, finished = _parameters(path), read_metrics(path), read_summary(path) is not None
+    except UsageError:
+        yield "checkpoints", False, "can't be checked without the records"
+        return
+    with Checkpoints(path) as checkpoints:
+        steps = checkpoints.steps
+        for step in steps:
+            problem = checkpoints.problem(step, params)
+            yield f"checkpoints/{step}", problem is None, problem or "every array is what was saved"
+    if finished and rows and (not steps or steps[-1] != rows[-1]["step"]):
+        yield "checkpoints", False, f"the one of the last step {rows[-1]['step']} is missing"
+    elif not steps:
+        yield "checkpoints", len(rows) < 2, "none yet"
+
+
+def _parameters(path: Path) -> Parameters | None:
+    # Shapes of those that config.json asks for; None of a model that it does not describe.
+    if "model" in read_own(path):
+        return None
+    model = build_model(read_settings(path, Settings), read_dataset_record(path)["image_shape"])
+    shapes: Parameters = jax.eval_shape(model.init, jax.random.key(0))
+    return shapes
+
+
+def _figure(file: Path) -> str:
+    with Image.open(file) as image:
+        frames = sum(1 for frame in ImageSequence.Iterator(image) if frame.load())
+        return f"{image.width} x {image.height}" + (f", {frames} frames" if frames > 1 else "")

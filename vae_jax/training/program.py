@@ -1,0 +1,120 @@
+"""The compiled functions of a training run, and an epoch of them in parts."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from vae_jax.training.devices import ONE_DEVICE, Layout, from_first_process
+from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, shuffled, zero_metrics
+
+PART_SECONDS = 0.5
+"""About so long one call of the compiled steps takes: between two of them a run can be saved or stopped."""
+
+
+class Progress(NamedTuple):
+    """Where training stands, also within an epoch: all that going on needs."""
+
+    state: TrainState
+    metrics: StepMetrics
+    """Of the steps of the epoch under way, [steps]; 0 where they are still to come."""
+    seconds: float = 0.0
+    """Spent on the epoch under way."""
+    seconds_per_step: float = 0.0
+    """What a step took last; 0: not known yet."""
+
+
+class Program(NamedTuple):
+    """The compiled functions of a training run; `vae_jax.training.many` makes one for many models at once."""
+
+    order: Callable[[Any], Batches]
+    """The order of an epoch, by its number."""
+    advance: Callable[[TrainState, StepMetrics, Batches, Any, Any], tuple[TrainState, StepMetrics]]
+    """Some steps of an epoch, as `run_steps`; it takes the memory of state and metrics over."""
+    steps: int
+    """Steps of an epoch."""
+    place: Callable[[Any], Any] = lambda tree: tree
+    """Puts state and metrics, given on one device, where `advance` wants them."""
+    local: Callable[[Any], Any] = lambda tree: tree
+    """The way back, to this process's first device; it may share their memory."""
+
+
+def compile_order(recipe: Recipe, layout: Layout, given: Given) -> Callable[[Any], Batches]:
+    """The order of an epoch by its number, compiled."""
+
+    def order(given: Given, epoch: Array) -> Batches:
+        return layout.divided(shuffled(given.order_key(epoch), recipe.images, recipe.settings.batch_size))
+
+    compiled = layout.compile_order(order)
+    return lambda epoch: compiled(given, epoch)
+
+
+def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layout = ONE_DEVICE) -> Program:
+    """The program that trains one model on images that live on the device, compiled before it is first called.
+
+    Args:
+        recipe: what is trained, and how.
+        data: images [n, height, width, channels] and labels, on one device.
+        state: one as it will train.
+        layout: of the devices.
+    """
+    given, first = Given.of(recipe), np.int32(0)
+
+    def advance(state: TrainState, metrics: StepMetrics, data: Data, batches: Batches, *more: Any) -> Any:
+        return run_steps(recipe, layout, state, metrics, data, batches, *more)
+
+    order, data = compile_order(recipe, layout, given), layout.replicated(data)
+    initial = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(recipe.steps)))
+    compiled = layout.compile_steps(advance, *initial, data, order(first), given, first, first)
+    return Program(
+        order,
+        lambda state, metrics, batches, start, stop: compiled(state, metrics, data, batches, given, start, stop),
+        recipe.steps,
+        layout.replicated,
+        layout.local,
+    )
+
+
+def run_epoch(
+    program: Program,
+    epoch: int,
+    progress: Progress,
+    every: int,
+    on_part: Callable[[Progress], None] | None,
+) -> Progress:
+    """The rest of an epoch, in parts of about half a second.
+
+    Args:
+        program: what to run.
+        epoch: number of the epoch, from 0.
+        progress: where it stands.
+        every: parts end at multiples of so many steps at the latest, counted from the run's start; 0: anywhere.
+        on_part: called between parts with the progress; it may raise to end the training.
+
+    Returns:
+        The progress at the epoch's end, the metrics on the host.
+    """
+    seconds, pace = progress.seconds, progress.seconds_per_step
+    before = epoch * program.steps
+    done = int(np.max(jax.device_get(progress.state.step))) - before
+    started = time.perf_counter()
+    batches = program.order(np.int32(epoch))
+    state, metrics = program.place((progress.state, progress.metrics))
+    while done < program.steps:
+        length = max(1, round(PART_SECONDS / pace)) if pace else 1
+        boundary = every - (before + done) % every if every else program.steps
+        stop = min(done + length, done + boundary, program.steps)
+        state, metrics = program.advance(state, metrics, batches, np.int32(done), np.int32(stop))
+        jax.block_until_ready(metrics)
+        taken = time.perf_counter() - started
+        # The processes have to cut an epoch alike, or one waits for another's step for ever.
+        seconds, pace, done = seconds + taken, from_first_process(taken / (stop - done)), stop
+        if on_part and done < program.steps:
+            on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
+        started = time.perf_counter()
+    return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)
