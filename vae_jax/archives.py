@@ -84,11 +84,16 @@ def read_npy(path: Path) -> np.ndarray:
         return _read_array(path.name, file, file.size)
 
 
-def read_header(name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(name: str, file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether columns lie together (Fortran order), and type of the array that an .npy header declares.
 
+    Args:
+        name: of the array, for errors.
+        file: at its beginning; afterwards at that of the values.
+        size: bytes of the whole, header and values.
+
     Raises:
-        ValueError: it is none, or damaged.
+        ValueError: it is none, is damaged, declares Python objects, or another number of bytes than there are.
     """
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -100,6 +105,11 @@ def read_header(name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError(f"the array {name} has a damaged header") from error
     if min(shape, default=0) < 0:
         raise ValueError(f"the array {name} declares the shape {shape}")
+    if dtype.hasobject:
+        raise ValueError(f"the array {name} holds Python objects, and pickles are never read (allow_pickle=False)")
+    declared, left = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if declared != left:
+        raise ValueError(f"the array {name} declares {declared} bytes in its header, found {left}")
     return shape, column_major, dtype
 
 
@@ -117,12 +127,8 @@ def _check_size(entry: ZipInfo) -> None:
 
 
 def _read_array(name: str, file: Any, size: int) -> np.ndarray:
-    shape, column_major, dtype = read_header(name, file)
-    if dtype.hasobject:
-        raise ValueError(f"the array {name} holds Python objects, and pickles are never read (allow_pickle=False)")
-    declared, left = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if declared != left:
-        raise ValueError(f"the array {name} declares {declared} bytes in its header, found {left}")
+    shape, column_major, dtype = read_header(name, file, size)
+    declared = math.prod(shape) * dtype.itemsize
     content = file.read(declared + 1)
     if len(content) != declared:
         raise EOFError(f"the array {name} ends after {len(content)} of {declared} bytes")

@@ -17,3 +17,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, number: int = signal.SIGINT):
         super().__init__(message)
         self.number = number
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 image", "1295 images" or "2 classes", for messages."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"

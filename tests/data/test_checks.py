@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_sources import check_message
 
 from vae_jax.data.checks import as_images, as_labels, natural_sorted
 from vae_jax.data.dataset import Split
@@ -45,12 +46,8 @@ def test_bytes_are_given_back_as_they_are():
     on_device = jnp.asarray(COLOUR)
     assert as_images(on_device) is on_device
     assert isinstance(as_images(on_device[..., 0]), jax.Array)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 4, 6])
-def test_any_number_of_channels(channels):
-    images = np.random.default_rng(0).integers(0, 256, (5, 7, 8, channels), np.uint8)
-    assert as_images(images).shape == (5, 7, 8, channels)
+    for channels in (1, 2, 4, 6):  # any number of them
+        assert as_images(np.resize(COLOUR, (5, 7, 8, channels))).shape == (5, 7, 8, channels)
 
 
 @pytest.mark.parametrize(
@@ -131,22 +128,22 @@ def test_floats_that_use_few_of_the_levels_are_told():
 
 
 @pytest.mark.parametrize(
-    ("given", "labels", "names"),
+    ("given", "labels"),
     [
-        ([3, 1, 2], [3, 1, 2], None),
-        (np.array([[3], [1], [2]], np.uint8), [3, 1, 2], None),
-        (jnp.asarray([3, 1, 2]), [3, 1, 2], None),
-        ([True, False, True], [1, 0, 1], None),
-        (["10", "9", "10"], [1, 0, 1], ("9", "10")),
-        (np.array(["b", "a", "b"], object), [1, 0, 1], ("a", "b")),
-        (np.array([b"dog", b"cat", "Hündin".encode()]), [2, 1, 0], ("Hündin", "cat", "dog")),
-        (None, None, None),
+        ([3, 1, 2], [3, 1, 2]),
+        (np.array([[3], [1], [2]], np.uint8), [3, 1, 2]),
+        (jnp.asarray([3, 1, 2]), [3, 1, 2]),
+        ([True, False, True], [1, 0, 1]),
+        (["10", "9", "10"], ["10", "9", "10"]),
+        (np.array(["b", "a", "b"], object), ["b", "a", "b"]),
+        (np.array([b"dog", b"cat", "Hündin".encode()]), ["dog", "cat", "Hündin"]),
+        (None, None),
     ],
 )
-def test_labels_are_numbers_or_words(given, labels, names):
-    found, found_names = as_labels(given, 3)
-    assert found_names == names
-    assert found is None if labels is None else (found.dtype == np.int32 and found.tolist() == labels)
+def test_labels_are_numbers_or_words(given, labels):
+    found = as_labels(given, 3)
+    assert found is None if labels is None else found.tolist() == labels
+    assert found is None or found.dtype == np.int32 or found.dtype.kind == "U"
 
 
 @pytest.mark.parametrize(
@@ -169,21 +166,19 @@ def test_numbers_within_names_count_by_their_value():
     assert natural_sorted(names) == ordered
 
 
+@pytest.mark.parametrize(
+    ("shapes", "remedy"),
+    [
+        ([(20, 1, 9, 9), (20, 2, 28, 28), (20, 3, 9, 12), (20, 4, 28, 28), (20, 4, 32, 20)], "transpose(0, 2, 3, 1)"),
+        ([(28, 28, 1), (28, 28, 2), (9, 12, 3), (9, 12, 4), (28, 28)], "images[None]"),
+    ],
+)
+def test_channels_that_come_first_and_one_image_are_told_by_their_shape(shapes, remedy):
+    for shape in shapes:
+        _names(lambda: as_images(np.zeros(shape, np.uint8)), str(shape), remedy)  # noqa: B023
+
+
 def _names(function, *parts):
     with pytest.raises(UsageError) as error:
         function()
-    assert str(error.value).count("\n") <= 1
-    for part in parts:
-        assert part in str(error.value)
-
-
-@pytest.mark.parametrize("shape", [(20, 1, 9, 9), (20, 2, 28, 28), (20, 3, 9, 12), (20, 4, 28, 28), (20, 4, 32, 20)])
-def test_channels_first_is_told_from_channels_last(shape):
-    with pytest.raises(UsageError, match=r"transpose\(0, 2, 3, 1\)"):
-        as_images(np.zeros(shape, np.uint8))
-
-
-@pytest.mark.parametrize("shape", [(28, 28, 1), (28, 28, 2), (9, 12, 3), (9, 12, 4), (28, 28)])
-def test_one_image_is_not_taken_for_a_set_of_rows(shape):
-    with pytest.raises(UsageError, match=r"images\[None\]"):
-        as_images(np.zeros(shape, np.uint8))
+    check_message(error, *parts)

@@ -40,13 +40,13 @@ def test_real_mnist():
     np.testing.assert_array_equal(mnist.test.labels[:5], [7, 2, 1, 0, 4])
 
 
-def test_digits_are_split_and_reproducible():
+def test_digits_are_split_and_span_the_bytes():
     digits = data.load_dataset("digits")
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1295, 143, 359)
     assert digits.image_shape == (8, 8, 1)
-    assert digits.sha256 == data.load_dataset("digits").sha256
-    for split in (digits.train, digits.validation, digits.test):
+    for split in digits.splits.values():
         assert set(split.labels) == set(range(10))
+        assert (split.images.min(), split.images.max()) == (0, 255)
 
 
 def test_splits_hold_each_image_once(tmp_path):
@@ -55,46 +55,34 @@ def test_splits_hold_each_image_once(tmp_path):
     assert own.name == "own"
     assert own.source == str(tmp_path / "own.npz")
     assert (len(own.train), len(own.validation), len(own.test)) == (15, 1, 4)
-    splits = (own.train, own.validation, own.test)
-    labels = np.concatenate([split.labels for split in splits])
+    labels = np.concatenate([split.labels for split in own.splits.values()])
     assert sorted(labels) == list(range(20))
     assert list(labels) != list(range(20))
-    np.testing.assert_array_equal(np.concatenate([split.images for split in splits])[..., 0], NOISE[labels])
+    images = np.concatenate([split.images for split in own.splits.values()])
+    np.testing.assert_array_equal(images[..., 0], NOISE[labels])
+    np.savez(tmp_path / "own.npz", images=NOISE[:4])  # the fewest
+    assert [len(split) for split in data.load_dataset(tmp_path / "own.npz").splits.values()] == [2, 1, 1]
 
 
-def test_own_test_split_is_kept_in_order(tmp_path):
-    np.savez(tmp_path / "own.npz", images=NOISE, test_images=NOISE[:3], test_labels=np.arange(3))
-    own = data.load_dataset(str(tmp_path / "own.npz"))
-    assert (len(own.train), len(own.validation)) == (18, 2)
-    np.testing.assert_array_equal(own.test.images[..., 0], NOISE[:3])
-    assert own.train.labels is None
-    np.testing.assert_array_equal(own.test.labels, np.arange(3))
-
-
-@pytest.mark.parametrize("with_test", [True, False])
-def test_validation_images_of_a_set_sorted_by_class_are_of_many_classes(tmp_path, with_test):
+def test_validation_images_of_a_set_sorted_by_class_are_of_many_classes(tmp_path):
     images, labels = np.repeat(NOISE, 20, axis=0), np.repeat(np.arange(20), 20)
-    own_test = {"test_images": NOISE, "test_labels": np.arange(20)} if with_test else {}
-    np.savez(tmp_path / "own.npz", images=images, labels=labels, **own_test)
+    np.savez(tmp_path / "own.npz", images=images, labels=labels, test_images=NOISE, test_labels=np.arange(20))
     own = data.load_dataset(str(tmp_path / "own.npz"))
     assert len(np.unique(own.validation.labels)) > 10
     assert len(np.unique(own.train.labels)) == 20
 
 
-def test_fewest_images_give_three_splits(tmp_path):
-    np.savez(tmp_path / "own.npz", images=NOISE[:4])
-    own = data.load_dataset(str(tmp_path / "own.npz"))
-    assert (len(own.train), len(own.validation), len(own.test)) == (2, 1, 1)
-
-
-def test_images_of_each_split_are_taken_where_they_are_given(tmp_path):
-    given = {"x_train": NOISE[:14], "y_train": np.arange(14)[:, None], "x_val": NOISE[14:16], "x_test": NOISE[16:]}
-    np.savez(tmp_path / "own.npz", **given)
+def test_images_of_each_split_are_taken_where_they_are_given_in_order(tmp_path):
+    given = {"x_train": NOISE[:14], "y_train": np.arange(14)[:, None], "x_val": NOISE[14:16]}
+    np.savez(tmp_path / "own.npz", **given, x_test=NOISE[16:], y_test=np.arange(4))
     own = data.load_dataset(tmp_path / "own.npz")
-    np.testing.assert_array_equal(own.train.images[..., 0], NOISE[:14])
-    np.testing.assert_array_equal(own.train.labels, np.arange(14))
-    np.testing.assert_array_equal(own.validation.images[..., 0], NOISE[14:16])
-    np.testing.assert_array_equal(own.test.images[..., 0], NOISE[16:])
+    for split, images, labels in (
+        (own.train, NOISE[:14], np.arange(14)),
+        (own.validation, NOISE[14:16], None),
+        (own.test, NOISE[16:], np.arange(4)),
+    ):
+        np.testing.assert_array_equal(split.images[..., 0], images)
+        np.testing.assert_array_equal(split.labels, labels)
     everything = data.read_images(tmp_path / "own.npz", (4, 5, 1))[0]
     assert (len(everything), everything.labels) == (20, None)
 
@@ -130,6 +118,9 @@ def test_a_split_that_would_lack_a_class_is_held_out_by_class(tmp_path):
     plain, numbers = with_labels(tmp_path, (11, 5), stratify=False)
     assert [sum(row) for row in numbers] == [12, 1, 3]
     assert plain.sha256 == dataset.sha256
+    with pytest.raises(UsageError) as error:
+        with_labels(tmp_path, (40, 1))[0].of_classes((1,))
+    check_message(error, "--classes 1", "no image in the", "split", "1 in all")
 
 
 @pytest.mark.parametrize("numbers", [(150, 150), (60, 4), (40, 1, 1)])
@@ -144,25 +135,30 @@ def test_where_each_larger_class_is_in_all_splits_they_are_those_without_labels(
     np.testing.assert_array_equal(dataset.train.images, images[rest[: -(len(rest) // 10)]])
 
 
-def test_a_class_that_is_too_small_for_three_splits_is_named_with_the_split(tmp_path):
-    dataset, _ = with_labels(tmp_path, (40, 1))
-    with pytest.raises(UsageError) as error:
-        dataset.of_classes((1,))
-    check_message(error, "--classes 1", "no image in the", "split", "1 in all")
-
-
-def test_a_data_set_made_by_hand_has_the_fingerprint_of_its_arrays(tmp_path):
+def test_a_data_set_made_by_hand_has_the_fingerprint_of_its_arrays():
     def made(images, labels=None):
         split = data.Split(images, labels)
         return data.Dataset("mine", split, split, split)
 
     assert made(NOISE).source == "arrays"
     assert made(NOISE).sha256 == made(NOISE / 255).sha256 == made(jnp.asarray(NOISE)).sha256
-    assert len({made(NOISE).sha256, made(255 - NOISE).sha256, made(NOISE, np.arange(20)).sha256}) == 3
+    changed = NOISE.copy()
+    changed[0, 0, 0] ^= 1
+    others = [
+        made(changed),
+        made(NOISE.reshape(20, 5, 4)),
+        made(NOISE, np.zeros(20, int)),
+        made(NOISE, np.ones(20, int)),
+    ]
+    assert len({one.sha256 for one in (made(NOISE), *others)}) == 5
     part = made(NOISE, np.arange(20) % 2)
     assert part.of_classes((1,)).sha256 == part.sha256
     with pytest.raises(UsageError, match=r"test images must have the shape \(4, 5, 1\) .* got \(3, 5, 1\)"):
         data.Dataset("mine", data.Split(NOISE), data.Split(NOISE), data.Split(NOISE[:, :3]))
+    with pytest.raises(
+        UsageError, match=r"^validation of a Dataset must be a Split, got ndarray.\nGive .*validation=S"
+    ):
+        data.Dataset("mine", data.Split(NOISE), NOISE, data.Split(NOISE))
 
 
 def test_files_and_labels_follow_their_images():
@@ -176,42 +172,6 @@ def test_files_and_labels_follow_their_images():
             data.Split(NOISE, labels, files)
 
 
-def test_hash_depends_on_bytes_labels_and_shape(tmp_path):
-    changed = NOISE.copy()
-    changed[0, 0, 0] ^= 1
-    variants = [
-        {"images": NOISE},
-        {"images": changed},
-        {"images": NOISE.reshape(20, 5, 4)},
-        {"images": NOISE, "labels": np.zeros(20, int)},
-        {"images": NOISE, "labels": np.ones(20, int)},
-    ]
-    hashes = set()
-    for variant in variants:
-        np.savez(tmp_path / "own.npz", **variant)
-        hashes.add(data.load_dataset(str(tmp_path / "own.npz")).sha256)
-    assert len(hashes) == len(variants)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (NOISE > 127, np.where(NOISE > 127, 255, 0)),
-        (NOISE.astype(np.int64), NOISE),
-        (NOISE / 255, NOISE),
-        ((NOISE / 255).astype(np.float32), NOISE),
-        (np.repeat(NOISE[..., None], 3, axis=-1), NOISE),
-    ],
-    ids=["bool", "int64", "float64", "float32", "rgb"],
-)
-def test_images_become_bytes(tmp_path, given, expected):
-    np.savez(tmp_path / "own.npz", images=given, test_images=given)
-    test = data.load_dataset(str(tmp_path / "own.npz")).test.images
-    assert test.dtype == np.uint8
-    np.testing.assert_array_equal(test[..., 0], expected)
-    np.testing.assert_array_equal(test[..., -1], expected)
-
-
 @pytest.mark.parametrize(
     ("arrays", "parts"),
     [
@@ -219,7 +179,6 @@ def test_images_become_bytes(tmp_path, given, expected):
         ({"images": NOISE[:2], "test_images": NOISE[:1]}, ["at least 3 images", "got 2"]),
         ({"images": NOISE.astype(complex)}, ["images of", "complex128", "Convert"]),
         ({"images": NOISE, "labels": np.arange(19)}, ["labels of", "[20]", "(19,)"]),
-        ({"images": NOISE, "test_images": NOISE[:, :3]}, ["test_images", "[n, 4, 5, 1]", "(20, 3, 5)"]),
         ({"images": NOISE, "test_images": NOISE[:0]}, ["test_images", "(0, 4, 5)"]),
         ({"images": NOISE, "test_images": NOISE, "test_labels": [1]}, ["test_labels", "(1,)"]),
         ({"images": NOISE, "x_val": NOISE[:, :3]}, ["validation_images", "[n, 4, 5, 1]", "(20, 3, 5)"]),
@@ -249,7 +208,7 @@ def test_where_idx_files_are_found(monkeypatch, tmp_path, folder, by):
     np.testing.assert_array_equal(mnist.train.labels, np.arange(18) % 10)  # not permuted
 
 
-def test_broken_cached_file_is_an_error_with_the_remedy():
+def test_a_broken_cached_file_is_an_error_and_an_incomplete_cache_is_downloaded_anew(monkeypatch):
     cache = catalogue.data_dir() / "downloads" / "vae_jax" / "mnist"
     write_idx_files(cache)
     path = cache / f"{idx.IDX_FILES[0]}.gz"
@@ -257,29 +216,18 @@ def test_broken_cached_file_is_an_error_with_the_remedy():
     with pytest.raises(UsageError) as error:
         data.load_dataset("mnist")
     check_message(error, path, "delete it and fetch it again")
-
-
-def test_incomplete_cache_is_downloaded_anew(monkeypatch):
-    cache = catalogue.data_dir() / "downloads" / "vae_jax" / "mnist"
-    write_idx_files(cache)
-    (cache / f"{idx.IDX_FILES[0]}.gz").unlink()
+    path.unlink()
     monkeypatch.setattr(catalogue, "download", lambda files, folder: write_idx_files(folder, count=30))
     assert len(data.load_dataset("mnist").test) == 30
 
 
-def test_named_mnist_that_cannot_be_had_raises_the_remedy():
+def test_mnist_that_cannot_be_had_is_an_error_where_it_is_named_and_otherwise_digits_with_a_warning(tmp_path):
     with pytest.raises(catalogue.DownloadError) as error:
         data.load_dataset("mnist")
     check_message(error, "can't be reached", "--data-dir", "VAE_JAX_DATA_DIR", *idx.IDX_FILES)
-
-
-def test_without_a_name_digits_stand_in_with_a_warning():
     with pytest.warns(UserWarning, match=r"NOT MNIST.*digits instead.*can't be reached(.|\n)*--data-dir") as seen:
         assert data.load_dataset().name == "digits"
     assert seen[0].message.args[0].count("\n") <= 1
-
-
-def test_without_a_name_mnist_goes_first(tmp_path):
     write_idx_files(tmp_path)
     assert data.load_dataset(data_dir=tmp_path).name == "mnist"
 
@@ -297,12 +245,23 @@ def test_prepared_tfds_goes_before_the_download(monkeypatch):
     ("arguments", "parts"),
     [
         (("mnist", "no/such/folder"), ["--data-dir", "'no/such/folder'"]),
-        (("no/such/folder",), ["--dataset", "'no/such/folder'", ".npz", "folder of images"]),
-        (("no_such.npz",), ["no_such.npz", "No such file"]),
-        (("no_such_data",), ["--dataset", "'no_such_data'", "digits"]),
+        (
+            ("no/such/folder",),
+            ["--dataset must exist, got 'no/such/folder'.\n", f"There is no file or folder {Path.cwd()}/no"],
+        ),
+        (
+            ("no_such.npz",),
+            ["'no_such.npz'", f"no file or folder {Path.cwd()}/no_such.npz; allowed are mnist, "],
+        ),
+        (("nope.png",), ["'nope.png'", "no file or folder", "an .npz file", "a folder of images", "one picture"]),
+        (("no_such_data",), ["--dataset must exist", "'no_such_data'", "digits"]),
         (("",), ["--dataset", "''", "digits"]),
         (("~no_such_user/images",), ["--dataset", "'~no_such_user/images'"]),
         (("a" * 300,), ["--dataset", "digits"]),
+        (("mnist:9.9.9",), ["'mnist:9.9.9'", "folder"]),
+        (("a b?",), ["'a b?'"]),
+        (("huggingface:mnist",), ["'huggingface:mnist'", "that TFDS has prepared"]),
+        (("cifar10",), ['pip install "vae_jax[tf]"', "tfds.builder('cifar10', file_format='array_record')"]),
     ],
 )
 def test_what_is_not_there_is_named(arguments, parts):
@@ -311,12 +270,41 @@ def test_what_is_not_there_is_named(arguments, parts):
     check_message(error, *parts)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "parts"),
+    [
+        ("digits", {"background": "black"}, ["--background black", "'digits'", "a folder of images and one picture"]),
+        ("digits", {"data_dir": "."}, ["--data-dir .", "'digits'", "mnist, fashion_mnist, kmnist"]),
+        ("mnist", {"skip_damaged": True}, ["--skip-damaged True", "'mnist'", "only on a folder of images"]),
+        (None, {"background": "black"}, ["--background black", "'mnist'"]),
+        ("own.npz", {"skip_damaged": True}, ["--skip-damaged", "own.npz"]),
+        ("own.npz", {"data_dir": "."}, ["--data-dir", "own.npz"]),
+        ("own.npy", {"background": "black"}, ["--background", "own.npy"]),
+        ("own.png", {"skip_damaged": True}, ["--skip-damaged", "own.png", "a folder of images"]),
+    ],
+)
+def test_what_has_no_effect_on_a_source_is_refused(monkeypatch, tmp_path, name, option, parts):
+    monkeypatch.chdir(tmp_path)
+    for path in ("own.npz", "own.npy", "own.png"):
+        Path(path).touch()
+    with pytest.raises(UsageError) as error:
+        data.load_dataset(name, **option)
+    check_message(error, "has no effect", "Leave it out", *parts)
+
+
+def test_the_background_of_a_run_says_nothing_of_its_images_that_are_arrays(tmp_path):
+    np.save(tmp_path / "own.npy", NOISE)
+    assert len(data.read_images(tmp_path / "own.npy", (4, 5, 1), background="black")[0]) == 20
+    with pytest.raises(UsageError, match="--skip-damaged True has no effect"):
+        data.read_images(tmp_path / "own.npy", (4, 5, 1), skip_damaged=True)
+
+
 def test_batch_must_not_exceed_the_training_images():
     split = data.Split(NOISE / 255)
     data.check_batch_size(split, 20)
-    with pytest.raises(UsageError) as error:
-        data.check_batch_size(split, 21)
-    check_message(error, "--batch-size", "20", "21")
+    for number, words in ((20, "20 training images"), (1, "1 training image")):
+        with pytest.raises(UsageError, match=f"--batch-size must be at most the {words}, got 21."):
+            data.check_batch_size(split.rows(slice(number)), 21)
 
 
 ALL_BYTES = jnp.arange(256, dtype=jnp.uint8).reshape(4, 8, 8, 1)
@@ -331,20 +319,13 @@ def test_preprocess_scales_and_thresholds():
 
 
 def test_dynamic_binarisation_draws_the_pixel_as_a_probability():
-    draws = 4000
-    images = jnp.broadcast_to(jnp.array([0, 51, 127, 204, 255], jnp.uint8)[None, :, None, None], (draws, 5, 1, 1))
+    draws, levels = 4000, np.array([0, 51, 127, 204, 255], np.uint8)
+    images = jnp.broadcast_to(levels[None, :, None, None], (draws, 5, 1, 1))
     keys = jax.random.split(jax.random.key(0), draws)
     binary = np.asarray(jax.jit(inputs.preprocess, static_argnums=1)(images, "dynamic", keys))[:, :, 0, 0]
-    p = np.array([0, 51, 127, 204, 255]) / 255
+    p = levels / 255
     assert set(np.unique(binary)) == {0.0, 1.0}
     assert np.all(np.abs(binary.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / draws))
-
-
-def test_dynamic_draw_of_an_example_depends_on_its_key_only():
-    keys = jax.random.split(jax.random.key(1), 4)
-    together = inputs.preprocess(ALL_BYTES, "dynamic", keys)
-    alone = inputs.preprocess(ALL_BYTES[2:3], "dynamic", keys[2:3])
-    np.testing.assert_array_equal(together[2:3], alone)
 
 
 @pytest.mark.parametrize("binarize", ["dynamic", "sometimes"])

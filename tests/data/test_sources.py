@@ -1,5 +1,4 @@
 import gzip
-import io
 import struct
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_files import npy_header
 
 from vae_jax.data import arrays, idx, sources
 from vae_jax.data.dataset import load_dataset, read_images
@@ -24,18 +24,18 @@ def idx_bytes(magic=2051, sizes=(2, 3, 4), payload=bytes(range(24))):
 def check_message(error, *parts):
     message = str(error.value)
     assert message.count("\n") <= 1
+    assert max(map(len, message.splitlines())) < 500
     for part in parts:
         assert str(part) in message
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bytes])
-@pytest.mark.parametrize("name", ["images", "images.gz"])
-def test_read_idx_by_content_not_by_name(tmp_path, compress, name):
-    path = tmp_path / name
-    path.write_bytes(compress(idx_bytes()))
-    np.testing.assert_array_equal(idx.read_idx(path), PIXELS.reshape(2, 3, 4))
-    path.write_bytes(compress(idx_bytes(2049, (24,))))
-    np.testing.assert_array_equal(idx.read_idx(path), PIXELS)
+def test_idx_files_are_read_by_content_not_by_name(tmp_path):
+    for compress in (gzip.compress, bytes):
+        for name in ("images", "images.gz"):
+            (tmp_path / name).write_bytes(compress(idx_bytes()))
+            np.testing.assert_array_equal(idx.read_idx(tmp_path / name), PIXELS.reshape(2, 3, 4))
+            (tmp_path / name).write_bytes(compress(idx_bytes(2049, (24,))))
+            np.testing.assert_array_equal(idx.read_idx(tmp_path / name), PIXELS)
 
 
 def with_wrong_crc(content):
@@ -78,7 +78,7 @@ def write_idx_files(folder, count=20, suffix=".gz"):
         (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
 
 
-def test_named_subfolder_goes_before_the_folder(tmp_path):
+def test_a_subfolder_of_its_name_goes_first_and_a_missing_idx_file_is_named(tmp_path):
     assert idx.find_idx_folder("kmnist", tmp_path) == {}
     write_idx_files(tmp_path, suffix="")
     assert set(idx.find_idx_folder("kmnist", tmp_path).values()) == set(tmp_path.iterdir())
@@ -86,28 +86,10 @@ def test_named_subfolder_goes_before_the_folder(tmp_path):
     files = idx.find_idx_folder("kmnist", tmp_path)
     assert {path.parent for path in files.values()} == {tmp_path / "kmnist"}
     assert idx.read_idx_files(files).test.images.shape == (20, 4, 4)
-
-
-def test_missing_idx_file_is_named(tmp_path):
-    write_idx_files(tmp_path)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    (tmp_path / "kmnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(UsageError) as error:
-        idx.find_idx_folder("mnist", tmp_path)
-    check_message(error, tmp_path, "lacks t10k-labels-idx1-ubyte (or .gz)")
-
-
-def test_npz_round_trip(tmp_path):
-    path = tmp_path / "own.npz"
-    given = {"images": np.zeros((5, 2, 3)), "test_images": np.ones((2, 2, 3)), "test_labels": np.arange(2)}
-    np.savez(path, **given, other=np.arange(3))
-    raw = arrays.read_npz(path)
-    assert (raw.source, raw.train.labels, raw.validation) == (str(path), None, None)
-    for found, array in zip((raw.train.images, *raw.test[:2]), given.values(), strict=True):
-        np.testing.assert_array_equal(found, array)
-
-
-def save_objects(path):
-    np.savez(path, images=np.array([{}, []], dtype=object))
+        idx.find_idx_folder("kmnist", tmp_path)
+    check_message(error, tmp_path / "kmnist", "lacks t10k-labels-idx1-ubyte (or .gz)")
 
 
 def save_single_array(path):
@@ -116,10 +98,8 @@ def save_single_array(path):
 
 
 def save_absurd_size(path):
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15, 1, 1)})
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("images.npy", header.getvalue())
+        file.writestr("images.npy", npy_header((10**15, 1, 1)))
 
 
 def save_corrupt(path):
@@ -133,9 +113,8 @@ def save_corrupt(path):
     ("write", "found"),
     [
         (lambda path: None, "No such file"),
-        (lambda path: path.write_text("hello"), "can't be read"),
         (lambda path: path.write_bytes(b""), "can't be read"),
-        (save_objects, "allow_pickle=False"),
+        (lambda path: np.savez(path, images=np.array([{}, []], dtype=object)), "allow_pickle=False"),
         (save_single_array, "not a zip file"),
         (save_corrupt, "Bad CRC-32"),
         (save_absurd_size, "declares 1000000000000000 bytes in its header"),
@@ -153,14 +132,10 @@ def test_broken_npz_is_named(tmp_path, write, found):
     check_message(error, path, found)
 
 
-def test_digits_span_the_bytes():
-    raw = sources.read_digits()
-    assert raw.train.images.shape == (1797, 8, 8)
-    assert (raw.train.images.min(), raw.train.images.max()) == (0, 255)
-    assert set(raw.train.labels) == set(range(10))
-
-
-def test_a_registered_source_is_asked_first_listed_and_read_everywhere(monkeypatch):
+def test_a_registered_source_is_asked_first_listed_and_read_everywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("7.grey", "9.grey"):
+        Path(name).touch()
     monkeypatch.setattr(sources, "SOURCES", list(sources.SOURCES))
     with pytest.raises(UsageError, match=r"an \.npz file"):
         load_dataset("7.grey")
@@ -171,12 +146,12 @@ def test_a_registered_source_is_asked_first_listed_and_read_everywhere(monkeypat
         lambda given, reading: Raw(given, RawSplit(np.full((5, 2, 2), int(Path(given).stem), np.uint8))),
     )
     sources.register_source(grey)
-    dataset = load_dataset("folder/7.grey")
-    assert (dataset.name, dataset.source, dataset.train.images.max()) == ("7", "folder/7.grey", 7)
+    dataset = load_dataset("./7.grey")
+    assert (dataset.name, dataset.source, dataset.train.images.max()) == ("7", "./7.grey", 7)
     assert read_images("9.grey", (2, 2, 1))[0].images.shape == (5, 2, 2, 1)
     for paths_only in (False, True):
         assert sources.sources_in_words(paths_only=paths_only).startswith("a .grey file, ")
-    with pytest.raises(UsageError, match=r"a \.grey file(.|\n)*got 'none'"):
+    with pytest.raises(UsageError, match=r"got 'none'(.|\n)*a \.grey file"):
         read_images("none", (2, 2, 1))
     with pytest.raises(UsageError, match="'grey' is registered already"):
         sources.register_source(grey)
@@ -188,7 +163,7 @@ def test_paths_are_what_images_are_read_from():
     every = sources.sources_in_words()
     assert every.startswith("mnist, fashion_mnist, kmnist, digits, an .npz file, ")
     assert every.endswith(" or the name of a data set that TFDS has prepared")
-    with pytest.raises(UsageError, match="one picture"):
+    with pytest.raises(UsageError, match=r"images must exist, got 'digits'(.|\n)*one picture"):
         read_images("digits", (8, 8, 1))
 
 

@@ -1,7 +1,8 @@
 """Readers of .npz and .npy files. Imports no JAX."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vae_jax import archives
 from vae_jax.data import stored
@@ -30,23 +31,11 @@ def read_npz(path: Path) -> Raw:
     Raises:
         UsageError: the file is unreadable, holds Python objects, lacks a key, or has two for one split.
     """
-    try:
+    with _read_as("an .npz file of plain arrays", path, f"numpy.savez(path, images={_FORMAT})"):
         names = archives.read_arrays(path, ())[1]
         chosen = {part: _chosen_keys(path, pairs, names) for part, pairs in _NPZ_KEYS.items()}
-        arrays: dict[str, Any] = {}
-        for images, _ in filter(None, chosen.values()):
-            if (opened := stored.open_npz_member(path, images)) is not None:
-                arrays[images] = opened
-        wanted = {key for pair in chosen.values() if pair for key in pair} - set(arrays)
-        arrays |= archives.read_arrays(path, tuple(wanted))[0]
-    except UsageError:
-        raise
-    except archives.UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UsageError(
-            f"{path} can't be read as an .npz file of plain arrays: {reason}\n"
-            f"Write it with numpy.savez(path, images={_FORMAT})."
-        ) from error
+        keys = [key for pair in chosen.values() if pair for key in pair if key in names]
+        arrays = {key: stored.open_npz_member(path, key) for key in keys}
     if chosen["train"] is None:
         raise UsageError(
             f"{path} must hold images, found the keys: {', '.join(names)[:200] or 'none'}.\n"
@@ -54,6 +43,34 @@ def read_npz(path: Path) -> Raw:
         )
     splits = {part: RawSplit(arrays[pair[0]], arrays.get(pair[1])) for part, pair in chosen.items() if pair}
     return Raw(str(path), splits["train"], splits.get("validation"), splits.get("test"))
+
+
+def read_npy(path: Path) -> Raw:
+    """The images of an .npy file, which stay in it if they are large and of unsigned bytes; no pickle.
+
+    Labels are those of the file beside it whose name ends in .labels.npy, where there is one.
+
+    Raises:
+        UsageError: a file is unreadable.
+    """
+    labels, beside = None, path.with_suffix(".labels.npy")
+    with _read_as("an .npy file", path, f"numpy.save(path, {_FORMAT})"):
+        images = stored.open_npy(path)
+    if beside.is_file():
+        with _read_as("an .npy file", beside, "numpy.save(path, integers [n])"):
+            labels = archives.read_npy(beside)
+    return Raw(str(path), RawSplit(images, labels))
+
+
+@contextlib.contextmanager
+def _read_as(kind: str, path: Path, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except UsageError:
+        raise
+    except archives.UNREADABLE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(f"{path} can't be read as {kind}: {reason}\nWrite it with {remedy}.") from error
 
 
 def _chosen_keys(path: Path, pairs: tuple[tuple[str, str], ...], names: list[str]) -> tuple[str, str] | None:
@@ -65,27 +82,3 @@ def _chosen_keys(path: Path, pairs: tuple[tuple[str, str], ...], names: list[str
     if there and there[0][0] not in names:
         raise UsageError(f"{path} must hold {there[0][0]} where it holds {there[0][1]}. Add them, or leave both out.")
     return there[0] if there else None
-
-
-def read_npy(path: Path) -> Raw:
-    """The images of an .npy file, which stay in it if they are large and of unsigned bytes; no pickle.
-
-    Labels are those of the file beside it whose name ends in .labels.npy, where there is one.
-
-    Raises:
-        UsageError: a file is unreadable.
-    """
-    reading, labels = path, None
-    try:
-        images = stored.open_npy(path)
-        beside = path.with_suffix(".labels.npy")
-        if beside.is_file():
-            reading = beside
-            labels = archives.read_npy(beside)
-    except archives.UNREADABLE as error:
-        reason = str(error).partition("\n")[0]
-        needed = _FORMAT if reading == path else "integers [n]"
-        raise UsageError(
-            f"{reading} can't be read as an .npy file: {reason}.\nWrite it with numpy.save(path, {needed})."
-        ) from error
-    return Raw(str(path), RawSplit(images, labels))

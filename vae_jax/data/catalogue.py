@@ -1,15 +1,9 @@
-"""What TFDS's catalogue offers: prepared data sets and verified downloads. Imports no JAX and no TensorFlow.
+"""What TFDS's catalogue offers: prepared data sets and verified downloads. Imports no JAX and no TensorFlow."""
 
-What touches the network runs in a child process (`python -m vae_jax.data.catalogue`), which can be given up when
-it takes too long: TFDS sets no time-out and joins its threads at exit.
-"""
-
-import json
+import hashlib
 import os
-import signal
-import subprocess
-import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,8 +15,11 @@ from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import RunError, UsageError
 
 PROBE_SECONDS = 7.0
+"""Until a server has to have answered."""
 DOWNLOAD_SECONDS = 900.0
+"""Until all files of a data set have to have come."""
 _RETRIES = 2
+_BLOCK_BYTES = 2**16
 
 
 class DownloadError(RunError):
@@ -90,61 +87,72 @@ def read_prepared(name: str) -> Raw:
 def remote_files(name: str) -> list[RemoteFile]:
     """The files that TFDS downloads for a data set, with the sizes and checksums it expects."""
     url_infos = _import_tfds().builder_cls(name).url_infos
-    return [RemoteFile(_last_part(url), url, int(info.size), info.checksum) for url, info in url_infos.items()]
+    return [
+        RemoteFile(urlsplit(url).path.rpartition("/")[2], url, int(info.size), info.checksum)
+        for url, info in url_infos.items()
+    ]
 
 
-def download(
-    files: list[RemoteFile],
-    folder: Path,
-    probe_seconds: float = PROBE_SECONDS,
-    download_seconds: float = DOWNLOAD_SECONDS,
-) -> None:
+def download(files: list[RemoteFile], folder: Path) -> None:
     """Put the files into a folder: all of them, verified, or none.
 
     Args:
         files: as `remote_files` gives them.
         folder: made where it is missing; files of the same names are replaced.
-        probe_seconds: until the server has to have answered.
-        download_seconds: until all has to have come.
 
     Raises:
         DownloadError: it can't be reached, is too slow, gives other bytes, or the folder can't be written.
     """
-    smallest = min(files, key=lambda file: file.size)
-    _in_child("probe", smallest.url, [smallest], probe_seconds)
+    host = urlsplit(files[0].url).netloc
+    answered, ended, failures = threading.Event(), threading.Event(), []
+
+    def fetch_all(partial: str) -> None:
+        try:
+            for file in files:
+                _fetch(file, Path(partial, file.name), answered)
+        except Exception as error:
+            failures.append(error)
+        answered.set()
+        ended.set()
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # On the same file system, so that each file appears in the folder whole or not at all.
-        with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial:
-            _in_child("fetch", partial, files, download_seconds)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="partial-", ignore_cleanup_errors=True) as partial:
+            # A thread that can be given up: no time-out of requests bounds the look-up of a name, or the whole.
+            threading.Thread(target=fetch_all, args=(partial,), daemon=True).start()
+            if not answered.wait(PROBE_SECONDS):
+                raise DownloadError(f"no answer came from {host} within {PROBE_SECONDS:g} s")
+            if not ended.wait(DOWNLOAD_SECONDS):
+                raise DownloadError(f"the download did not end from {host} within {DOWNLOAD_SECONDS:g} s")
+            for error in failures:
+                raise DownloadError(str(error).partition("\n")[0] or type(error).__name__) from error
             for file in files:
                 os.replace(Path(partial, file.name), folder / file.name)
     except OSError as error:
         raise DownloadError(f"{folder} can't be written: {error}") from error
 
 
-def probe(url: str) -> None:
-    """Ask a server for a file without reading it, by the user's proxies."""
+def _fetch(file: RemoteFile, path: Path, answered: threading.Event) -> None:
     import requests
 
+    retries = requests.adapters.Retry(total=_RETRIES, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
+    digest = hashlib.sha256()
     try:
-        with requests.get(url, stream=True, timeout=PROBE_SECONDS) as response:
-            response.raise_for_status()
+        with requests.Session() as session:
+            session.mount(file.url, requests.adapters.HTTPAdapter(max_retries=retries))
+            with session.get(file.url, stream=True, timeout=PROBE_SECONDS) as response, path.open("wb") as opened:
+                answered.set()
+                response.raise_for_status()
+                with tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, disable=None) as bar:
+                    for block in response.iter_content(_BLOCK_BYTES):
+                        digest.update(block)
+                        opened.write(block)
+                        bar.update(len(block))
     except requests.ConnectionError as error:
-        raise DownloadError(f"{urlsplit(url).netloc} can't be reached ({type(error).__name__})") from error
-
-
-def fetch(files: list[RemoteFile], folder: Path) -> None:
-    """Download files through TFDS, which checks their sizes and checksums, and give them their names."""
-    from tensorflow_datasets.core.download import DownloadManager, checksums, downloader
-    from tensorflow_datasets.core.utils import Size
-
-    downloader.MAX_RETRIES = _RETRIES
-    url_infos = {file.url: checksums.UrlInfo(Size(file.size), file.sha256, file.name) for file in files}
-    manager = DownloadManager(download_dir=folder / "tfds", url_infos=url_infos, register_checksums=False)
-    paths = manager.download({file.name: file.url for file in files})
-    for name, path in paths.items():
-        os.replace(path, folder / name)
+        raise DownloadError(f"{urlsplit(file.url).netloc} can't be reached ({type(error).__name__})") from error
+    if digest.hexdigest() != file.sha256:
+        raise DownloadError(f"{file.url} has wrong checksum")
 
 
 def _import_tfds() -> Any:
@@ -171,45 +179,3 @@ def _read_split(builder: Any, split: str, labelled: bool) -> RawSplit:
             f"{builder.data_dir} can't be read: {reason}\nDelete it and prepare {builder.name} again."
         ) from error
     return RawSplit(np.stack(images), np.array(labels) if labelled else None)
-
-
-def _in_child(task: str, target: str, files: list[RemoteFile], seconds: float) -> None:
-    package, search = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")
-    try:
-        # On a time-out and on Ctrl-C, run() kills the child before it raises.
-        child = subprocess.run(
-            [sys.executable, "-m", "vae_jax.data.catalogue", task, target],
-            input=json.dumps(files),
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=seconds,
-            env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{search}" if search else package},
-        )
-    except subprocess.TimeoutExpired as error:
-        host = urlsplit(files[0].url).netloc
-        what = "no answer came" if task == "probe" else "the download did not end"
-        raise DownloadError(f"{what} from {host} within {seconds:g} s") from error
-    if child.returncode:
-        reason = child.stdout.strip().rpartition("\n")[2]
-        raise DownloadError(reason or f"the download ended with exit code {child.returncode}")
-
-
-def _last_part(url: str) -> str:
-    return urlsplit(url).path.rpartition("/")[2]
-
-
-def _main(task: str, target: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        if task == "probe":
-            probe(target)
-        else:
-            fetch([RemoteFile(*file) for file in json.load(sys.stdin)], Path(target))
-    except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-        print(reason, flush=True)
-        os._exit(1)  # sys.exit would wait for the other downloads' threads
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

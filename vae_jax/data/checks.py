@@ -43,15 +43,13 @@ def as_images(images: Any, *, image_shape: ImageShape | None = None, what: str =
     if image_shape and array.shape in (image_shape, image_shape[:2] if image_shape[2] == 1 else None):
         array = array[None]
     _check_shape(array.shape, image_shape, what)
-    if array.ndim == 3:
+    if len(array.shape) == 3:
         array = array.with_channel() if isinstance(array, StoredImages) else array[..., None]
     return _as_bytes(array, what)
 
 
-def as_labels(
-    labels: Any, number: int, what: str = "labels"
-) -> tuple[Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
-    """Labels as int32 [number], and the names of the classes where they are words, numbered in natural order.
+def as_labels(labels: Any, number: int, what: str = "labels") -> Int32[np.ndarray, " n"] | np.ndarray | None:
+    """Labels as int32 [number], or as texts [number] where they are words.
 
     Args:
         labels: integers or words, one an image; None where there are none.
@@ -62,7 +60,7 @@ def as_labels(
         UsageError: they are neither, or of another number.
     """
     if labels is None:
-        return None, None
+        return None
     array = np.asarray(labels)
     if array.dtype == object and all(isinstance(word, str) for word in array.flat):
         array = array.astype(str)
@@ -75,15 +73,14 @@ def as_labels(
             f"{what} must be integers or words [{number}], one an image, got {array.dtype} of shape {array.shape}.\n"
             f"{remedy}."
         )
-    if array.dtype.kind in "US":
-        words = array.tolist() if array.dtype.kind == "U" else [word.decode("utf-8", "replace") for word in array]
-        names = natural_sorted(set(words))
-        place = {name: index for index, name in enumerate(names)}
-        return np.array([place[word] for word in words], np.int32), tuple(names)
+    if array.dtype.kind == "S":
+        return np.array([word.decode("utf-8", "replace") for word in array])
+    if array.dtype.kind == "U":
+        return array
     converted = array.astype(np.int32)
     if not np.array_equal(converted, array):
         raise UsageError(f"{what} must fit into 32 bits, got up to {array.max()}. Number the classes from 0.")
-    return converted, None
+    return converted
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:
@@ -119,7 +116,11 @@ def _as_array(images: Any, what: str) -> Any:
 
 
 def _check_shape(shape: tuple[int, ...], image_shape: ImageShape | None, what: str) -> None:
-    remedy = _remedy(shape) if image_shape is None else _remedy_for(shape, image_shape)
+    remedy: str | None = None
+    if image_shape is None:
+        remedy = _remedy(shape)
+    elif (shape if len(shape) == 4 else (*shape, 1))[1:] != image_shape:
+        remedy = _CHANNELS_FIRST if (*shape[2:], *shape[1:2]) == image_shape else "Scale or convert them first"
     if remedy or 0 in shape:
         wanted = "height, width, channels] or [n, height, width" if image_shape is None else str(image_shape)[1:-1]
         raise UsageError(f"{what} must be [n, {wanted}], got {shape}.\n{remedy or 'No size may be 0'}.")
@@ -129,9 +130,9 @@ def _remedy(shape: tuple[int, ...]) -> str | None:
     match shape:
         case (_, _):
             return "One image alone is images[None]"
-        case (height, width, 3 | 4 as channels) if min(height, width) >= 2 * _MOST_CHANNELS:
-            return f"One image of {channels} channels is images[None]; images {channels} wide are images[..., None]"
-        case (height, width, 1 | 2 as channels) if height == width >= 2 * _MOST_CHANNELS:
+        case (height, width, 1 | 2 | 3 | 4 as channels) if min(height, width) >= 2 * _MOST_CHANNELS and (
+            channels > 2 or height == width
+        ):
             return f"One image of {channels} channels is images[None]; images {channels} wide are images[..., None]"
         case (_, 1 | 3, _, width) if width > _MOST_CHANNELS:
             return _CHANNELS_FIRST
@@ -140,12 +141,6 @@ def _remedy(shape: tuple[int, ...]) -> str | None:
         case (height, width, 3, number) if min(height, width, number) > _MOST_CHANNELS:
             return "Their number comes last: transpose them with images.transpose(3, 0, 1, 2)"
     return None if len(shape) in (3, 4) else "Reshape them, with the channels last"
-
-
-def _remedy_for(shape: tuple[int, ...], image_shape: ImageShape) -> str | None:
-    if (shape if len(shape) == 4 else (*shape, 1))[1:] == image_shape:
-        return None
-    return _CHANNELS_FIRST if (*shape[2:], *shape[1:2]) == image_shape else "Scale or convert them first"
 
 
 def _as_bytes(images: Any, what: str) -> Images:

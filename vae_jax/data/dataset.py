@@ -13,10 +13,10 @@ from vae_jax.data import catalogue
 from vae_jax.data.checks import ImageShape, as_images, as_labels, natural_sorted
 from vae_jax.data.idx import MNIST_FAMILY
 from vae_jax.data.raw import Raw, Reading
-from vae_jax.data.sources import Source, expanded, find_source
+from vae_jax.data.sources import check_effects, expanded, find_source, read_digits
 from vae_jax.data.split import Classes, Split, held_out, joined
 from vae_jax.data.stored import pieces
-from vae_jax.errors import UsageError
+from vae_jax.errors import UsageError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Dataset:
     """Three splits, and where they came from.
 
     Raises:
-        UsageError: the splits hold images of different shapes.
+        UsageError: a split is none, or the splits hold images of different shapes.
     """
 
     name: str
@@ -39,6 +39,11 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
+            if not isinstance(split, Split):
+                raise UsageError(
+                    f"{name} of a Dataset must be a Split, got {type(split).__name__}.\n"
+                    f"Give Dataset(..., {name}=Split(images, labels), ...)."
+                )
             if split.images.shape[1:] != self.train.images.shape[1:]:
                 raise UsageError(
                     f"{name} images must have the shape {self.image_shape} of the training images, "
@@ -136,19 +141,20 @@ def load_dataset(
     for what, folder in (("--data-dir", data_dir), ("VAE_JAX_DATA_DIR", os.environ.get("VAE_JAX_DATA_DIR"))):
         if folder and not Path(folder).expanduser().is_dir():
             raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
-    reading = _reading(background, skip_damaged)._replace(data_dir=Path(data_dir) if data_dir else None)
+    reading = Reading(Path(data_dir) if data_dir else None, _colour(background), skip_damaged)
     given = "mnist" if name is None else os.fspath(name)
+    source = find_source(given)
+    check_effects(source, given, reading)
     try:
-        source = find_source(given)
         raw = source.read(given, reading)
     except catalogue.DownloadError as error:
         if name is not None:
             raise
         warnings.warn(f"NOT MNIST: using scikit-learn's embedded 8x8 digits instead, because {error}", stacklevel=2)
-        given = "digits"
-        source = find_source(given)
-        raw = source.read(given, reading)
-    return _checked(_title(source, given), raw, in_file, stratify)
+        given, raw = "digits", read_digits()
+    path = expanded(given)
+    title = path.resolve().name if path.is_dir() else path.stem
+    return _checked(title if source.is_path else given, raw, in_file, stratify)
 
 
 def read_images(
@@ -164,15 +170,16 @@ def read_images(
     Args:
         path: of what `load_dataset` takes as a path.
         image_shape: height, width and channels that the model was trained on.
-        background: as in `load_dataset`.
+        background: as in `load_dataset`; that of the model's run, so it may be without effect.
         skip_damaged: as in `load_dataset`.
 
     Raises:
         UsageError: they can't be read, or have another shape.
     """
     given = os.fspath(path)
-    reading = _reading(background, skip_damaged)._replace(channels=image_shape[2])
-    raw = find_source(given, paths_only=True).read(given, reading)
+    source = find_source(given, paths_only=True)
+    check_effects(source, given, Reading(skip_damaged=skip_damaged))
+    raw = source.read(given, Reading(None, _colour(background), skip_damaged, image_shape[2]))
     splits, class_names = _as_splits(raw, image_shape, in_file=False)
     return joined(list(splits.values())), class_names
 
@@ -184,50 +191,35 @@ def check_batch_size(train: Split, batch_size: int) -> None:
         UsageError: they do not.
     """
     if len(train) < batch_size:
-        raise UsageError(f"--batch-size must be at most the {len(train)} training images, got {batch_size}.")
+        raise UsageError(f"--batch-size must be at most the {counted(len(train), 'training image')}, got {batch_size}.")
 
 
-def _reading(background: str, skip_damaged: bool) -> Reading:
+def _colour(background: str) -> str:
     if background not in ("white", "black"):
         raise UsageError(f"--background must be white or black, got {background!r}.")
-    return Reading(background=background, skip_damaged=skip_damaged)
-
-
-def _title(source: Source, given: str) -> str:
-    path = expanded(given)
-    if not source.is_path:
-        return given
-    return path.resolve().name if path.is_dir() else path.stem
+    return background
 
 
 def _as_splits(
     raw: Raw, image_shape: ImageShape | None, in_file: bool
 ) -> tuple[dict[str, Split], tuple[str, ...] | None]:
     # The splits that there are, checked, and the names of the classes.
-    splits, names = {}, {}
+    images, labels, class_names = {}, {}, raw.class_names
     for part in ("train", "test", "validation"):
-        if (found := getattr(raw, part)) is None:
-            continue
-        prefix = "" if part == "train" else f"{part}_"
-        images = as_images(found.images, image_shape=image_shape, what=f"{prefix}images of {raw.source}")
-        image_shape = images.shape[1:]  # type: ignore[assignment]
-        labels, names[part] = as_labels(found.labels, len(images), f"{prefix}labels of {raw.source}")
-        splits[part] = Split(images if in_file else np.asarray(images), labels, found.files)
-    return (splits, raw.class_names) if not any(names.values()) else _numbered_alike(raw.source, splits, names)
-
-
-def _numbered_alike(
-    source: str, splits: dict[str, Split], names: dict[str, tuple[str, ...] | None]
-) -> tuple[dict[str, Split], tuple[str, ...]]:
-    # Labels that are words got their numbers in each split by itself.
-    every = natural_sorted({name for found in names.values() for name in found or ()})
-    for part, split in splits.items():
-        if split.labels is not None:
-            if (found := names[part]) is None:
-                raise UsageError(f"labels of {source} must be words in all splits or in none, got both.")
-            numbers = np.array([every.index(name) for name in found], np.int32)
-            splits[part] = replace(split, labels=numbers[split.labels])
-    return splits, tuple(every)
+        if (found := getattr(raw, part)) is not None:
+            prefix = "" if part == "train" else f"{part}_"
+            checked = as_images(found.images, image_shape=image_shape, what=f"{prefix}images of {raw.source}")
+            image_shape = checked.shape[1:]  # type: ignore[assignment]
+            images[part] = checked if in_file else np.asarray(checked)
+            labels[part] = as_labels(found.labels, len(checked), f"{prefix}labels of {raw.source}")
+    words = {part: array.tolist() for part, array in labels.items() if array is not None and array.dtype.kind == "U"}
+    if words:  # one number for a word in all splits
+        if len(words) < sum(array is not None for array in labels.values()):
+            raise UsageError(f"labels of {raw.source} must be words in all splits or in none, got both.")
+        class_names = tuple(natural_sorted(set().union(*words.values())))
+        places = {name: index for index, name in enumerate(class_names)}
+        labels |= {part: np.array([places[name] for name in names], np.int32) for part, names in words.items()}
+    return {part: Split(images[part], labels[part], getattr(raw, part).files) for part in images}, class_names
 
 
 def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
@@ -242,17 +234,22 @@ def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
     return Dataset(name, **splits, source=raw.source, sha256=digest, class_names=class_names)
 
 
-def digest_of(splits: Iterable[Split]) -> str:
-    """The SHA-256 of all arrays of splits: their types, shapes and bytes, in turn."""
-    result = ""
-    for split in splits:
-        digest = hashlib.sha256(result.encode())
+def digest_of(splits: Iterable[Split], *, chained: bool = True) -> str:
+    """The SHA-256 of all arrays of splits: their types, shapes and bytes, in turn.
+
+    Args:
+        splits: what to hash.
+        chained: begin each split's hash with that of the split before it; otherwise there is one hash of all.
+    """
+    digest = hashlib.sha256()
+    for number, split in enumerate(splits):
+        if chained and number:
+            digest = hashlib.sha256(digest.hexdigest().encode())
         for array in (split.images, split.labels):
             if array is None:
                 digest.update(b"none")
-            else:
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                for piece in pieces(array):
-                    digest.update(np.ascontiguousarray(piece).data)
-        result = digest.hexdigest()
-    return result
+                continue
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            for piece in pieces(array):
+                digest.update(np.ascontiguousarray(piece).data)
+    return digest.hexdigest()

@@ -11,10 +11,10 @@ from vae_jax import archives
 from vae_jax.data.checks import natural_sorted
 from vae_jax.data.pictures import FORMATS, looks_like_picture, read_pixels
 from vae_jax.data.raw import Raw, RawSplit, Reading
-from vae_jax.errors import UsageError
+from vae_jax.errors import UsageError, counted
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_SPLITS |= dict.fromkeys(("validation", "val", "valid"), "validation")
+_SPLITS |= dict.fromkeys(("validation", "val", "valid", "dev", "eval"), "validation")
 # What file managers and other programs leave beside images; so is all that begins with a dot.
 _HABITS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 _DEEPEST = 3
@@ -24,9 +24,9 @@ _NAMED = 10  # of the files that a message is about
 def read_folder(folder: Path, reading: Reading) -> Raw:
     """Read a folder of pictures of one size.
 
-    Subfolders called train, validation (val, valid) and test are the splits. In a split, or in the folder itself, are
-    pictures, or one subfolder of them for each class; classes are numbered in natural order. What is no picture is
-    passed over. All are grey if each of them is, otherwise RGB; of an animation the first frame is taken.
+    Subfolders called train, validation (val, valid, dev, eval) and test are the splits. In a split, or in the folder
+    itself, are pictures, or one subfolder of them for each class; classes are numbered in natural order. What is no
+    picture is passed over. All are grey if each of them is, otherwise RGB; of an animation the first frame is taken.
 
     Raises:
         UsageError: a picture can't be read, sizes differ, folders can't be understood, or there is no picture.
@@ -40,12 +40,12 @@ def read_folder(folder: Path, reading: Reading) -> Raw:
     splits = {}
     for split in dict.fromkeys(split for split, _ in places.values()):
         paths = [path for path in images if places[path][0] == split]
-        if paths:
-            names = [places[path][1] for path in paths]
-            labels = [class_names.index(name) for name in names if name is not None]
-            files = tuple(path.relative_to(folder).as_posix() for path in paths)
-            splits[split] = RawSplit(np.stack([images[path] for path in paths]), labels or None, files)
-    _say(folder, "passed over, as they are no images", [path for path, is_taken in entries if not is_taken])
+        if not paths:  # held out of train, it would be another one without a word
+            raise UsageError(f"{folder} holds no {split} image that can be read. Mend some, or remove their folder.")
+        labels = [class_names.index(name) for _, name in map(places.__getitem__, paths) if name is not None]
+        files = tuple(path.relative_to(folder).as_posix() for path in paths)
+        splits[split] = RawSplit(np.stack([images[path] for path in paths]), labels or None, files)
+    _say(folder, "passed over, no image", [path for path, is_taken in entries if not is_taken])
     return Raw(f"images in {folder}", **splits, class_names=tuple(class_names) or None)
 
 
@@ -55,7 +55,7 @@ def read_picture(path: Path, reading: Reading) -> Raw:
     Raises:
         UsageError: it can't be read.
     """
-    images = _read_all(path.parent, [path], reading._replace(skip_damaged=False))
+    images = _read_all(path.parent, [path], reading, alone=True)
     return Raw(str(path), RawSplit(images[path][None], files=(path.name,)))
 
 
@@ -84,13 +84,16 @@ def _places(folder: Path, paths: list[Path]) -> dict[Path, tuple[str, str | None
     above = {path: path.relative_to(folder).parts[:-1] for path in paths}
     tops = list(dict.fromkeys(folders[0] for folders in above.values() if folders))
     splits = {top: _SPLITS[top.lower()] for top in tops if top.lower() in _SPLITS}
-    if not splits or (len(splits) == 1 and len(tops) > 1):  # one class may be called train
+    others = [top for top in tops if top not in splits]
+    if not splits or (others and set(splits.values()) == {"validation"}):  # classes may be called valid and invalid
         return _classes(folder, above, "train")
-    others = [path.name for path in paths if not above[path]] + [top for top in tops if top not in splits]
+    others = [path.name for path in paths if not above[path]] + others
     if others or "train" not in splits.values() or len(set(splits.values())) < len(splits):
+        names = ", ".join(splits)
         raise UsageError(
-            f"{folder} holds the splits {', '.join(splits)}{f' and beside them {others[0]}' if others else ''}.\n"
-            "Put all images into train, validation and test, one folder each; train is needed."
+            f"{folder} holds the splits {names}{f' and beside them {others[0][:60]}' if others else ''}.\n"
+            f"Splits are called {', '.join(_SPLITS)}, one folder each; train is needed. If {names} is a class, put the "
+            "folders of all classes into one called train."
         )
     places: dict[Path, tuple[str, str | None]] = {}
     for top, split in splits.items():
@@ -109,7 +112,7 @@ def _classes(folder: Path, above: dict[Path, tuple[str, ...]], split: str) -> di
     return {path: (split, folders[0] if folders else None) for path, folders in above.items()}
 
 
-def _read_all(folder: Path, paths: list[Path], reading: Reading) -> dict[Path, np.ndarray]:
+def _read_all(folder: Path, paths: list[Path], reading: Reading, *, alone: bool = False) -> dict[Path, np.ndarray]:
     # The pictures that can be read, [height, width, channels] with the same channels.
     images: dict[Path, np.ndarray] = {}
     damaged: dict[Path, str] = {}
@@ -126,11 +129,13 @@ def _read_all(folder: Path, paths: list[Path], reading: Reading) -> dict[Path, n
         see_through += [path] if is_see_through else []
     if damaged and not reading.skip_damaged:
         first, reason = next(iter(damaged.items()))
-        number = f"{len(damaged)} of {len(paths)} images" if len(paths) > 1 else "the image"
+        allowed = f"allowed are {', '.join(FORMATS)} files of 8 bits a channel."
+        if alone:
+            raise UsageError(f"{first} can't be read: {reason[:120]}.\nConvert it; {allowed}")
         raise UsageError(
-            f"{folder}: {number} can't be read: {_names(folder, damaged)} ({first.name[-60:]}: {reason[:120]}).\n"
-            f"Remove or convert them, or leave them out by --skip-damaged; allowed are {', '.join(FORMATS)} files of "
-            "8 bits a channel."
+            f"{folder}: {len(damaged)} of {counted(len(paths), 'image')} can't be read: {_names(folder, damaged)} "
+            f"({first.name[-60:]}: {reason[:120]}).\n"
+            f"Remove or convert them, or leave them out by --skip-damaged; {allowed}"
         )
     if not images:
         raise UsageError(f"{folder} holds no image that can be read, out of {len(paths)}. Give {', '.join(FORMATS)}.")
@@ -152,7 +157,7 @@ def _check_sizes(folder: Path, number: int, first: Path, path: Path, images: dic
         )
     if number * images[first].nbytes > archives.MOST_BYTES:
         raise UsageError(
-            f"{folder} holds {number} images of {width}x{height} pixels, more than {archives.MOST_BYTES} bytes.\n"
+            f"{folder} holds {number:,} images of {width}x{height} pixels, more than {archives.MOST_BYTES:,} bytes.\n"
             "Give fewer images, or scale them down first."
         )
 

@@ -28,6 +28,8 @@ class Source:
     read: Callable[[str, Reading], Raw]
     is_path: bool = True
     """Whether the user gives a path; otherwise it is the name of a data set."""
+    uses: tuple[str, ...] = ()
+    """Fields of `Reading` that act on it; others are refused where the user gave them."""
 
 
 def register_source(source: Source) -> None:
@@ -51,13 +53,32 @@ def find_source(given: str, *, paths_only: bool = False) -> Source:
     """The source that knows what the user gave.
 
     Raises:
-        UsageError: none does.
+        UsageError: none does, or nothing is there.
     """
-    for source in SOURCES:
-        if (source.is_path or not paths_only) and source.matches(given):
-            return source
-    what = "images" if paths_only else "--dataset"
-    raise UsageError(f"{what} must be {sources_in_words(paths_only=paths_only)},\ngot {given!r}.")
+    found = next((s for s in SOURCES if (s.is_path or not paths_only) and s.matches(given)), None)
+    is_there = os.path.exists(expanded(given))
+    if found and (is_there or not found.is_path):
+        return found
+    what, words = "images" if paths_only else "--dataset", sources_in_words(paths_only=paths_only)
+    if is_there or not given:
+        raise UsageError(f"{what} must be {words},\ngot {given!r}.")
+    place = str(expanded(given).absolute())[-200:]
+    raise UsageError(f"{what} must exist, got {given!r}.\nThere is no file or folder {place}; allowed are {words}.")
+
+
+def check_effects(source: Source, given: str, reading: Reading) -> None:
+    """Check that what the user says about the reading acts on this source.
+
+    Raises:
+        UsageError: a field that is not its default has no effect.
+    """
+    for field, default in Reading._field_defaults.items():
+        value = getattr(reading, field)
+        if value != default and field not in source.uses:
+            users = " and ".join(other.description for other in SOURCES if field in other.uses)
+            raise UsageError(
+                f"--{field.replace('_', '-')} {value} has no effect on {given!r}, only on {users}.\nLeave it out."
+            )
 
 
 def expanded(given: str) -> Path:
@@ -79,7 +100,11 @@ def _ends_in(ending: str) -> Callable[[str], bool]:
 
 
 SOURCES = [
-    Source("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_mnist_family, is_path=False),
+    Source(
+        *("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_mnist_family),
+        is_path=False,
+        uses=("data_dir",),
+    ),
     Source("digits", "digits", "digits".__eq__, lambda *_: read_digits(), is_path=False),
     Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given))),
     Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given))),
@@ -88,12 +113,14 @@ SOURCES = [
         "a folder of images",
         lambda given: given != "" and os.path.isdir(expanded(given)),
         lambda given, reading: read_folder(expanded(given), reading),
+        uses=("background", "skip_damaged", "channels"),
     ),
     Source(
         "picture",
         "one picture",
         lambda given: is_picture(expanded(given)),
         lambda given, reading: read_picture(expanded(given), reading),
+        uses=("background", "channels"),
     ),
     Source(
         "tfds",

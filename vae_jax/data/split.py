@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
 from vae_jax.data.checks import as_images, as_labels
-from vae_jax.data.stored import Images, StoredImages, choose
-from vae_jax.errors import UsageError
+from vae_jax.data.stored import StoredImages, choose
+from vae_jax.errors import UsageError, counted
 
 Classes = tuple[int | str, ...]
 """Labels, or names of classes, which a `Dataset` knows and a `Split` does not."""
@@ -33,16 +33,12 @@ class Split:
 
     def __post_init__(self) -> None:
         images = as_images(self.images)
-        labels, names = as_labels(self.labels, len(images))
-        if names:
+        labels = as_labels(self.labels, len(images))
+        if labels is not None and labels.dtype.kind == "U":
             raise UsageError("labels of a Split must be integers, got words. Number the classes, alike in all splits.")
         if self.files is not None and len(self.files) != len(images):
-            raise UsageError(f"files must be one an image, got {len(self.files)} for {len(images)} images.")
-        self._set(images, labels, self.files)
-
-    def _set(self, images: Images, labels: np.ndarray | None, files: tuple[str, ...] | None) -> None:
-        for name, value in (("images", images), ("labels", labels), ("files", files)):
-            object.__setattr__(self, name, value)
+            raise UsageError(f"files must be one an image, got {len(self.files)} for {counted(len(images), 'image')}.")
+        vars(self).update(images=images, labels=labels)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,7 +47,8 @@ class Split:
         """The images at these positions, in this order, with what belongs to them."""
         other = copy.copy(self)  # what was checked is not checked again
         files = None if self.files is None else tuple(self.files[i] for i in np.arange(len(self))[chosen])
-        other._set(choose(self.images, chosen), None if self.labels is None else self.labels[chosen], files)
+        labels = None if self.labels is None else self.labels[chosen]
+        vars(other).update(images=choose(self.images, chosen), labels=labels, files=files)
         return other
 
     def positions(self, classes: Classes | None) -> Int64[np.ndarray, " chosen"]:

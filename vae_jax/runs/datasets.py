@@ -1,7 +1,6 @@
 """The way back from a run to its data set, wherever that lies now."""
 
 import dataclasses
-import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -14,7 +13,6 @@ from vae_jax.data.dataset import Dataset, digest_of, load_dataset
 from vae_jax.data.idx import MNIST_FAMILY
 from vae_jax.data.sources import find_source
 from vae_jax.data.split import joined
-from vae_jax.data.stored import pieces
 from vae_jax.errors import RunError, UsageError
 
 
@@ -22,7 +20,9 @@ class MissingDataError(UsageError):
     """Nothing lies where the data set of a run was looked for."""
 
 
-def find_dataset(settings: Settings, record: dict[str, Any], data_dir: Path | None = None, **reading: Any) -> Dataset:
+def find_dataset(
+    settings: Settings, record: dict[str, Any], data_dir: Path | None = None, *, in_file: bool = False
+) -> Dataset:
     """The data set that a run was trained on: the first one with the recorded sha256 where it may lie.
 
     Args:
@@ -30,7 +30,7 @@ def find_dataset(settings: Settings, record: dict[str, Any], data_dir: Path | No
         record: what its config.json says of the data set.
         data_dir: where to look in place of where the run found it: the .npz or .npy file or the folder of images
             itself, the folder that holds it under its old name, or that of the IDX files.
-        reading: arguments of `load_dataset`, beside those that the settings say.
+        in_file: as in `load_dataset`.
 
     Raises:
         MissingDataError: nothing is there.
@@ -38,15 +38,20 @@ def find_dataset(settings: Settings, record: dict[str, Any], data_dir: Path | No
     """
     if data_dir is not None and not data_dir.exists():
         raise UsageError(f"--data-dir must be a file or folder that exists, got {str(data_dir)!r}.")
-    reading |= {"background": settings.background, "skip_damaged": settings.skip_damaged}
-    reading["stratify"] = record.get("stratified", True)
+    moved, folder = data_dir not in (None, settings.data_dir), data_dir or settings.data_dir
+    options = {
+        "background": settings.background,
+        "skip_damaged": settings.skip_damaged,
+        "data_dir": folder if folder and folder.is_dir() else None,
+    }
     problems, missing = [], True
-    moved = data_dir is not None and data_dir != settings.data_dir
-    for name, folder in _candidates(settings, record["name"], data_dir or settings.data_dir, only=moved):
+    for name in _candidates(settings.dataset or record["name"], folder, moved):
         try:
             with warnings.catch_warnings(record=True) as caught:  # of what is not taken nothing is said
                 warnings.simplefilter("always")
-                dataset = load_dataset(name, folder, **reading)
+                uses = find_source(name).uses
+                acting: Any = {field: value for field, value in options.items() if field in uses}
+                dataset = load_dataset(name, in_file=in_file, stratify=record.get("stratified", True), **acting)
         except (UsageError, RunError) as error:
             missing = missing and not (name == settings.dataset and os.path.exists(name))
             problems.append(f"{name}: {str(error).partition(chr(10))[0][:150]}")
@@ -65,16 +70,13 @@ def find_dataset(settings: Settings, record: dict[str, Any], data_dir: Path | No
     )
 
 
-def _candidates(settings: Settings, recorded: str, folder: Path | None, only: bool) -> list[tuple[str, Path | None]]:
+def _candidates(name: str, folder: Path | None, moved: bool) -> list[str]:
     # What to give to `load_dataset`, in turn; where the folder was given, no file or folder elsewhere.
-    name = settings.dataset or recorded
-    named = [(name, folder if folder and folder.is_dir() else None)]
     if folder is None or name in MNIST_FAMILY:
-        return named
+        return [name]
     beside = folder / Path(name).name
-    if only and os.path.exists(name) and find_source(name).is_path:
-        named = []
-    return [(str(beside), None)] * beside.exists() + named + [(str(folder), None)] * folder.exists()
+    left_out = moved and os.path.exists(name) and find_source(name).is_path
+    return [str(beside)] * beside.exists() + [name] * (not left_out) + [str(folder)] * folder.exists()
 
 
 def as_recorded(dataset: Dataset, sha256: str) -> Dataset | None:
@@ -83,7 +85,8 @@ def as_recorded(dataset: Dataset, sha256: str) -> Dataset | None:
     That of arrays given from Python is of their splits. Earlier versions hashed the splits in another way, and the
     first ones did not shuffle what they trained and validated on.
     """
-    if sha256 in (dataset.sha256, _sha256_of_splits(dataset), digest_of(dataset.splits.values())):
+    splits = dataset.splits.values()
+    if sha256 in (dataset.sha256, digest_of(splits, chained=False), digest_of(splits)):
         return dataset
     if dataset.name in MNIST_FAMILY:
         return None
@@ -92,17 +95,4 @@ def as_recorded(dataset: Dataset, sha256: str) -> Dataset | None:
     last = len(dataset.validation)
     train, validation = both.rows(slice(None, -last)), both.rows(slice(-last, None))
     former = dataclasses.replace(dataset, train=train, validation=validation)
-    return former if sha256 == _sha256_of_splits(former) else None
-
-
-def _sha256_of_splits(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    for split in (dataset.train, dataset.validation, dataset.test):
-        for array in (split.images, split.labels):
-            if array is None:
-                digest.update(b"none")
-            else:
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                for piece in pieces(array):
-                    digest.update(np.ascontiguousarray(piece).data)
-    return digest.hexdigest()
+    return former if sha256 == digest_of(former.splits.values(), chained=False) else None
