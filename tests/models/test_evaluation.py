@@ -5,6 +5,7 @@ import oracles
 import pytest
 
 from vae_jax.config import Settings
+from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import encode_images, evaluate, importance_weighted_nll
 
@@ -60,6 +61,13 @@ def test_iwae_with_one_sample_is_the_elbo_of_the_same_draw(linear):
     elbo = model.likelihood.log_prob(model.decode(params, z), x) + jnp.float32(prior) - posterior.log_prob(z)
     ours = importance_weighted_nll(model, params, IMAGES, KEY, samples=1)
     assert ours == pytest.approx(-float(elbo.mean()), rel=1e-5)
+
+
+def test_what_is_no_probability_has_no_importance_weighted_bound():
+    for changes in ({"model": "ae"}, {"model": "ae", "likelihood": "squared_error"}):
+        model, params = model_and_params(sigma=0.1, **changes)
+        with pytest.raises(UsageError, match="which give no probability of an image"):
+            importance_weighted_nll(model, params, IMAGES, KEY, samples=2)
 
 
 @pytest.mark.parametrize("binarize", ["none", "threshold", "dynamic"])

@@ -116,20 +116,34 @@ def test_an_examples_noise_depends_on_the_key_and_its_index_alone():
 def test_the_same_images_mean_the_same_whatever_their_type():
     shape = (6, 5, 2)
     pixels = np.float32(IMAGES) / 255
-    for same in (IMAGES, np.asarray(IMAGES), pixels, jnp.asarray(pixels)):
+    data = np.asarray(IMAGES)
+    for same in (IMAGES, data, data.tolist(), data.astype(np.int32), pixels, jnp.asarray(pixels), np.float64(pixels)):
         np.testing.assert_allclose(as_pixels(same, shape), pixels, rtol=1e-6)
-    np.testing.assert_array_equal(as_pixels(np.asarray(IMAGES) > 99, shape), np.float32(np.asarray(IMAGES) > 99))
+    np.testing.assert_array_equal(as_pixels(data > 99, shape), np.float32(data > 99))
+    # What is traced passes by its type: noise may leave [0, 1], and nothing is looked at within a program.
+    np.testing.assert_array_equal(jax.jit(lambda x: as_pixels(x, shape))(2 * pixels), 2 * pixels)
 
 
 @pytest.mark.parametrize(
     ("images", "words"),
     [
+        (np.float32(IMAGES), r"of type float32 must lie in \[0, 1\], got values from 0.0 to 255.0.\nGive bytes"),
+        (X - 1, r"must lie in \[0, 1\], got values from -0.[78]\d* to -0.2"),
+        (np.full((1, 6, 5, 2), np.nan), "got values from nan to nan"),
+        (np.asarray(IMAGES) % 2, "got only 0 and 1"),
+        ([[1], [1, 2]], "must be one array"),
         (IMAGES[..., :1], r"images must be \[batch, 6, 5, 2\], got \(300, 6, 5, 1\)"),
         (IMAGES[0], r"got \(6, 5, 2\)"),
         (np.zeros((2, 60), np.uint8), r"got \(2, 60\)"),
-        (np.zeros((2, 6, 5, 2), np.int32), "bytes, or floats in .0, 1., got int32"),
+        (np.zeros((2, 6, 5, 2), str), "must be uint8, integers, floats or booleans, got <U1"),
     ],
 )
 def test_images_of_another_shape_or_type_are_refused(images, words):
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as error:
         as_pixels(images, (6, 5, 2))
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_traced_integers_are_refused_by_their_type():
+    with pytest.raises(UsageError, match=r"bytes, or floats in .0, 1., got int32"):
+        jax.jit(lambda x: as_pixels(x, (6, 5, 2)))(jnp.int32(IMAGES))

@@ -9,8 +9,10 @@ from vae_jax.config import Settings, objective_name
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.inputs import Inputs
+from vae_jax.models.likelihoods import SquaredError
 from vae_jax.models.objectives import (
     ELBO,
+    Sparse,
     _largest_by_bits,
     importance_weighted_bound,
     keep_largest,
@@ -19,6 +21,7 @@ from vae_jax.models.objectives import (
 )
 from vae_jax.models.priors import StandardNormal
 from vae_jax.registry import OBJECTIVES
+from vae_jax.training.recipe import Recipe
 
 pytestmark = pytest.mark.optimised
 
@@ -65,14 +68,39 @@ def test_free_bits_have_the_mean_of_the_paper():
     np.testing.assert_array_equal(terms.kl, plain.kl)
 
 
-def test_free_bits_need_a_prior_whose_kl_is_a_sum():
-    class Other(StandardNormal):
-        per_dimension = False
+class Other(StandardNormal):
+    per_dimension = False
 
-    model, params = built()
-    model = type(model)(**vars(model) | {"prior": Other()})
-    with pytest.raises(UsageError, match="--free-bits must be 0 for a prior"):
-        terms_of(ELBO(1.0, 0, 0.1), model, params)
+
+@pytest.mark.parametrize(
+    ("own", "changes", "given", "words"),
+    [
+        ({"prior": Other()}, {"free_bits": 0.1}, None, "--free-bits must be 0 for the prior Other, .* got 0.1"),
+        ({"prior": Other()}, {}, ELBO(1.0, 0, 0.2), "--free-bits must be 0 for the prior Other, .* got 0.2"),
+        (
+            {"likelihood": SquaredError()},
+            {"iwae_samples": 5, "likelihood": "gaussian"},
+            None,
+            "--iwae-samples must be 0 for VAE and SquaredError",
+        ),
+    ],
+    ids=["free bits of the settings", "free bits of an objective", "IWAE without a likelihood"],
+)
+def test_a_model_that_a_setting_has_no_meaning_for_is_refused_before_anything_is_trained(own, changes, given, words):
+    settings = Settings(hidden_sizes=(), **changes)
+    model = build_model(settings, (3, 3, 1))
+    Recipe(model, settings, 6, given)
+    with pytest.raises(UsageError, match=words) as error:
+        Recipe(dataclasses.replace(model, **own), settings, 6, given)
+    assert len(str(error.value).splitlines()) == 2
+    if given:  # and by an objective that is used alone
+        with pytest.raises(UsageError, match=words):
+            terms_of(given, dataclasses.replace(model, **own), model.init(jax.random.key(1)))
+
+
+def test_a_sparse_penalty_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="l1 or kl, got 'topk'"):
+        Sparse("topk")
 
 
 @pytest.mark.parametrize(

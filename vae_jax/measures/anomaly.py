@@ -4,21 +4,20 @@ A score is fitted on normal images only. Labels of anomalies are used by `detect
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
 from vae_jax.data.checks import as_images
-from vae_jax.measures.dimensionality import PrincipalComponents, decode_codes
+from vae_jax.measures.dimensionality import PrincipalComponents, decode_codes, neighbour_distances
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.evaluation import ByteImages, encode_images, image_losses
 from vae_jax.models.inputs import Inputs, preprocess
 
-Scores = Float[np.ndarray, " n"]
+Scores: TypeAlias = Float[np.ndarray, " n"]
 
 LATENT_KNN = "latent_knn"
 MODEL_SCORES = {
@@ -33,7 +32,7 @@ MODEL_SCORES = {
 
 def model_scores(
     model: AnyModel, params: Parameters, images: ByteImages, key: Key[Array, ""], *, samples: int, binarize: str
-) -> dict[str, Float[np.ndarray, " n"]]:
+) -> dict[str, Scores]:
     """What the model itself says of each image, by the names of `MODEL_SCORES`.
 
     - squared_error: ||x - x'||^2 of the image that the posterior mean (or code) decodes to, in squared intensity.
@@ -80,65 +79,44 @@ def model_scores(
     return scores
 
 
-def latent_knn(
-    codes: Float[np.ndarray, "n latent"], normal: Float[np.ndarray, "m latent"], neighbours: int
-) -> Float[np.ndarray, " n"]:
-    """Mean Euclidean distance of each posterior mean (or code) to the nearest ones of the normal images, [n]."""
+def latent_knn(codes: Float[np.ndarray, "n latent"], normal: Float[np.ndarray, "m latent"], neighbours: int) -> Scores:
+    """Mean Euclidean distance of each posterior mean (or code) to the nearest ones of the normal images."""
     return mean_distance([neighbour_distances(codes, normal, neighbours)], neighbours)
 
 
-def neighbour_distances(
-    queries: Float[np.ndarray, "n features"], references: Float[np.ndarray, "m features"], neighbours: int
-) -> Float[np.ndarray, "n _"]:
-    """Euclidean distances of each query to its nearest references, ascending, [n, min(neighbours, m)]."""
-    nearest = NearestNeighbors(n_neighbors=min(neighbours, len(references)), algorithm="brute").fit(references)
-    return nearest.kneighbors(queries)[0]
-
-
-def mean_distance(parts: Sequence[Float[np.ndarray, "n _"]], neighbours: int) -> Float[np.ndarray, " n"]:
-    """Mean distance to the nearest references of several sets together, [n].
+def mean_distance(parts: Sequence[Float[np.ndarray, "n _"]], neighbours: int) -> Scores:
+    """Mean distance to the nearest references of several sets together, from the `neighbour_distances` to each.
 
     The nearest of all are among the nearest of each: so the distances to the images of each class, computed once,
     give the score for any choice of normal classes.
-
-    Args:
-        parts: `neighbour_distances` to each set, for the same queries and as many neighbours.
-        neighbours: how many; all, where there are fewer references.
     """
-    together = np.sort(np.concatenate(parts, axis=1), axis=1)
-    return together[:, :neighbours].mean(axis=1)
+    return np.sort(np.concatenate(parts, axis=1), axis=1)[:, :neighbours].mean(axis=1)
 
 
-def norms(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:
+def norms(points: Float[np.ndarray, "n pixels"]) -> Scores:
     """||x|| of each image, [n]; at least that of one pixel of the darkest grey, which stands for an empty image."""
     return np.maximum(np.linalg.norm(points, axis=1), np.float32(1 / 255))
 
 
 def pca_residual(
     normal: Float[np.ndarray, "m pixels"], points: Float[np.ndarray, "n pixels"], components: int = 32
-) -> Float[np.ndarray, " n"]:
+) -> Scores:
     """Squared distance of points from the subspace of the first principal components of the normal ones, [n].
 
-    In squared intensity, as the reconstruction error of an autoencoder, whose linear counterpart it is.
-
-    Args:
-        normal: what the components are fitted on, [m, pixels].
-        points: what is scored, [n, pixels].
-        components: at most, fewer where there are fewer points or pixels.
+    In squared intensity, as the reconstruction error of an autoencoder, whose linear counterpart it is. There are fewer
+    components where there are fewer normal points or pixels.
     """
     pca = PrincipalComponents.fit(normal, components)
     centred = points - pca.mean
     return np.sum((centred - centred @ pca.components.T @ pca.components) ** 2, axis=1)
 
 
-def ink(points: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, " n"]:
+def ink(points: Float[np.ndarray, "n pixels"]) -> Scores:
     """Sum of the pixels of each image: the control that no score should need to beat."""
     return points.sum(axis=1)
 
 
-def ink_deviation(
-    normal: Float[np.ndarray, "m pixels"], points: Float[np.ndarray, "n pixels"]
-) -> Float[np.ndarray, " n"]:
+def ink_deviation(normal: Float[np.ndarray, "m pixels"], points: Float[np.ndarray, "n pixels"]) -> Scores:
     """How far the sum of an image's pixels is from the median of the normal ones, either way, [n]."""
     return np.abs(ink(points) - np.median(ink(normal)))
 

@@ -6,6 +6,7 @@ Nothing is fitted on test images: k-NN, the probe and PCA are fitted on train im
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,28 +22,21 @@ from sklearn.preprocessing import StandardScaler
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.chunks import ROWS, in_chunks
 
+TrainCodes: TypeAlias = Float[np.ndarray, "train latent"]
+TrainLabels: TypeAlias = Integer[np.ndarray, " train"]
+TestCodes: TypeAlias = Float[np.ndarray, "test latent"]
+TestLabels: TypeAlias = Integer[np.ndarray, " test"]
 MOST_RANKED = 2**16 - 1
 _WORKING_MEMORY = 256  # MiB of distances at a time
 _MOST_EXACT = 4096  # features whose covariance matrix is decomposed as a whole
 
 
 def knn_accuracy(
-    train_codes: Float[np.ndarray, "train latent"],
-    train_labels: Integer[np.ndarray, " train"],
-    test_codes: Float[np.ndarray, "test latent"],
-    test_labels: Integer[np.ndarray, " test"],
-    neighbours: int,
+    train_codes: TrainCodes, train_labels: TrainLabels, test_codes: TestCodes, test_labels: TestLabels, neighbours: int
 ) -> float:
     """Share of test codes to which their nearest train codes (Euclidean) give the right class by majority.
 
     Of classes with as many votes, the smallest label wins.
-
-    Args:
-        train_codes: [train, latent].
-        train_labels: [train].
-        test_codes: [test, latent].
-        test_labels: [test].
-        neighbours: how many vote.
 
     Raises:
         ValueError: more neighbours than train codes.
@@ -53,21 +47,12 @@ def knn_accuracy(
 
 
 def linear_probe_accuracy(
-    train_codes: Float[np.ndarray, "train latent"],
-    train_labels: Integer[np.ndarray, " train"],
-    test_codes: Float[np.ndarray, "test latent"],
-    test_labels: Integer[np.ndarray, " test"],
+    train_codes: TrainCodes, train_labels: TrainLabels, test_codes: TestCodes, test_labels: TestLabels
 ) -> float:
     """Share of test codes that a linear classifier fitted on the train codes gives the right class.
 
     Multinomial logistic regression on codes standardised by the train codes' mean and standard deviation,
     with scikit-learn's weak L2 penalty (C = 1).
-
-    Args:
-        train_codes: [train, latent].
-        train_labels: [train], at least two classes.
-        test_codes: [test, latent].
-        test_labels: [test].
 
     Raises:
         ValueError: only one class to learn.
@@ -78,19 +63,24 @@ def linear_probe_accuracy(
     return float(probe.fit(train_codes, train_labels).score(test_codes, test_labels))
 
 
+def neighbour_distances(
+    queries: Float[np.ndarray, "n features"], references: Float[np.ndarray, "m features"], neighbours: int
+) -> Float[np.ndarray, "n _"]:
+    """Euclidean distances of each query to its nearest references, ascending, [n, min(neighbours, m)]."""
+    nearest = NearestNeighbors(n_neighbors=min(neighbours, len(references)), algorithm="brute").fit(references)
+    return nearest.kneighbors(queries)[0]
+
+
 def neighbour_ranks(points: Float[np.ndarray, "n features"]) -> UInt16[np.ndarray, "n n"]:
     """For each point, the ranks of all others by Euclidean distance: 1 for the nearest, 0 for itself.
 
     Two bytes a pair: 200 MB for 10,000 points. Computed once, they serve every embedding of the same points.
 
-    Args:
-        points: [n, features], at most 65,535.
-
     Returns:
         [n, n]; row i holds the ranks as seen from point i.
 
     Raises:
-        ValueError: more points.
+        ValueError: more than 65,535 points.
     """
     number = len(points)
     if number > MOST_RANKED:
@@ -119,8 +109,8 @@ def trustworthiness(
     scaled so that the worst embedding has 0 (Venna & Kaski 2001, equation 1).
 
     Args:
-        ranks: the images' `neighbour_ranks`, [n, n].
-        codes: the same images' embedding, [n, latent].
+        ranks: the images' `neighbour_ranks`.
+        codes: the same images' embedding.
         neighbours: k, below n / 2.
 
     Raises:
@@ -186,10 +176,10 @@ class PrincipalComponents:
 
 
 def class_numbers(
-    train_codes: Float[np.ndarray, "train latent"],
-    train_labels: Integer[np.ndarray, " train"],
-    test_codes: Float[np.ndarray, "test latent"],
-    test_labels: Integer[np.ndarray, " test"],
+    train_codes: TrainCodes,
+    train_labels: TrainLabels,
+    test_codes: TestCodes,
+    test_labels: TestLabels,
     neighbours: Sequence[int] = (1, 5),
 ) -> dict[str, float]:
     """All accuracies of an embedding: "knn_1", "knn_5", "linear_probe"."""

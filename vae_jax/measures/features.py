@@ -30,20 +30,15 @@ class FrozenFeatures(NamedTuple):
 
 
 def fit_features(
-    images: Any,
-    labels: Integer[np.ndarray, " n"] | None,
-    sizes: tuple[int, ...] = (256, 64),
+    images: Any, labels: Integer[np.ndarray, " n"] | None, sizes: tuple[int, ...] = (256, 64)
 ) -> FrozenFeatures:
     """The last hidden layer of a classifier trained on labelled images; principal components without labels.
 
     The layer is scaled to unit length: an image that is blurred, or a mean of several, excites it less, and would be
     near every image if distances were not measured by angle.
-    The same images and labels always give the same features.
+    The same images, of any kind that `as_images` takes, and labels always give the same features.
 
-    Args:
-        images: to train on, of any kind that `as_images` takes.
-        labels: their classes, or None.
-        sizes: units of the hidden layers; at most as many principal components as the last has.
+    `sizes` are the units of the hidden layers; there are at most as many principal components as the last has.
     """
     rows = as_rows(np.asarray(as_images(images)))
     if labels is None or len(np.unique(labels)) < 2:

@@ -14,18 +14,13 @@ from jaxtyping import Array, Float, Key
 from vae_jax.models.distributions import DiagonalGaussian
 
 Loss = Callable[[Array], Array]
+"""Of one latent [latent], a number."""
 Gradient = DiagonalGaussian
 """Derivatives with respect to mean and logvar, in the same places."""
 
 
 def pathwise_gradient(loss: Loss, posterior: DiagonalGaussian, key: Key[Array, ""]) -> Gradient:
-    """Gradient through z = mean + sigma * noise; unbiased.
-
-    Args:
-        loss: latent [latent] to a number, differentiable.
-        posterior: mean and logvar, [latent].
-        key: of the one sample.
-    """
+    """Gradient through z = mean + sigma * noise; unbiased. Here the loss has to be differentiable."""
     return jax.grad(lambda q: loss(q.sample(key)))(posterior)
 
 
@@ -39,11 +34,7 @@ def score_function_gradient(
 ) -> Gradient:
     """(f(z) - baseline) times the gradient of log q(z); unbiased, and needs no derivative of the loss.
 
-    Args:
-        loss: latent [latent] to a number.
-        posterior: mean and logvar, [latent].
-        key: of the one sample.
-        baseline: any number that does not depend on this sample.
+    The baseline is any number that does not depend on this sample.
     """
     z = jax.lax.stop_gradient(posterior.sample(key))
     score = jax.grad(lambda q: q.log_prob(z))(posterior)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 from scipy import stats
-from sklearn.neighbors import NearestNeighbors
 
+from vae_jax.measures.dimensionality import neighbour_distances
 from vae_jax.models.autoencoders import AnyModel, Parameters
 
 
@@ -43,13 +43,9 @@ def decoder_gain(
     z: Float[np.ndarray, "n latent"],
     unit: Float[np.ndarray, " latent"] | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Largest singular value of the decoder's Jacobian, the image's change for a step of the latent.
+    """Largest singular value of the decoder's Jacobian, the expected image's change for a step of the latent.
 
-    Args:
-        model: whose expected image is differentiated.
-        params: its parameters.
-        z: latents.
-        unit: length of a step in each dimension; 1 by default.
+    `unit` is the length of a step in each dimension; 1 by default.
     """
     unit = np.ones(z.shape[1]) if unit is None else unit
     return np.asarray(_gain(model, params, jnp.asarray(z), jnp.float32(unit)))
@@ -92,7 +88,7 @@ def nearest_distance(
     queries: Float[np.ndarray, "queries features"], references: Float[np.ndarray, "references features"]
 ) -> Float[np.ndarray, " queries"]:
     """Euclidean distance of each query to the nearest reference."""
-    return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(references).kneighbors(queries)[0][:, 0]
+    return neighbour_distances(queries, references, 1)[:, 0]
 
 
 def sample_quality(
@@ -100,13 +96,7 @@ def sample_quality(
     train: Float[np.ndarray, "train features"],
     test: Float[np.ndarray, "test features"],
 ) -> Quality:
-    """Precision, recall and Fréchet distance of generated images; see `Quality`.
-
-    Args:
-        generated: features of generated images.
-        train: features of training images, more than there are generated ones.
-        test: features of held-out images.
-    """
+    """Precision, recall and Fréchet distance of generated images; see `Quality`. The train set is the largest."""
     precise = np.percentile(nearest_distance(test, train), 95)
     as_many = train[np.random.default_rng(0).permutation(len(train))[: len(generated)]]
     covered = np.percentile(nearest_distance(test, as_many), 95)
@@ -135,10 +125,6 @@ def distance_from_prior(z: Float[np.ndarray, "n latent"], directions: int = 256)
     The root of the mean, over fixed random directions, of the squared distance between the projected latents and
     N(0, 1) (Bonneel et al. 2015), which has a closed form in one dimension. For latents from N(m, s^2 I) it is
     sqrt(|m|^2 / latent + (s - 1)^2).
-
-    Args:
-        z: samples of the aggregate posterior, or codes.
-        directions: how many.
     """
     unit = np.random.default_rng(0).normal(size=(z.shape[1], directions))
     unit /= np.linalg.norm(unit, axis=0)

@@ -92,10 +92,9 @@ def _checked(content: Any) -> Mapping[str, Any]:
         raise ValueError(f"it must hold {', '.join(fields)}")
     for name, kind in fields.items():
         value = content[name]
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        right = type(value) is kind or (kind is float and type(value) is int)
+        if not right or (kind is not str and not abs(value) < _LARGEST):
             raise ValueError(f"{name} is {str(value)[:60]!r}")
-        if kind is not str and not abs(value) < _LARGEST:
-            raise ValueError(f"{name} is {str(value)[:60]}")
     if content["score"] not in MODEL_SCORES["vae"]:
         raise ValueError(f"score is {content['score']!r}")
     if not 0 < content["false_alarm_rate"] < 1:

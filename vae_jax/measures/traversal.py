@@ -16,13 +16,7 @@ def traverse(
     dims: Integer[np.ndarray, " rows"],
     quantiles: Float[np.ndarray, "steps latent"],
 ) -> Float[np.ndarray, "rows steps latent"]:
-    """One row a dimension: that dimension moves through its quantiles, the others stay as they are in `base`.
-
-    Args:
-        base: the code to start from, [latent].
-        dims: the dimension of each row, [rows].
-        quantiles: from `Codes.quantiles`, [steps, latent].
-    """
+    """One row a dimension: it moves through its `Codes.quantiles`, the others stay as they are in `base`."""
     z = np.tile(base, (len(dims), len(quantiles), 1))
     z[np.arange(len(dims)), :, dims] = quantiles[:, dims].T.astype(z.dtype)
     return z
@@ -80,13 +74,7 @@ def _fractions(steps: int) -> np.ndarray:
 def choose_pairs(
     labels: Integer[np.ndarray, " n"] | None, images: int, pairs: int, seed: int = 0
 ) -> Integer[np.ndarray, "pairs 2"]:
-    """Positions of two images a pair, of different classes where there are some; every class has its turn.
-
-    Args:
-        labels: classes, [n], or None.
-        images: how many there are, at least two.
-        pairs: how many are wanted.
-        seed: of the choice.
+    """Positions of two of so many images a pair, of different classes where there are some; every class has its turn.
 
     Raises:
         ValueError: fewer than two images.

@@ -21,7 +21,7 @@ from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
 from vae_jax.models.inputs import as_pixels
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.objectives import keep_largest
-from vae_jax.models.priors import Prior, StandardNormal
+from vae_jax.models.priors import NoPrior, Prior, StandardNormal
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
 
 Parameters = dict[str, Any]
@@ -45,12 +45,11 @@ class Model:
     name: ClassVar[str]
     stochastic: ClassVar[bool]
     """Whether a latent is drawn, so that more samples tell more."""
-    kl_per_dimension: ClassVar[bool] = True
-    """Whether the KL divergence is the sum of the posterior's `kl_per_dimension`."""
+    prior: ClassVar[Prior] = NoPrior()
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
-        """Draw initial parameters {"encoder": ..., "decoder": ...}; compiled at the first call."""
+        """Draw initial parameters {"encoder", "decoder"}, and "prior" where that has some."""
         encoder_key, decoder_key = jax.random.split(key)
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))
@@ -60,17 +59,15 @@ class Model:
                     f"{type(network).__name__} must have trained parameters only, got the collection {others[0]!r}, "
                     "as of BatchNorm.\nUse nn.GroupNorm or nn.LayerNorm, which need no statistics of the batch."
                 )
-        return {
+        params = {
             "encoder": encoder.get("params", {}),
             "decoder": {**decoder.get("params", {}), **self.likelihood.init()},
         }
+        prior = self.prior.init(jax.random.fold_in(key, 2), self.latent_dim)
+        return {**params, "prior": prior} if prior else params
 
     def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
-        """The encoder's raw output.
-
-        Raises:
-            UsageError: the images have another shape than the model takes.
-        """
+        """The encoder's raw output; a UsageError for what are no images of this model."""
         return _apply(self.encoder, params["encoder"], as_pixels(x, self.image_shape), self.precision)
 
     def encode(self, params: Parameters, x: Images) -> Posterior:
@@ -92,17 +89,7 @@ class Model:
 
     def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
-        return posterior.kl()
-
-    def log_weight(
-        self,
-        params: Parameters,
-        posterior: Posterior,
-        z: Float[Array, "batch latent"],
-        reconstruction: Float[Array, " batch"],
-    ) -> Float[Array, " batch"]:
-        """Log of p(x, z) / q(z | x) for latents z of the posteriors and their reconstruction loss, in nats."""
-        return -reconstruction
+        return self.prior.kl(params.get("prior", {}), posterior, z)
 
     @property
     def chunk(self) -> int | None:
@@ -124,39 +111,13 @@ def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> An
 class VariationalAutoencoder(Model):
     """The VAE of Kingma & Welling (2014) and Rezende et al. (2014), its posterior a diagonal Gaussian."""
 
-    prior: Prior = StandardNormal()
+    prior: Prior = StandardNormal()  # type: ignore[misc]
     name = "VAE"
     stochastic = True
-
-    @property
-    def kl_per_dimension(self) -> bool:  # type: ignore[override]
-        """Whether the KL divergence is the sum of the posterior's `kl_per_dimension`."""
-        return self.prior.per_dimension
-
-    @partial(jax.jit, static_argnums=0)
-    def init(self, key: Key[Array, ""]) -> Parameters:
-        """Draw initial parameters {"encoder", "decoder"}, and "prior" where that has some."""
-        params = super().init(key)
-        own = self.prior.init(jax.random.fold_in(key, 2), self.latent_dim)
-        return {**params, "prior": own} if own else params
 
     def encode(self, params: Parameters, x: Images) -> DiagonalGaussian:
         """Approximate posterior q(z | x) of images."""
         return DiagonalGaussian.from_features(self.features(params, x))
-
-    def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
-        """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
-        return self.prior.kl(params.get("prior", {}), posterior, z)
-
-    def log_weight(
-        self,
-        params: Parameters,
-        posterior: Any,
-        z: Float[Array, "batch latent"],
-        reconstruction: Float[Array, " batch"],
-    ) -> Float[Array, " batch"]:
-        """Log of p(x, z) / q(z | x) for latents z of the posteriors and their reconstruction loss, in nats."""
-        return self.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - reconstruction
 
     def generate(
         self, params: Parameters, key: Key[Array, ""], number: int

@@ -1,13 +1,15 @@
 """Convolutions in two formulations of equal value and gradient: XLA's own operation, and matrix products.
 
 XLA's own convolution runs on one thread inside `lax.scan` on the CPU (jax#12868), and its transposed form misses
-every fast path there; `vae_jax.models.layers` takes the products there, and the plain operation on other devices.
+every fast path there; so the products are taken there, and the plain operation on other devices.
 
 The products work on maps with the batch last, [channels, height, width, batch]: shifting, striding and interleaving
 then move whole rows of images, whatever the number of channels, and the transpositions between two layers cancel.
 """
 
 import functools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,38 +17,37 @@ from jaxtyping import Array, Float
 
 CHUNK = 64
 """Images to work on at a time on a CPU: their maps then stay in its cache."""
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Maps: TypeAlias = Float[Array, "batch height width inputs"]
+Kernel: TypeAlias = Float[Array, "rows columns inputs outputs"]
+Bias: TypeAlias = Float[Array, " outputs"]
 
 
-def plain_convolution(
-    x: Float[Array, "batch height width inputs"],
-    kernel: Float[Array, "rows columns inputs outputs"],
-    bias: Float[Array, " outputs"],
-    stride: int,
-) -> Float[Array, "batch out_height out_width outputs"]:
-    """The convolution as XLA's own operation, padded so that the size is divided by the stride, rounded up."""
-    y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS)
-    return y + bias[None, None, None, :]
+def convolution(x: Maps, kernel: Kernel, bias: Bias, stride: int) -> Float[Array, "batch out_height out_width outputs"]:
+    """The convolution, padded so that the size is divided by the stride, rounded up."""
+    return jax.lax.platform_dependent(
+        *(x, kernel, bias),
+        cpu=functools.partial(_by_products, stride=stride),
+        default=functools.partial(_plain, jax.lax.conv_general_dilated, stride=stride),
+    )
 
 
-def plain_transposed_convolution(
-    x: Float[Array, "batch height width inputs"],
-    kernel: Float[Array, "rows columns inputs outputs"],
-    bias: Float[Array, " outputs"],
-    stride: int = 2,
+def transposed_convolution(
+    x: Maps, kernel: Kernel, bias: Bias, stride: int
 ) -> Float[Array, "batch times_height times_width outputs"]:
-    """The transposed convolution as XLA's own operation, which multiplies the size by the stride."""
-    y = jax.lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS)
+    """The transposed convolution, which multiplies the size by the stride."""
+    return jax.lax.platform_dependent(
+        *(x, kernel, bias),
+        cpu=functools.partial(_transposed_by_products, stride=stride),
+        default=functools.partial(_plain, jax.lax.conv_transpose, stride=stride),
+    )
+
+
+def _plain(operation: Callable[..., Array], x: Array, kernel: Array, bias: Array, stride: int) -> Array:
+    y = operation(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y + bias[None, None, None, :]
 
 
-def matmul_convolution(
-    x: Float[Array, "batch height width inputs"],
-    kernel: Float[Array, "rows columns inputs outputs"],
-    bias: Float[Array, " outputs"],
-    stride: int,
-) -> Float[Array, "batch out_height out_width outputs"]:
-    """The same values as `plain_convolution` by one matrix product."""
+def _by_products(x: Array, kernel: Array, bias: Array, stride: int) -> Array:
     rows, columns, inputs, outputs = kernel.shape
     size = x.shape[1:3]
     x = x.transpose(3, 1, 2, 0)
@@ -58,13 +59,8 @@ def matmul_convolution(
     return _finish(flat.reshape(outputs, *patches.shape[-3:]), bias)
 
 
-def matmul_transposed_convolution(
-    x: Float[Array, "batch height width inputs"],
-    kernel: Float[Array, "rows columns inputs outputs"],
-    bias: Float[Array, " outputs"],
-    stride: int = 2,
-) -> Float[Array, "batch times_height times_width outputs"]:
-    """The same values as `plain_transposed_convolution` by one matrix product to all taps, and sums of shifted maps."""
+def _transposed_by_products(x: Array, kernel: Array, bias: Array, stride: int) -> Array:
+    # One product to all taps, and sums of shifted maps.
     _, height, width, _ = x.shape
     taps = _taps(x.transpose(3, 1, 2, 0), kernel[::-1, ::-1])
     return _finish(_fold(taps, (stride * height, stride * width), stride), bias)
@@ -114,17 +110,11 @@ def _unfold(x: Array, taps: tuple[int, int], stride: int) -> Array:
     # [rows, columns, channels, out_height, out_width, batch]: the place that each tap reads, for each output.
     number = [-(-side // stride) for side in x.shape[1:3]]
     pad = [_padding(side, k, stride) for side, k in zip(x.shape[1:3], taps, strict=True)]
-    return jnp.stack(
-        [
-            jnp.stack(
-                [
-                    _shifted(_shifted(x, 1, a - pad[0], number[0], stride), 2, b - pad[1], number[1], stride)
-                    for b in range(taps[1])
-                ]
-            )
-            for a in range(taps[0])
-        ]
-    )
+
+    def read(a: int, b: int) -> Array:
+        return _shifted(_shifted(x, 1, a - pad[0], number[0], stride), 2, b - pad[1], number[1], stride)
+
+    return jnp.stack([jnp.stack([read(a, b) for b in range(taps[1])]) for a in range(taps[0])])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

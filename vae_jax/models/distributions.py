@@ -73,6 +73,10 @@ class Delta:
         """The code, whatever the key."""
         return self.mean
 
+    def log_prob(self, z: Float[Array, "*batch latent"]) -> Float[Array, "*batch"]:
+        """Zeros."""
+        return jnp.zeros(z.shape[:-1])
+
     def kl_per_dimension(self) -> Float[Array, "*batch latent"]:
         """Zeros."""
         return jnp.zeros_like(self.mean)

@@ -15,15 +15,13 @@ from jaxtyping import Array, Float, Int, Key
 from vae_jax.data.checks import as_images
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import AnyModel, Parameters, VariationalAutoencoder, check_model
+from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
 from vae_jax.models.chunks import ROWS
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 
 ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
-
-
 AS_THEY_ARE = Inputs()
 
 
@@ -48,19 +46,9 @@ def image_losses(
     inputs: Inputs = AS_THEY_ARE,
     labels: Int[np.ndarray | Array, " n"] | None = None,
 ) -> ImageLosses:
-    """Losses of each image of a set.
+    """Losses of each image of a set; arguments and errors as of `evaluate`.
 
-    Args:
-        model: the model.
-        params: its parameters.
-        images: [n, height, width, channels]: bytes, or what is converted to them as in `load_dataset`.
-        key: decides the latent samples, dynamic binarisation and noise.
-        samples: latent samples an image; an autoencoder needs one.
-        inputs: what the model sees of an image.
-        labels: the images' classes, for inputs that use them.
-
-    Raises:
-        UsageError: no sample, or images that the model does not take.
+    `inputs` are what the model sees of an image, and `labels` the classes, for inputs that use them.
     """
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}.")
@@ -95,7 +83,7 @@ def evaluate(
         Means over the images: "loss", "reconstruction", "kl"; in nats, for squared error in squared intensity.
 
     Raises:
-        UsageError: the images are of another shape than the model takes, or of no type that makes images.
+        UsageError: no sample, images of another shape than the model takes, or of no type that makes images.
     """
     inputs = Inputs(binarize, corruption, corruption_level)
     return mean_loss(image_losses(model, params, images, key, samples=samples, inputs=inputs))
@@ -108,16 +96,28 @@ def mean_loss(losses: ImageLosses) -> dict[str, float]:
 
 
 def importance_weighted_nll(
-    model: VariationalAutoencoder,
+    model: AnyModel,
     params: Parameters,
     images: ByteImages,
     key: Key[Array, ""],
-    *,
-    samples: int = 5000,
-    inputs: Inputs = AS_THEY_ARE,
+    **how: Any,
 ) -> float:
-    """Mean upper bound of -log p(x) in nats from `samples` importance samples an image (Burda et al. 2015)."""
-    return -float(np.mean(image_losses(model, params, images, key, samples=samples, inputs=inputs).bound))
+    """Mean upper bound of -log p(x) in nats from importance samples (Burda et al. 2015); `how` as in `image_losses`.
+
+    Raises:
+        UsageError: the model has no p(x).
+    """
+    check_bound(model)
+    return -float(np.mean(image_losses(model, params, images, key, **how).bound))
+
+
+def check_bound(model: AnyModel) -> None:
+    """Refuse, by a UsageError, a model for which an importance-weighted bound would bound nothing."""
+    if not model.stochastic or model.likelihood.kind == "none":
+        raise UsageError(
+            f"--iwae-samples must be 0 for {model.name} and {type(model.likelihood).__name__}, which give no "
+            "probability of an image.\nUse --model vae with a likelihood that is a density or a mass."
+        )
 
 
 def encode_images(
@@ -151,7 +151,8 @@ def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> t
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
         z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(batch.keys, index))
         loss = model.likelihood.reconstruction_loss(model.decode(params, z), batch.x)
-        return loss, model.kl(params, posterior, z), model.log_weight(params, posterior, z, loss)
+        log_weight = model.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - loss
+        return loss, model.kl(params, posterior, z), log_weight
 
     losses, kls, log_weights = jax.lax.map(one_sample, jnp.arange(samples))
     return jnp.mean(losses, axis=0), jnp.mean(kls, axis=0), importance_weighted_bound(log_weights)

@@ -4,25 +4,40 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from vae_jax.data.checks import as_images
 from vae_jax.errors import UsageError
 
 
 def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch height width channels"]:
-    """Images as a model takes them: floats are pixels as they are, bytes and booleans are scaled to [0, 1].
+    """Images as a model takes them: floats in [0, 1] as they are, all else as `as_images` converts it, over 255.
+
+    Values that are traced pass by their shape and type.
 
     Raises:
-        UsageError: they have another shape, or another type.
+        UsageError: they have another shape or type, or floats that are no pixels.
     """
-    x = jnp.asarray(x)
-    if x.ndim != 4 or x.shape[1:] != tuple(image_shape):
+    if not hasattr(x, "shape"):
+        x = np.asarray(as_images(x, image_shape=image_shape))
+    if len(x.shape) != 4 or x.shape[1:] != tuple(image_shape):
         raise UsageError(f"images must be [batch, {', '.join(map(str, image_shape))}], got {x.shape}.")
-    if x.dtype == jnp.uint8 or x.dtype == bool:
-        return x.astype(jnp.float32) / (255 if x.dtype == jnp.uint8 else 1)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UsageError(f"images must be bytes, or floats in [0, 1], got {x.dtype}. Convert them.")
-    return x
+    floats = isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating)
+    if isinstance(x, jax.core.Tracer):
+        if not floats and x.dtype not in (jnp.uint8, bool):
+            raise UsageError(f"images must be bytes, or floats in [0, 1], got {x.dtype}. Convert them.")
+    elif not floats:
+        x = as_images(x)
+    elif x.size:
+        low, high = np.min(np.asarray(x)), np.max(np.asarray(x))  # NaN where there is one
+        if not (low >= 0 and high <= 1):
+            raise UsageError(
+                f"images of type {x.dtype} must lie in [0, 1], got values from {low} to {high}.\n"
+                "Give bytes as they are, or scale them first; NaN and infinity are not allowed."
+            )
+    x = jnp.asarray(x)
+    return x if floats else x.astype(jnp.float32) / (1 if x.dtype == bool else 255)
 
 
 def preprocess(

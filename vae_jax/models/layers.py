@@ -5,7 +5,6 @@ CPU each layer takes and gives maps with the batch last, as the matrix products 
 them, and the transpositions between two layers cancel.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -13,17 +12,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from vae_jax.models.convolutions import (
-    matmul_convolution,
-    matmul_transposed_convolution,
-    plain_convolution,
-    plain_transposed_convolution,
-)
+from vae_jax.models.convolutions import Maps, convolution, transposed_convolution
 
 
-def on_maps(
-    function: Callable[..., Array], *maps: Float[Array, "batch height width channels"]
-) -> Float[Array, "batch height width channels"]:
+def on_maps(function: Callable[..., Array], *maps: Maps) -> Maps:
     """A function of each value by itself, such as an activation, of the maps that these convolutions give and take.
 
     On the CPU it sees them with the batch last, as the products have them. Else XLA copies every map from one layout to
@@ -48,18 +40,9 @@ class Conv(nn.Module):
     """Pixels a side of the kernel."""
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch out_height out_width outputs"]:
+    def __call__(self, x: Maps) -> Float[Array, "batch out_height out_width outputs"]:
         """Convolve."""
-        kernel, bias = _parameters(self, (self.side, self.side, x.shape[-1], self.channels))
-        return jax.lax.platform_dependent(
-            x,
-            kernel,
-            bias,
-            cpu=functools.partial(matmul_convolution, stride=self.stride),
-            default=functools.partial(plain_convolution, stride=self.stride),
-        )
+        return convolution(x, *_parameters(self, (self.side, self.side, x.shape[-1], self.channels)), self.stride)
 
 
 class ConvTranspose(nn.Module):
@@ -68,14 +51,9 @@ class ConvTranspose(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch twice_height twice_width outputs"]:
+    def __call__(self, x: Maps) -> Float[Array, "batch twice_height twice_width outputs"]:
         """Convolve."""
-        kernel, bias = _parameters(self, (3, 3, x.shape[-1], self.channels))
-        return jax.lax.platform_dependent(
-            x, kernel, bias, cpu=matmul_transposed_convolution, default=plain_transposed_convolution
-        )
+        return transposed_convolution(x, *_parameters(self, (3, 3, x.shape[-1], self.channels)), stride=2)
 
 
 class DenseFromMaps(nn.Module):
@@ -84,7 +62,7 @@ class DenseFromMaps(nn.Module):
     size: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch size"]:
+    def __call__(self, x: Maps) -> Float[Array, "batch size"]:
         """Flatten and multiply."""
         kernel, bias = _parameters(self, (math.prod(x.shape[1:]), self.size))
 

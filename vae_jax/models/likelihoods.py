@@ -5,7 +5,7 @@ All log probabilities are natural, in nats, summed over the values of one image.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,13 @@ from jaxtyping import Array, Float, Key
 from vae_jax.models.distributions import smooth_bound
 
 LOG_SIGMA_BOUND = 6.0
+Pixels: TypeAlias = Float[Array, "*batch height width channels"]
+Parameters: TypeAlias = Float[Array, "*batch height width parameters"]
+Values: TypeAlias = Float[Array, "*shape"]
+PerImage: TypeAlias = Float[Array, "*batch"]
 
 
-def sum_pixels(values: Float[Array, "*batch height width channels"]) -> Float[Array, "*batch"]:
+def sum_pixels(values: Pixels) -> PerImage:
     """Sum over the values of one image."""
     return jnp.sum(values, axis=(-3, -2, -1))
 
@@ -52,11 +56,7 @@ class Likelihood:
         """Log probability (density) of each image in nats."""
         raise NotImplementedError
 
-    def reconstruction_loss(
-        self,
-        parameters: Float[Array, "*batch height width parameters"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def reconstruction_loss(self, parameters: Parameters, x: Pixels) -> PerImage:
         """What training minimises: the negative log probability of each image."""
         return -self.log_prob(parameters, x)
 
@@ -82,19 +82,15 @@ class Bernoulli(Likelihood):
 
     kind = "mass"
 
-    def log_prob(
-        self,
-        parameters: Float[Array, "*batch height width channels"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def log_prob(self, parameters: Pixels, x: Pixels) -> PerImage:
         """Log probability x * logits - softplus(logits), in nats, never by way of a sigmoid."""
         return -sum_pixels(_softplus_minus_linear(parameters, x))
 
-    def mean(self, parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def mean(self, parameters: Values) -> Values:
         """Probability of a 1."""
         return jax.nn.sigmoid(parameters)
 
-    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def sample(self, key: Key[Array, ""], parameters: Values) -> Values:
         """Draw pixels that are 0 or 1."""
         return jax.random.bernoulli(key, jax.nn.sigmoid(parameters)).astype(parameters.dtype)
 
@@ -102,7 +98,7 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """Density on [0, 1] proportional to p^x (1 - p)^(1 - x), from logits (Loaiza-Ganem & Cunningham 2019)."""
 
-    def log_normaliser(self, logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def log_normaliser(self, logits: Values) -> Values:
         """Log of the constant C(p) = logit / tanh(logit / 2) that makes the density integrate to 1."""
         # Around 0 both parts vanish: a Taylor series there, and a safe argument elsewhere for the gradient.
         small = jnp.abs(logits) < 0.5
@@ -113,15 +109,11 @@ class ContinuousBernoulli(Likelihood):
         series = math.log(2.0) + square * (1 / 12 + square * (-7 / 1440 + square * 31 / 90720))
         return jnp.where(small, series, exact)
 
-    def log_prob(
-        self,
-        parameters: Float[Array, "*batch height width channels"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def log_prob(self, parameters: Pixels, x: Pixels) -> PerImage:
         """Log density in nats."""
         return sum_pixels(self.log_normaliser(parameters) - _softplus_minus_linear(parameters, x))
 
-    def mean(self, parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def mean(self, parameters: Values) -> Values:
         """Expected pixel 1 / (1 - exp(-logit)) - 1 / logit, which is not the sigmoid."""
         small = jnp.abs(parameters) < 0.5
         safe = jnp.where(small, 1.0, parameters)
@@ -130,7 +122,7 @@ class ContinuousBernoulli(Likelihood):
         series = 0.5 + cubic * (1 / 12 + cubic**2 * (-1 / 720 + cubic**2 / 30240))
         return jnp.where(small, series, exact)
 
-    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def sample(self, key: Key[Array, ""], parameters: Values) -> Values:
         """Draw pixels by the inverse of the distribution function, log1p(u (e^l - 1)) / l."""
         u = jax.random.uniform(key, parameters.shape)
         a = jnp.abs(parameters)
@@ -153,16 +145,12 @@ class Gaussian(Likelihood):
         """With the settings' sigma."""
         return cls(settings.sigma)
 
-    def log_prob(
-        self,
-        parameters: Float[Array, "*batch height width channels"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def log_prob(self, parameters: Pixels, x: Pixels) -> PerImage:
         """Log density in nats."""
         constant = math.log(self.sigma) + 0.5 * math.log(2 * math.pi)
         return -sum_pixels(0.5 * ((x - parameters) / self.sigma) ** 2 + constant)
 
-    def sample(self, key: Key[Array, ""], parameters: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def sample(self, key: Key[Array, ""], parameters: Values) -> Values:
         """Draw pixels; they may leave [0, 1]."""
         return parameters + self.sigma * jax.random.normal(key, parameters.shape)
 
@@ -178,38 +166,26 @@ class LearnedGaussian(Likelihood):
         """Log sigma of 0."""
         return {"log_sigma": jnp.zeros(())}
 
-    def complete(
-        self, decoded: Float[Array, "*batch height width channels"], own: dict[str, Array]
-    ) -> Float[Array, "*batch height width twice"]:
+    def complete(self, decoded: Pixels, own: dict[str, Array]) -> Parameters:
         """Mean and log sigma of each value."""
         return jnp.concatenate([decoded, jnp.broadcast_to(own["log_sigma"], decoded.shape)], axis=-1)
 
-    def split(
-        self, parameters: Float[Array, "*batch height width twice"]
-    ) -> tuple[Float[Array, "*batch height width channels"], Float[Array, "*batch height width channels"]]:
+    def split(self, parameters: Parameters) -> tuple[Pixels, Pixels]:
         """Mean and bounded log sigma."""
         mean, raw = jnp.split(parameters, 2, axis=-1)
         return mean, smooth_bound(raw, LOG_SIGMA_BOUND)
 
-    def log_prob(
-        self,
-        parameters: Float[Array, "*batch height width twice"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def log_prob(self, parameters: Parameters, x: Pixels) -> PerImage:
         """Log density in nats."""
         mean, log_sigma = self.split(parameters)
         square = ((x - mean) * jnp.exp(-log_sigma)) ** 2
         return -sum_pixels(0.5 * square + log_sigma + 0.5 * math.log(2 * math.pi))
 
-    def mean(
-        self, parameters: Float[Array, "*batch height width twice"]
-    ) -> Float[Array, "*batch height width channels"]:
+    def mean(self, parameters: Parameters) -> Pixels:
         """Expected image."""
         return self.split(parameters)[0]
 
-    def sample(
-        self, key: Key[Array, ""], parameters: Float[Array, "*batch height width twice"]
-    ) -> Float[Array, "*batch height width channels"]:
+    def sample(self, key: Key[Array, ""], parameters: Parameters) -> Pixels:
         """Draw pixels; they may leave [0, 1]."""
         mean, log_sigma = self.split(parameters)
         return mean + jnp.exp(log_sigma) * jax.random.normal(key, mean.shape)
@@ -219,12 +195,8 @@ class SquaredError(Likelihood):
     """The classic autoencoder's loss ||x - d(e(x))||^2: no likelihood, and not in nats."""
 
     kind = "none"
-    unit: ClassVar[str] = "squared intensity"
+    unit = "squared intensity"
 
-    def reconstruction_loss(
-        self,
-        parameters: Float[Array, "*batch height width channels"],
-        x: Float[Array, "*batch height width channels"],
-    ) -> Float[Array, "*batch"]:
+    def reconstruction_loss(self, parameters: Pixels, x: Pixels) -> PerImage:
         """Sum of squared differences."""
         return sum_pixels((x - parameters) ** 2)

@@ -55,6 +55,9 @@ class Objective:
         """Whether `statistics` gives something, so that an example's terms depend on the rest of the batch."""
         return False
 
+    def check(self, model: Any) -> None:
+        """Refuse, by a UsageError, a model that it has no meaning for."""
+
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums over the examples of a part of the batch, each with its weight; they are added over all parts."""
         return None
@@ -98,6 +101,14 @@ class ELBO(Objective):
         """With free bits."""
         return self.free_bits > 0
 
+    def check(self, model: Any) -> None:
+        """Free bits need a KL divergence that is a sum over the dimensions."""
+        if self.couples and not model.prior.per_dimension:
+            raise UsageError(
+                f"--free-bits must be 0 for the prior {type(model.prior).__name__}, whose KL is no sum over the "
+                f"dimensions, got {self.free_bits}.\nLeave --free-bits out, or use --prior standard."
+            )
+
     def weight(self, step: Float[Array, ""]) -> Float[Array, ""]:
         """Weight of the KL term at a step."""
         if self.kl_warmup_steps == 0:
@@ -106,9 +117,7 @@ class ELBO(Objective):
 
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums of the KL divergence of each dimension, and of the weights."""
-        if not self.couples:
-            return None
-        return _sums(model.encode(params, batch.inputs).kl_per_dimension(), batch.weights)
+        return _sums(model.encode(params, batch.inputs).kl_per_dimension(), batch.weights) if self.couples else None
 
     def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
         """The terms of each example; `kl` is without beta and without free bits."""
@@ -117,8 +126,7 @@ class ELBO(Objective):
         reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z), batch.x)
         kl = penalty = model.kl(params, posterior, z)
         if self.couples:
-            if not model.kl_per_dimension:
-                raise UsageError("--free-bits must be 0 for a prior whose KL is no sum over the dimensions.")
+            self.check(model)
             sums, number = statistics
             free = (sums / number < self.free_bits)[None, :]
             penalty = jnp.sum(jnp.where(free, self.free_bits, posterior.kl_per_dimension()), axis=-1)
@@ -138,6 +146,10 @@ class Sparse(Objective):
     target: float = 0.05
     """Wanted mean activation, for "kl"."""
 
+    def __post_init__(self) -> None:
+        if self.penalty not in ("l1", "kl"):
+            raise UsageError(f"The penalty of a sparse code must be l1 or kl, got {self.penalty!r}.")
+
     @classmethod
     def from_settings(cls, settings: Any) -> "Sparse":
         """With the settings' sparsity, its weight and its target."""
@@ -156,7 +168,7 @@ class Sparse(Objective):
         """The terms of each example."""
         code = model.encode(params, batch.inputs).mean
         reconstruction = model.likelihood.reconstruction_loss(model.decode(params, code), batch.x)
-        penalty = l1_penalty(code) if self.penalty == "l1" else jnp.zeros_like(reconstruction)
+        penalty = l1_penalty(code)
         if self.couples:
             sums, number = statistics
             value, slope = jax.value_and_grad(kl_penalty)(sums / number, self.target)
@@ -191,9 +203,7 @@ def _sums(values: Float[Array, "batch latent"], weights: Float[Array, " batch"])
 def keep_largest(code: Float[Array, "batch latent"], share: float) -> Float[Array, "batch latent"]:
     """Set all units to 0 but the largest by magnitude (k-sparse autoencoder: Makhzani & Frey 2014, section 2).
 
-    Args:
-        code: codes.
-        share: of the units that are kept, rounded to at least one unit.
+    The share is that of the units that are kept, rounded to at least one unit.
     """
     kept = max(1, round(share * code.shape[-1]))
     size = jax.lax.stop_gradient(jnp.abs(code))
@@ -220,9 +230,7 @@ def _largest_by_bits(size: Float[Array, "batch latent"], rank: int) -> Float[Arr
     return jax.lax.bitcast_convert_type(least, jnp.float32)
 
 
-def importance_weighted_bound(
-    log_weights: Float[Array, "samples batch"],
-) -> Float[Array, " batch"]:
+def importance_weighted_bound(log_weights: Float[Array, "samples batch"]) -> Float[Array, " batch"]:
     """Log of the mean importance weight p(x, z) / q(z | x): a lower bound of log p(x) in nats.
 
     With one sample it is the evidence lower bound (Burda et al. 2015, equation 8).

@@ -40,6 +40,16 @@ class Prior:
         return posterior.log_prob(z) - self.log_prob(params, z)
 
 
+class NoPrior(Prior):
+    """Of an autoencoder, whose codes cost nothing and can't be drawn."""
+
+    per_dimension = True
+
+    def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """Zeros."""
+        return jnp.zeros(z.shape[:-1])
+
+
 class StandardNormal(Prior):
     """N(0, I)."""
 

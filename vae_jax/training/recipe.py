@@ -8,6 +8,7 @@ import optax
 
 from vae_jax.config import Settings, objective_name
 from vae_jax.models.autoencoders import AnyModel
+from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.registry import OBJECTIVES
@@ -29,6 +30,11 @@ class Recipe:
     given_objective: Objective | None = None
     given_optimizer: optax.GradientTransformation | None = None
     given_inputs: Inputs | None = None
+
+    def __post_init__(self) -> None:
+        self.objective.check(self.model)
+        if self.settings.iwae_samples:
+            check_bound(self.model)
 
     @property
     def objective(self) -> Objective:
