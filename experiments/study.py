@@ -20,9 +20,10 @@ from vae_jax.domains import layer_sizes
 from vae_jax.errors import UsageError
 from vae_jax.files import LOCK, locked, replacing
 from vae_jax.models.autoencoders import build_model
+from vae_jax.runs.environment import device_name, write_environment
 from vae_jax.runs.folders import check_same_settings, fresh_path, has_begun
 from vae_jax.runs.preflight import check_trainable
-from vae_jax.runs.records import device_name, read_json, write_environment, write_json
+from vae_jax.runs.records import read_json, write_json
 from vae_jax.runs.run import Run, load_run
 from vae_jax.runs.together import train_runs
 

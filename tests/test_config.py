@@ -84,7 +84,13 @@ CONTEXTS = [
         {"likelihood": "gaussian"},
         {"corruption": "gaussian"},
     ),
-    *({"model": "ae", "sparsity": "l1"}, {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}),
+    *(
+        {"hidden_sizes": ()},
+        {"beta": 0.0},
+        {"corruption_level": 0.0},
+        {"model": "ae", "sparsity": "l1"},
+        {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"},
+    ),
 ]
 
 
@@ -128,6 +134,18 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
     [
         ({"model": "ae", "beta": 4.0}, "--beta 4.0 has no effect: it needs --model vae and --objective elbo"),
         ({"sigma": 3.0}, "--sigma 3.0 has no effect: it needs --likelihood gaussian"),
+        ({"beta": 0.0, "free_bits": 0.1}, "--free-bits 0.1 has no effect: it needs .*a --beta above 0"),
+        ({"beta": 0.0, "kl_warmup_steps": 5}, "--kl-warmup-steps 5 has no effect: it needs .*a --beta above 0"),
+        (
+            {"corruption": "gaussian", "corruption_level": 0.0},
+            "--corruption gaussian has no effect: it needs a --corruption-level above 0",
+        ),
+        ({"hidden_sizes": (), "activation": "relu"}, "--activation relu has no effect: it needs hidden layers"),
+        (
+            {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}
+            | {"sparsity_weight": 0.0, "sparsity_target": 0.5},
+            "--sparsity-target 0.5 has no effect: it needs --sparsity topk, or kl with a --sparsity-weight above 0",
+        ),
         ({"arch": "patch", "fourier_features": 4, "model": "ae"}, "--fourier-features 4 .* needs --arch mlp or conv"),
         ({"likelihood": "squared_error"}, "squared_error needs --model ae"),
         ({"arch": "conv", "hidden_sizes": ()}, "at least one layer for --arch conv"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vae_jax.domains import (
     MOST_SAMPLES,
@@ -31,6 +31,11 @@ from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS,
 
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
 _AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
+_WEIGHTED: Needs = ("a --beta above 0", lambda settings: settings.beta > 0)
+_TARGETED: Needs = (
+    "--sparsity topk, or kl with a --sparsity-weight above 0",
+    lambda settings: settings.sparsity == "topk" or (settings.sparsity == "kl" and settings.sparsity_weight > 0),
+)
 
 
 def _used(registry: Registry, field: str, *more: Needs) -> Needs:
@@ -67,7 +72,9 @@ class Settings:
     )
     """Sines, and as many cosines, of the latent that the decoder sees beside it; their frequencies are trained. The
     decoder can then change faster over a plane, and few dimensions tell more images apart."""
-    activation: Literal["gelu", "relu", "silu", "tanh"] = choice("gelu", group="model")
+    activation: Literal["gelu", "relu", "silu", "tanh"] = choice(
+        "gelu", group="model", needs=("hidden layers", lambda settings: settings.hidden_sizes != ())
+    )
     """Nonlinearity between the layers."""
     precision: Literal["float32", "bfloat16"] = choice("float32", group="devices")
     """Numbers that the networks compute with; bfloat16 is for GPUs and TPUs. Parameters, their updates, the
@@ -91,12 +98,10 @@ class Settings:
     activation of each unit, for --code-activation sigmoid; or only the largest units kept."""
     sparsity_weight: float = non_negative(0.1, group="training", needs=_used(OBJECTIVES, "sparsity_weight"))
     """Weight of the penalty of --sparsity l1 or kl."""
-    sparsity_target: float = probability(
-        0.05, group="model", needs=("--sparsity kl or topk", lambda settings: settings.sparsity in ("kl", "topk"))
-    )
+    sparsity_target: float = probability(0.05, group="model", needs=_TARGETED)
     """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
     corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = choice(
-        "none", group="data"
+        "none", group="data", needs=("a --corruption-level above 0", lambda settings: settings.corruption_level > 0)
     )
     """Noise on the encoder's input, while the loss compares with the clean image: a denoising autoencoder."""
     corruption_level: float = non_negative(
@@ -113,10 +118,12 @@ class Settings:
     beta: float = non_negative(1.0, group="training", common=True, needs=_used(OBJECTIVES, "beta", _VAE))
     """Weight of the KL term; 1 is the evidence lower bound."""
     kl_warmup_steps: int = at_least(
-        0, 0, " (0: off)", group="training", needs=_used(OBJECTIVES, "kl_warmup_steps", _VAE)
+        0, 0, " (0: off)", group="training", needs=_used(OBJECTIVES, "kl_warmup_steps", _VAE, _WEIGHTED)
     )
     """Steps over which the weight of the KL term rises linearly from 0 to beta."""
-    free_bits: float = non_negative(0.0, " (0: off)", group="training", needs=_used(OBJECTIVES, "free_bits", _VAE))
+    free_bits: float = non_negative(
+        0.0, " (0: off)", group="training", needs=_used(OBJECTIVES, "free_bits", _VAE, _WEIGHTED)
+    )
     """Nats of KL that each latent dimension may use free of charge, on average over the batch."""
     dataset: str | None = choice(None, group="data", common=True)
     """Name of a data set, or path of a file or a folder of images. Default: mnist, and digits where it can't be had."""
@@ -168,6 +175,9 @@ class Settings:
                 object.__setattr__(self, name, declared)
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def check_settings(settings: Any) -> None:
     """Check every field of a settings dataclass, and those of `Settings` against each other.
 
@@ -178,47 +188,47 @@ def check_settings(settings: Any) -> None:
     check_fields(settings)
     if not isinstance(settings, Settings):
         return
-    for flag, value, wrong, words in _combinations(settings):
+    for wrong, message in _combinations(settings):
         if wrong:
-            raise UsageError(f"{flag} {words}, got {value}.")
+            raise UsageError(message)
     for name, (words, value) in without_effect(settings).items():
         raise UsageError(
             f"{flag_of(name)} {value} has no effect: it needs {words}.\nLeave {flag_of(name)} out, or change the other."
         )
 
 
-def _combinations(settings: Settings) -> list[tuple[str, Any, bool, str]]:
-    # Flag, value, whether it is wrong, what it must be.
-    ae, grey = settings.model == "ae", (settings.likelihood, settings.binarize) == ("bernoulli", "none")
-    share = settings.corruption in ("salt_and_pepper", "masking")
-    penalised = settings.sparsity in ("l1", "kl")
+def _combinations(settings: Settings) -> list[tuple[bool, str]]:
+    # Whether it is wrong, and what then is said.
+    ae, arch, corruption = settings.model == "ae", settings.arch, settings.corruption
+    level, objective = settings.corruption_level, settings.objective
     return [
         (
-            *("--hidden-sizes", "none", settings.arch in ("conv", "patch") and settings.hidden_sizes == ()),
-            f"must name at least one layer for --arch {settings.arch}",
+            arch in ("conv", "patch") and settings.hidden_sizes == (),
+            f"--hidden-sizes must name at least one layer for --arch {arch}, got none.",
         ),
-        ("--arch", "patch and --model vae", settings.arch == "patch" and not ae, "patch needs --model ae"),
+        (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),
         (
-            *("--likelihood", "--model vae", settings.likelihood == "squared_error" and not ae),
-            "squared_error needs --model ae (--likelihood gaussian --sigma 0.70710678 is the same loss and a bound)",
+            settings.likelihood == "squared_error" and not ae,
+            "--likelihood squared_error needs --model ae, got --model vae "
+            "(--likelihood gaussian --sigma 0.70710678 is the same loss and a bound).",
         ),
         (
-            *("--sparsity", f"--code-activation {settings.code_activation}"),
             settings.sparsity == "kl" and settings.code_activation != "sigmoid",
-            "kl needs a code in (0, 1): add --code-activation sigmoid, or use --sparsity l1 or topk",
+            "--sparsity kl needs a code in (0, 1): add --code-activation sigmoid, or use --sparsity l1 or topk, got "
+            f"--code-activation {settings.code_activation}.",
         ),
         (
-            *("--objective", settings.objective),
-            settings.objective in ("elbo", "sparse") and (settings.objective == "sparse") != penalised,
-            "must be sparse with --sparsity l1 or kl, and elbo without",
+            objective in ("elbo", "sparse") and (objective == "sparse") != (settings.sparsity in ("l1", "kl")),
+            f"--objective must be sparse with --sparsity l1 or kl, and elbo without, got {objective}.",
         ),
         (
-            *("--corruption-level", settings.corruption_level, share and settings.corruption_level > 1),
-            f"must be a share of at most 1 for --corruption {settings.corruption}",
+            corruption in ("salt_and_pepper", "masking") and level > 1,
+            f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",
         ),
         (
-            *("--iwae-samples", settings.iwae_samples, bool(settings.iwae_samples) and not ae and grey),
-            "needs a likelihood, which bernoulli on grey pixels is not: add --binarize dynamic or another --likelihood",
+            settings.iwae_samples > 0 and not ae and (settings.likelihood, settings.binarize) == ("bernoulli", "none"),
+            "--iwae-samples needs a likelihood, which bernoulli on grey pixels is not: add --binarize dynamic or "
+            f"another --likelihood, got {settings.iwae_samples}.",
         ),
     ]
 
@@ -231,6 +241,13 @@ def without_effect(settings: Settings) -> dict[str, tuple[str, Any]]:
         if needs and value != field.default and not needs[1](settings):
             found[field.name] = (needs[0], value)
     return found
+
+
+def with_effect(settings: S) -> S:
+    """The same without what acts on nothing: those fields are their defaults."""
+    while idle := without_effect(settings):
+        settings = dataclasses.replace(settings, **{name: getattr(Settings, name) for name in idle})
+    return settings
 
 
 def objective_name(settings: Settings) -> str:

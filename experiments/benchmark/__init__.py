@@ -23,7 +23,8 @@ from experiments.contestants.worker import CONTESTANTS
 from experiments.study import StudyConfig, begin
 from vae_jax.data.dataset import load_dataset
 from vae_jax.domains import at_least, setting
-from vae_jax.runs.records import device_name, write_json
+from vae_jax.runs.environment import device_name
+from vae_jax.runs.records import write_json
 
 Section = Literal["training", "startup", "inference", "scaling", "streaming", "many"]
 Name = Literal["ours", "torch", "torch_fused", "torch_compile", "keras_tensorflow", "keras_torch", "keras_jax", "flax"]

@@ -13,7 +13,6 @@ from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.checkpoints import Checkpoints
-from vae_jax.runs.recording import state_shapes
 from vae_jax.runs.records import read_dataset_record, read_settings
 from vae_jax.runs.run import load_run
 from vae_jax.training.recipe import Recipe
@@ -40,7 +39,7 @@ def _go_on(path: Path, images: int) -> tuple[int, object]:
     run = read_settings(path, Settings)
     model = build_model(run, tuple(read_dataset_record(path)["image_shape"]))
     with Checkpoints(path) as checkpoints:
-        progress = checkpoints.restore_progress(checkpoints.latest_step, *state_shapes(Recipe(model, run, images)))
+        progress = checkpoints.restore_progress(checkpoints.latest_step, Recipe(model, run, images))
     return int(progress.state.step), progress[:2]
 
 

@@ -116,16 +116,14 @@ def result(path: Path) -> dict[str, object]:
     from vae_jax.data.dataset import load_dataset
     from vae_jax.files import LOCK
     from vae_jax.runs.checkpoints import Checkpoints
-    from vae_jax.runs.recording import state_shapes
     from vae_jax.runs.run import load_run
     from vae_jax.training.recipe import Recipe
 
     run, images = load_run(path), len(load_dataset("digits").train)
     with Checkpoints(path) as checkpoints:
-        shapes = state_shapes(Recipe(run.model, run.config, images))
         latest, best = checkpoints.latest_step, checkpoints.best_step
-        progress = checkpoints.restore_progress(latest, *shapes)
-        best_params, _ = checkpoints.restore_params(best, shapes[0].evaluation_params)
+        progress = checkpoints.restore_progress(latest, Recipe(run.model, run.config, images))
+        best_params, _ = checkpoints.restore_params(best, run.params)
     arrays = {"latest": progress[:2], "best": best_params}
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.metrics]
     # A kill after all is done leaves the file of the lock, which the next start takes over.

@@ -60,17 +60,11 @@ def main() -> int:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vae_jax-kills-"))
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder / "cache")
+    by = signal.Signals[arguments.signal]
     names = [name for name in CONFIGURATIONS if arguments.only in name]
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(
-                campaign,
-                name,
-                folder / f"{i}",
-                arguments.kills,
-                arguments.seed + 100 * i,
-                signal.Signals[arguments.signal],
-            )
+            pool.submit(campaign, name, folder / f"{i}", arguments.kills, arguments.seed + 100 * i, by)
             for i, name in enumerate(names)
         ]
         print(HEADER)

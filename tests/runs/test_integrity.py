@@ -10,15 +10,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from damaged import flip
 
 from vae_jax.config import Settings
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.integrity import DamagedError, array_digests, make_record, read_record
-from vae_jax.runs.recording import state_shapes, train_run
+from vae_jax.runs.recording import train_run
 from vae_jax.runs.records import read_settings
 from vae_jax.runs.run import load_run
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import init_state, zero_metrics
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=2, batch_size=256)
 OLD_RUNS = sorted(Path(__file__).parent.glob("schema*"))
@@ -38,16 +40,6 @@ def run(trained, tmp_path):
 def problem(path, step):
     with Checkpoints(path) as checkpoints:
         return checkpoints.problem(step)
-
-
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def largest(folder):
-    return max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
 
 
 def test_digests_are_those_of_the_bytes():
@@ -87,7 +79,7 @@ def test_the_record_of_another_step_is_named(tmp_path):
 
 
 def test_loading_a_model_reads_its_parameters_only_and_verifying_reads_all(run, trained):
-    flip(largest(run / "checkpoints" / "12" / "training"))
+    flip(run / "checkpoints" / "12" / "training")
     (run / "checkpoints" / "12" / "more").touch()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -118,9 +110,10 @@ def test_a_checkpoint_that_is_no_longer_kept_leaves_nothing(run, digits):
 def test_training_of_every_schema_restores_whole(path, digits):
     settings = read_settings(path, Settings)
     model = build_model(settings, (8, 8, 1))
-    state, metrics = state_shapes(Recipe(model, settings, len(digits.train)))
+    recipe = Recipe(model, settings, len(digits.train))
     with Checkpoints(path) as checkpoints:
-        progress = checkpoints.restore_progress(12, state, metrics)
+        progress = checkpoints.restore_progress(12, recipe)
+    state, metrics = jax.eval_shape(lambda: (init_state(recipe), zero_metrics(recipe.steps)))
     assert int(progress.state.step) == int(progress.state.opt_state[1][0].count) == 12
     assert jax.tree.structure(progress.state) == jax.tree.structure(state)
     for found, wanted in zip(jax.tree.leaves(progress[:2]), jax.tree.leaves((state, metrics)), strict=True):

@@ -9,7 +9,9 @@ import pytest
 
 from experiments import mnist, plot_latent
 from vae_jax.cli.command import parse
+from vae_jax.config import Settings
 from vae_jax.errors import UsageError
+from vae_jax.runs import records
 from vae_jax.runs.run import load_run
 from vae_jax.runs.verify import check
 
@@ -40,21 +42,42 @@ def test_an_old_run_is_plotted_and_gone_on_with(old, tmp_path, capsys):
     assert [row["epoch"] for row in load_run(old).metrics] == list(range(1, epochs + 1))
 
 
-def changed(path, **settings):
+def changed(path, part="settings", **values):
     config = json.loads((path / "config.json").read_text())
-    for name, value in settings.items():
-        if value is None:
-            config["settings"].pop(name, None)
-        else:
-            config["settings"][name] = value
+    held = config[part] if part else config
+    held |= values
+    for name in [name for name, value in values.items() if value is None]:
+        del held[name]
     (path / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("old", ["schema4_vae"], indirect=True)
-def test_a_setting_that_a_run_does_not_have_is_its_default_and_one_that_is_not_known_is_refused(old):
+def test_a_setting_that_a_run_does_not_have_is_its_default_and_what_is_not_known_is_refused(old):
     before = load_run(old)
     changed(old, ema_decay=None, free_bits=None, fourier_features=None)
     assert load_run(old).config == before.config
-    changed(old, temperature=2.0)
-    with pytest.raises(UsageError, match=r"'temperature'.*\n.*newer"):
-        load_run(old)
+    for part, where in (("", ""), ("dataset", " in its dataset"), ("settings", " in its settings")):
+        changed(old, part, temperature=2.0)
+        with pytest.raises(UsageError, match=rf"holds 'temperature'{where}, which .* not know\.\n.*newer"):
+            load_run(old)
+        changed(old, part, temperature=None)
+    load_run(old)
+
+
+@pytest.mark.parametrize("schema", [4, 5])
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [
+        ({"beta": 0.0, "free_bits": 0.1, "kl_warmup_steps": 3}, ("free_bits", "kl_warmup_steps")),
+        ({"corruption": "gaussian", "corruption_level": 0.0}, ("corruption", "corruption_level")),
+        ({"sigma": 3.0}, ("sigma",)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("old", ["schema4_vae"], indirect=True)
+def test_settings_without_effect_that_earlier_versions_took_are_their_defaults(old, schema, settings, dropped):
+    changed(old, **settings, **dict.fromkeys(records._OF_THE_COMMAND if schema == 5 else ()))
+    changed(old, "", schema=schema)
+    found = records.read_settings(old, Settings)
+    for name in settings:
+        assert getattr(found, name) == (getattr(Settings, name) if name in dropped else settings[name])

@@ -17,8 +17,9 @@ from vae_jax.models.autoencoders import build_model
 from vae_jax.runs import recording, together
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.recording import train_run
-from vae_jax.runs.records import read_metrics, read_resumed
+from vae_jax.runs.records import read_config, read_metrics
 from vae_jax.runs.run import load_run
+from vae_jax.runs.verify import check
 
 SETTINGS = Settings(dataset="digits", hidden_sizes=(8,), epochs=2, batch_size=256, checkpoint_every_steps=2)
 
@@ -91,21 +92,31 @@ def test_what_changes_on_resume_is_recorded(digits, tmp_path):
         train(tmp_path, digits, stop=lambda: signal.SIGINT)
     step = load_run(tmp_path, "latest").step
     train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=3, checkpoint_every_steps=0), resume=True)
-    assert read_resumed(tmp_path) == [{"step": step, "changed": {"epochs": [2, 3], "checkpoint_every_steps": [2, 0]}}]
-    assert json.loads((tmp_path / "config.json").read_text())["settings"]["epochs"] == 3
+    assert read_config(tmp_path)["resumed"] == [
+        {"step": step, "changed": {"epochs": [2, 3], "checkpoint_every_steps": [2, 0]}}
+    ]
+    assert read_config(tmp_path)["settings"]["epochs"] == 3
+    assert next(iter(check(tmp_path)))[2] == "vae, 2 latent dimensions, digits, resumed with changes 1 time"
 
 
-def test_an_epoch_whose_caller_was_interrupted_comes_again(digits, tmp_path):
+def test_an_epoch_whose_caller_was_interrupted_comes_again_whatever_the_end_left_of_its_row(digits, tmp_path):
     def interrupt(_, row):
-        if row["epoch"] == 2:
+        if row["epoch"] == at:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, digits, on_epoch=interrupt)
-    seen = []
-    train(tmp_path, digits, resume=True, on_epoch=lambda _, row: seen.append(row["epoch"]))
-    assert seen == [2]
-    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2]
+    settings, seen = dataclasses.replace(SETTINGS, epochs=3, checkpoint_every_steps=0, device_data="never"), []
+    for at in (1, 2):  # before and after the first checkpoint
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, digits, settings, resume=at > 1, on_epoch=interrupt)
+        if at == 1:
+            with pytest.raises(UsageError, match="no finished checkpoint"):
+                load_run(tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as log:
+        log.write('{"epoch": 3, "st')
+    settings = dataclasses.replace(settings, device_data="always")  # where the images live may change
+    train(tmp_path, digits, settings, resume=True, on_epoch=lambda _, row: seen.append(row["epoch"]))
+    assert seen == [2, 3]
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2, 3]
 
 
 def test_leftovers_of_a_kill_are_cleared_and_a_run_that_had_not_begun_begins(digits, tmp_path):

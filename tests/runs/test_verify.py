@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from damaged import flip
 from PIL import Image
 
 from experiments import verify
@@ -46,16 +47,6 @@ def test_all_of_a_good_run_is_good(run, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
 
 
-def largest(folder):
-    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda file: file.stat().st_size)
-
-
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
 def change_row(path, change):
     lines = (path / "metrics.jsonl").read_text().splitlines()
     row = json.loads(lines[1])
@@ -80,10 +71,10 @@ def change_summary(path, **values):
         (lambda p: change_row(p, lambda row: row.update(step=13)), "summary.json", "12 steps"),
         (lambda p: change_summary(p, steps=6), "summary.json", "6 steps"),
         (lambda p: change_summary(p, best_step=7), "summary.json", "best at 7"),
-        (lambda p: change_summary(p, epochs=1), "summary.json", "1 epochs"),
+        (lambda p: change_summary(p, epochs=1), "summary.json", "says 1 epoch and 12 steps"),
         (lambda p: change_summary(p, epochs=None), "summary.json", "'epochs' is missing"),
-        (lambda p: flip(largest(p / "checkpoints/12/params")), "checkpoints/12", "damaged"),
-        (lambda p: flip(largest(p / "checkpoints/6/training")), "checkpoints/6", "damaged"),
+        (lambda p: flip(p / "checkpoints/12/params"), "checkpoints/12", "damaged"),
+        (lambda p: flip(p / "checkpoints/6/training"), "checkpoints/6", "damaged"),
         (lambda p: shutil.rmtree(p / "checkpoints/12"), "checkpoints", "last step 12 is missing"),
         (lambda p: (p / "figures/samples.png").write_bytes(b"\x89PNG"), "figures/samples.png", ""),
     ],

@@ -98,7 +98,7 @@ def fitted():
 
 def together(settings, number, classes=None):
     """Largest difference of a parameter of models trained on 8 devices to the same on one, by model."""
-    members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * i, epochs=1) for i in range(number)]
+    members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * (i + 1), epochs=1) for i in range(number)]
     if classes:
         members = [dataclasses.replace(m, classes=classes[i % len(classes)]) for i, m in enumerate(members)]
     labels = np.arange(50, dtype=np.int32) % 3

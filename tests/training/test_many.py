@@ -9,12 +9,14 @@ from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset, Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.evaluation import evaluate
 from vae_jax.runs.run import load_run
 from vae_jax.runs.together import train_runs
 from vae_jax.training import streaming
 from vae_jax.training.fit import fit
 from vae_jax.training.many import fit_many, spread
 from vae_jax.training.recipe import RATES
+from vae_jax.training.step import Keys
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -45,7 +47,7 @@ def assert_each_is_as_if_alone(members):
 
 TOGETHER = {
     "seeds": {"seed": [0, 1]},
-    "rates": {"beta": [0.0, 2.0], "learning_rate": [0.01, 0.003], "kl_warmup_steps": 3, "ema_decay": 0.9},
+    "rates": {"beta": [0.5, 2.0], "learning_rate": [0.01, 0.003], "kl_warmup_steps": 3, "ema_decay": 0.9},
     "denoising": {"model": "ae", "corruption": "gaussian", "corruption_level": [0.1, 0.5]},
     "sparse": {"model": "ae", "sparsity": "l1", "sparsity_weight": [0.05, 1.0]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
@@ -80,6 +82,15 @@ def test_a_member_learns_from_its_own_classes_only():
     ]
     assert same == [False, True]
     assert first[1].history[0]["validation"] == second[1].history[0]["validation"]
+
+
+def test_each_member_is_validated_on_the_images_of_its_classes():
+    members = variants(SETTINGS, classes=[(0, 1, 2), (0,)])
+    model = build_model(SETTINGS, (6, 5, 1))
+    for member, result in zip(members, fit_many(model, TRAIN, VALIDATION, members), strict=True):
+        own, key = VALIDATION.of_classes(member.classes), Keys.from_seed(member.seed).evaluation
+        wanted = evaluate(model, result.params, own.images, key, samples=1)
+        assert result.history[-1]["validation"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [4, 7, 17, 20])

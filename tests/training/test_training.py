@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -206,7 +207,9 @@ def test_a_step_in_chunks_and_with_padding_has_the_gradient_of_the_closed_form(c
     assert not settings.free_bits or nats.min() < settings.free_bits < nats.max()
     value, gradient = jax.jit(jax.value_and_grad(whole))(state.params)
     for chunks in (1, 3):
-        after, metrics = jax.jit(lambda state, chunks=chunks: train_step(recipe, state, batch, chunks=chunks))(state)
+        after, metrics = jax.jit(lambda state, chunks=chunks: train_step(recipe, state, batch, 10.0, chunks=chunks))(
+            state
+        )
         moved = jax.tree.map(jnp.subtract, state.params, after.params)
         assert float(metrics.objective) == pytest.approx(float(value), rel=1e-5)
         assert float(metrics.gradient_norm) == pytest.approx(float(global_norm(gradient)), rel=1e-4)
@@ -285,7 +288,7 @@ def test_moving_average_follows_its_formula():
     recipe = recipe_of(dataclasses.replace(SETTINGS, ema_decay=0.95, epochs=1))
     state, batch = init_state(recipe), batch_of(8, [1] * 8)
     average = np.asarray(state.params["encoder"]["Dense_0"]["kernel"], np.float64)
-    step = jax.jit(lambda state: train_step(recipe, state, batch)[0])
+    step = jax.jit(lambda state: train_step(recipe, state, batch, 8.0)[0])
     for t in range(4):
         state = step(state)
         decay = min(0.95, (1 + t) / (10 + t))
@@ -321,11 +324,6 @@ def test_early_stopping_counts_from_the_end_of_warm_up(losses, patience, expecte
     assert has_stopped(history, settings, 100) == expected
 
 
-def test_early_stopping_ends_a_run():
-    settings = dataclasses.replace(SETTINGS, learning_rate=1e-9, patience=2, epochs=50, warmup_fraction=0.0)
-    assert len(run(settings).history) < 50
-
-
 def test_a_loss_that_is_not_finite_stops_with_term_and_step():
     settings = dataclasses.replace(SETTINGS, learning_rate=1e6, gradient_clip=0.0)
     with pytest.raises(
@@ -333,6 +331,21 @@ def test_a_loss_that_is_not_finite_stops_with_term_and_step():
     ) as error:
         run(settings)
     assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((IMAGES, VALIDATION, SETTINGS), "train must be a vae_jax.Split, got ndarray"),
+        ((TRAIN, (IMAGES, None), SETTINGS), "validation must be a vae_jax.Split, got tuple"),
+        ((TRAIN, VALIDATION, {}), "settings must be a vae_jax.Settings, got dict"),
+    ],
+)
+def test_what_is_no_split_and_no_settings_is_refused_with_how_to_make_them(arguments, words):
+    model = build_model(SETTINGS, (6, 5, 1))
+    with pytest.raises(UsageError, match=rf"{words}\.\nMake one: vae_jax\.S.*\(") as error:
+        inspect.unwrap(fit)(model, *arguments)  # without the checks of types that the tests add
+    assert len(str(error.value).splitlines()) == 2
 
 
 def test_fewer_images_than_a_batch_are_refused():

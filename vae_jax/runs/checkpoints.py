@@ -22,7 +22,8 @@ from vae_jax.runs.orbax import alone, quiet
 from vae_jax.training.devices import shared, shared_sharding, unshared
 from vae_jax.training.processes import is_first, wait_for_others
 from vae_jax.training.program import Progress
-from vae_jax.training.step import StepMetrics, TrainState
+from vae_jax.training.recipe import Recipe
+from vae_jax.training.step import StepMetrics, TrainState, init_state, zero_metrics
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
 _REMOVED = ".removed.tmp"
@@ -107,11 +108,9 @@ class Checkpoints:
         return steps
 
     def save(self, progress: Progress, loss: float | None) -> None:
-        """Save where training stands; the copy lets the next steps reuse the memory while it is written.
+        """Save where training stands, at an epoch's end with its validation loss, within one with None.
 
-        Args:
-            progress: at an epoch's end with the metrics of the next one, which are 0.
-            loss: on validation, None within an epoch.
+        The copy lets the next steps reuse the memory while it is written.
 
         Raises:
             RunError: the disk refuses.
@@ -157,8 +156,9 @@ class Checkpoints:
         items, record = self._restore(step, params=shapes)
         return items["params"], record["step"]
 
-    def restore_progress(self, step: int, shapes: TrainState, metrics: StepMetrics) -> Progress:
-        """All of training at a step, or at the newest other one that is not damaged; `metrics` are shapes, [steps]."""
+    def restore_progress(self, step: int, recipe: Recipe) -> Progress:
+        """All of training at a step, or at the newest other one that is not damaged."""
+        shapes, metrics = jax.eval_shape(lambda: (init_state(recipe), zero_metrics(recipe.steps)))
         items, record = self._restore(step, params=shapes.evaluation_params, training=_training_item(shapes, metrics))
         training, params = items["training"], items["params"]
         averaged = params if "params" in training else None
@@ -166,10 +166,7 @@ class Checkpoints:
         return Progress(state, StepMetrics(**training["metrics"]), record["seconds"])
 
     def problem(self, step: int, params: Parameters | None = None) -> str | None:
-        """What is wrong with the checkpoint of a step, each array of it read and compared with its digest.
-
-        `params` are the shapes that the run's settings ask for, where they are known.
-        """
+        """What is wrong with a step's checkpoint, its arrays compared with their digests; `params` are shapes."""
         folder = self._folder / str(step)
         try:
             record = read_record(folder)

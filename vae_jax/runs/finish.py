@@ -11,7 +11,8 @@ from vae_jax.models.autoencoders import AnyModel, count_parameters
 from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import importance_weighted_nll
 from vae_jax.models.inputs import Inputs
-from vae_jax.runs.records import device_name, write_json
+from vae_jax.runs.environment import device_name
+from vae_jax.runs.records import write_json
 from vae_jax.runs.run import Run, load_run
 
 
@@ -23,18 +24,15 @@ def finish_run(
     inputs: Inputs | None = None,
     before: Callable[[Run, Codes, dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Run:
-    """Measure a trained run on the test split, and write summary.json, which says that it is finished.
+    """Measure a trained run on the test split of its classes, and write summary.json, which says that it is finished.
 
     Args:
         path: the run directory.
-        dataset: what it was trained on; the test images of its classes are used.
+        dataset: what it was trained on.
         model: of a run whose settings do not describe it.
         inputs: of a run whose settings do not describe them.
         before: called with the run, the codes of the test images and their numbers before summary.json is written;
             what it gives back is written with the rest.
-
-    Returns:
-        The finished run.
     """
     run = load_run(path, model=model, inputs=inputs)
     images = dataset.test.of_classes(run.config.classes).images

@@ -1,4 +1,4 @@
-"""Which run directories may be written, and which settings and data a run may go on with."""
+"""Run directories: which may be written, and how a run begins there or goes on."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,11 +7,29 @@ from typing import Any
 
 from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset
+from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError
-from vae_jax.files import is_leftover
+from vae_jax.files import is_leftover, remove_leftovers, writing
+from vae_jax.runs.checkpoints import Checkpoints, set_aside_after
 from vae_jax.runs.datasets import as_recorded
-from vae_jax.runs.records import read_dataset_record, read_metrics, read_settings, read_summary
-from vae_jax.training.history import has_stopped
+from vae_jax.runs.environment import write_environment
+from vae_jax.runs.records import (
+    check_described,
+    counted,
+    read_config,
+    read_dataset_record,
+    read_metrics,
+    read_settings,
+    read_summary,
+    write_config,
+    write_metrics,
+)
+from vae_jax.training.history import Row, has_stopped
+from vae_jax.training.processes import is_first, wait_for_others
+from vae_jax.training.program import Progress
+from vae_jax.training.recipe import Recipe
+
+REMEDY = "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
 
 
 def fresh_path(name: str, root: Path = Path("runs")) -> Path:
@@ -81,47 +99,96 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
     Raises:
         UsageError: naming the first difference, or that the run is finished.
     """
-    _check_same_settings(
-        path, settings, _FREE_ON_RESUME, "Leave {flag} out to go on with it, or use another --run-dir."
-    )
-    _check_same_data(dataset, read_dataset_record(path), path)
+    remedy = "Leave {flag} out to go on with it, or use another --run-dir."
+    check_same_settings(path, settings, dataset, _FREE_ON_RESUME, remedy)
     rows = read_metrics(path)
     stopped = has_stopped(rows, settings, len(dataset.train))
     if read_summary(path) and (stopped or len(rows) >= epochs(settings, len(dataset.train))):
         remedy = "no --patience or a larger one" if stopped else "more --epochs"
         raise UsageError(
-            f"--run-dir {path} holds a finished run of {len(rows)} epochs; nothing was changed.\n"
+            f"--run-dir {path} holds a finished run of {counted(len(rows), 'epoch')}; nothing was changed.\n"
             f"Give {remedy} to go on with it, or another --run-dir."
         )
 
 
-def check_same_settings(path: Path, settings: Settings, dataset: Dataset) -> None:
-    """Refuse to take a run for one of these settings and this data.
+def check_same_settings(
+    path: Path,
+    settings: Settings,
+    dataset: Dataset,
+    free: Sequence[str] = ("data_dir", "dataset", "device_data", "parallel"),
+    remedy: str = "Give {flag} as it was, or another --output.",
+) -> None:
+    """Refuse to take a run for one of these settings, but those that are free, and of this data.
 
     Raises:
         UsageError: naming the first difference.
     """
-    _check_same_settings(
-        path,
-        settings,
-        ("data_dir", "dataset", "device_data", "parallel"),
-        "Give {flag} as it was, or another --output.",
-    )
-    _check_same_data(dataset, read_dataset_record(path), path)
-
-
-def _check_same_settings(path: Path, settings: Settings, free: Sequence[str], remedy: str) -> None:
     saved = read_settings(path, type(settings))
     for field in dataclasses.fields(Settings):
-        old, new = getattr(saved, field.name), getattr(settings, field.name)
+        old, new, flag = getattr(saved, field.name), getattr(settings, field.name), flag_of(field.name)
         if field.name not in free and old != new:
-            flag = "--" + field.name.replace("_", "-")
             raise UsageError(f"{flag} is {new!r}, but {path} was trained with {old!r}.\n{remedy.format(flag=flag)}")
-
-
-def _check_same_data(dataset: Dataset, recorded: dict[str, Any], path: Path) -> None:
-    if as_recorded(dataset, recorded["sha256"]) is not dataset:
+    if as_recorded(dataset, read_dataset_record(path)["sha256"]) is not dataset:
         raise UsageError(
             f"The data set {dataset.name} ({dataset.source}) differs from the one {path} was trained on.\n"
             "Give the same data by --data-dir, or train a new run in another --run-dir."
         )
+
+
+def begin(path: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """Write the records of a new run."""
+    if is_first():
+        check_available(path)
+        with writing(path, REMEDY):
+            remove_leftovers(path)
+            write_config(path, recipe.settings, dataset, own=recipe.own, described=recipe.described)
+            write_environment(path)
+    wait_for_others()
+
+
+def resume_run(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress | None, list[Row]]:
+    """Where a run stands that is gone on with, and the rows that led there; its records are brought to that.
+
+    Raises:
+        UsageError: it can't be gone on with by this recipe or on this data, or is damaged.
+    """
+    settings, steps = recipe.settings, recipe.steps
+    check_resumable(path, settings, dataset)
+    saved, own, described = read_config(path), recipe.own, recipe.described
+    if saved["own"] != own:
+        raise UsageError(
+            f"{path} was given {' and '.join(saved['own']) or 'nothing'} as objects, now "
+            f"{' and '.join(own) or 'nothing'}.\nGive the same objects as then, or another --run-dir."
+        )
+    check_described(path, {name: described[name] for name in described if name in own})
+    rows, progress = read_metrics(path), None
+    with Checkpoints(path, writing=True) as checkpoints:
+        # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
+        if checkpoints.steps or len(rows) > 1 or read_summary(path):
+            progress = checkpoints.restore_progress(checkpoints.latest_step, recipe)
+    done = int(progress.state.step) if progress else 0
+    history = [row for row in rows if row["step"] <= done]
+    if history and history[0]["step"] > steps:
+        raise UsageError(
+            f"{path} was trained together with runs of more images, at {history[0]['step']} steps an epoch in place of "
+            f"{steps}: it can't go on alone.\nTrain it in another --run-dir."
+        )
+    if [row["step"] for row in history] != [steps * (i + 1) for i in range(done // steps)]:
+        raise UsageError(
+            f"{path / 'metrics.jsonl'} is damaged: it must hold each epoch before step {done} once, {done // steps} in "
+            f"all, got {[row['epoch'] for row in history]}.\nRestore the file, or train in another --run-dir."
+        )
+    changed, resumed = changed_on_resume(path, settings), saved["resumed"]
+    wait_for_others()  # all have read what one of them writes now
+    if is_first():
+        resumed += [{"step": done, "changed": changed}] if changed else []
+        with writing(path, REMEDY):
+            set_aside_after(path, done)
+            remove_leftovers(path)
+            remove_leftovers(path / "figures")
+            write_metrics(path, history)
+            more = {"own": own, "described": described, "resumed": resumed}
+            write_config(path, settings, dataset, stratified=saved["dataset"].get("stratified", True), **more)
+            if not (path / "environment.json").exists():
+                write_environment(path)
+    return progress, history

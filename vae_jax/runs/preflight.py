@@ -1,6 +1,5 @@
 """What can be refused before anything is written: training that can't begin, or that the memory can't hold."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,12 +19,7 @@ _MOST_SHARE = 0.9
 
 
 def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> None:
-    """Check that a model can be trained with these settings on this data.
-
-    Args:
-        settings: of the model.
-        dataset: the images of the settings' classes are used.
-        together: how many such models are trained in one program.
+    """Check that a model, or so many of them together, can be trained with these settings on this data.
 
     Raises:
         UsageError: a setting outside its domain or that does not fit the others or the data; too few images for a
@@ -52,9 +46,10 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()
     if needed > there:
+        sizes = " ".join(map(str, hidden_sizes(settings))) or "none"
         raise UsageError(
-            f"--latent-dim {settings.latent_dim} with --hidden-sizes {_words(hidden_sizes(settings))} and --batch-size "
-            f"{settings.batch_size} needs {needed / 2**30:,.1f} GiB of memory, but there are {there / 2**30:,.1f}.\n"
+            f"--latent-dim {settings.latent_dim} with --hidden-sizes {sizes} and --batch-size {settings.batch_size} "
+            f"needs {needed / 2**30:,.1f} GiB of memory, but there are {there / 2**30:,.1f}.\n"
             "Give smaller layers, a smaller latent space or a smaller batch."
         )
 
@@ -74,7 +69,3 @@ def _size(tree: Any) -> int:
 def _memory() -> int:
     # Bytes of the accelerator, or of the machine where the processor computes.
     return int(_MOST_SHARE * memory_bytes(jax.local_devices()[0]))
-
-
-def _words(sizes: Sequence[int]) -> str:
-    return " ".join(map(str, sizes)) or "none"

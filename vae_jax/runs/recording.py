@@ -7,41 +7,31 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
 import optax
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset, check_batch_size
+from vae_jax.domains import flag_of
 from vae_jax.errors import Interrupted, UsageError
-from vae_jax.files import append_line, check_locked, locked, remove_leftovers, writing
-from vae_jax.models.autoencoders import AnyModel, build_model
+from vae_jax.files import append_line, check_locked, locked, writing
+from vae_jax.models.autoencoders import AnyModel
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
-from vae_jax.runs.checkpoints import Checkpoints, set_aside_after
+from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.finish import finish_run
-from vae_jax.runs.folders import changed_on_resume, check_available, check_resumable, has_begun
-from vae_jax.runs.records import (
-    read_dataset_record,
-    read_metrics,
-    read_own,
-    read_resumed,
-    read_summary,
-    write_config,
-    write_environment,
-    write_metrics,
-)
+from vae_jax.runs.folders import REMEDY, begin, check_available, has_begun, resume_run
 from vae_jax.training.devices import agreed
-from vae_jax.training.fit import FitResult, Hooks, go_on, make_recipe
+from vae_jax.training.fit import FitResult, Hooks, check_types, go_on, make_recipe
 from vae_jax.training.history import Row
 from vae_jax.training.processes import is_first, text_of_first, wait_for_others
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
-from vae_jax.training.step import StepMetrics, TrainState, init_state, zero_metrics
+from vae_jax.training.step import TrainState, zero_metrics
 from vae_jax.training.streaming import are_streamed
 
 NO_HOOKS = Hooks()
-_REMEDY = "Make room or give another --run-dir; a run that has a checkpoint goes on with --resume."
 _ALIKE = [field.name for field in dataclasses.fields(Settings) if field.name != "data_dir"]
 """Settings that several processes must share."""
 
@@ -81,17 +71,16 @@ def train_run(
         RunError: the loss is not finite, the disk refuses, or another process trains there.
         Interrupted: `stop` asked for it, and everything is saved.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    check_types(settings=(settings, Settings), dataset=(dataset, Dataset))
     if settings.classes is not None:
         settings = dataclasses.replace(settings, classes=dataset.labels_of(settings.classes))
     recipe = make_recipe(model, dataset.train, settings, objective, optimizer, inputs)
-    _check_before(path, recipe, dataset, resume)
-    with locked(path) if is_first() else contextlib.nullcontext():
-        result = record_training(path, recipe, dataset, resume=resume, hooks=Hooks(on_epoch), stop=stop)
-        if is_first():
-            finish_run(path, dataset, model=model, inputs=inputs)
-        wait_for_others()  # one that ends early takes the others with it
-    return result
+
+    def finish() -> None:
+        finish_run(path, dataset, model=model, inputs=inputs)
+
+    return record_training(path, recipe, dataset, resume=resume, hooks=Hooks(on_epoch), stop=stop, finish=finish)
 
 
 def record_training(
@@ -102,46 +91,29 @@ def record_training(
     resume: bool = False,
     hooks: Hooks = NO_HOOKS,
     stop: Callable[[], int] | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> FitResult:
-    """Train into a run directory, all but the numbers on the test split; see `train_run`.
+    """Train into a run directory as `train_run`, by a recipe, with `on_start` and `on_epoch` of the hooks.
 
-    Args:
-        path: the directory.
-        recipe: what is trained, and how.
-        dataset: train and validation split are used.
-        resume: go on from the latest checkpoint.
-        hooks: `on_start` and `on_epoch` are called.
-        stop: as in `train_run`.
-
-    Raises:
-        UsageError, RunError, Interrupted: as `train_run`.
+    `finish` is called at the end, in the first process; the numbers on the test split are its.
     """
-    settings = recipe.settings
-    dataset = dataset.of_classes(settings.classes)
+    dataset = dataset.of_classes(recipe.settings.classes)
     _check_before(path, recipe, dataset, resume)
     with locked(path) if is_first() else contextlib.nullcontext():
+        progress, history = None, list[Row]()
         # As the first process sees it, which may begin the run at once.
         if resume and text_of_first("begun" if has_begun(path) else ""):
-            progress, history = _resume(path, recipe, dataset)
+            progress, history = resume_run(path, recipe, dataset)
         else:
-            progress, history = begin(path, recipe, dataset)
+            begin(path, recipe, dataset)
         with _ending_together(), Checkpoints(path, writing=True) as checkpoints:
-            recorder = _Recorder(path, recipe, checkpoints, stop)
-
-            def start() -> None:
-                if is_first():
-                    (path / "summary.json").unlink(missing_ok=True)
-                if hooks.on_start:
-                    hooks.on_start()
-
-            def record(state: TrainState, row: Row) -> None:
-                recorder.row(row)
-                if hooks.on_epoch:
-                    hooks.on_epoch(state, row)
-                recorder.epoch(state, row)
-
-            recorded = Hooks(record, recorder.part, start)
-            return go_on(recipe, dataset.train, dataset.validation, progress, history, recorded)
+            recorder = _Recorder(path, checkpoints, recipe, hooks, stop or (lambda: 0))
+            recorded = Hooks(recorder.epoch, recorder.part, recorder.start)
+            result = go_on(recipe, dataset.train, dataset.validation, progress, history, recorded)
+        if finish and is_first():
+            finish()
+        wait_for_others()  # one that ends early takes the others with it
+    return result
 
 
 @contextlib.contextmanager
@@ -154,52 +126,47 @@ def _ending_together() -> Iterator[None]:
         raise
 
 
-class _Recorder:
+class _Recorder(NamedTuple):
     """What of training goes to disk, and when."""
 
-    def __init__(self, path: Path, recipe: Recipe, checkpoints: Checkpoints, stop: Callable[[], int] | None):
-        self._path, self._checkpoints, self._stop = path, checkpoints, stop
-        self._every, self._steps = recipe.settings.checkpoint_every_steps, recipe.steps
+    path: Path
+    checkpoints: Checkpoints
+    recipe: Recipe
+    hooks: Hooks
+    stop: Callable[[], int]
+
+    def start(self) -> None:
+        if is_first():
+            (self.path / "summary.json").unlink(missing_ok=True)
+        if self.hooks.on_start:
+            self.hooks.on_start()
 
     def part(self, progress: Progress) -> None:
-        number = self._asked()
-        if number or (self._every and int(progress.state.step) % self._every == 0):
-            self._save(progress, None)
-        else:
-            check_there(self._path)
+        # The signal may have come to any of the processes; all of them have to ask alike.
+        number, every = agreed(self.stop()), self.recipe.settings.checkpoint_every_steps
+        check_there(self.path)
+        if number or (every and int(progress.state.step) % every == 0):
+            self.checkpoints.save(progress, None)
         self.end(number)
 
-    def row(self, row: Row) -> None:
-        # After the checkpoint before and before its own: one too many is dropped when the run goes on, one too few
-        # would be lost.
-        check_there(self._path)
-        self._checkpoints.wait()
-        append_row(self._path, row)
-
     def epoch(self, state: TrainState, row: Row) -> None:
-        self._save(Progress(state, zero_metrics(self._steps)), row["validation"]["loss"])
-        self.end()
+        # The row comes after the checkpoint before and before its own: one too many is dropped when the run goes on,
+        # one too few would be lost.
+        check_there(self.path)
+        self.checkpoints.wait()
+        append_row(self.path, row)
+        if self.hooks.on_epoch:
+            self.hooks.on_epoch(state, row)
+        check_there(self.path)
+        self.checkpoints.save(Progress(state, zero_metrics(self.recipe.steps)), row["validation"]["loss"])
+        self.end(agreed(self.stop()))
 
-    def end(self, number: int | None = None) -> None:
-        """End the run if that signal came, or by default if one is there now; all that is done has been saved."""
-        number = self._asked() if number is None else number
+    def end(self, number: int) -> None:
+        """End the run if that signal came; all that is done has been saved."""
         if number:
-            self._checkpoints.wait()
+            self.checkpoints.wait()
             name = signal.Signals(number).name
-            raise Interrupted(f"Stopped by {name}, saved at step {self._checkpoints.latest_step}.", number)
-
-    def _save(self, progress: Progress, loss: float | None) -> None:
-        check_there(self._path)
-        self._checkpoints.save(progress, loss)
-
-    def _asked(self) -> int:
-        # The signal may have come to any of the processes; all of them have to ask alike.
-        return agreed(self._stop() if self._stop else 0)
-
-
-def state_shapes(recipe: Recipe) -> tuple[TrainState, StepMetrics]:
-    """Shapes of what a checkpoint of a run holds: state, and metrics [steps]."""
-    return jax.eval_shape(lambda: (init_state(recipe), zero_metrics(recipe.steps)))
+            raise Interrupted(f"Stopped by {name}, saved at step {self.checkpoints.latest_step}.", number)
 
 
 def _check_before(path: Path, recipe: Recipe, dataset: Dataset, resume: bool) -> None:
@@ -214,7 +181,7 @@ def _check_before(path: Path, recipe: Recipe, dataset: Dataset, resume: bool) ->
 
 def _check_alike(settings: Settings, dataset: Dataset) -> None:
     # Several processes with other settings or data would train, and what they learned would be worth nothing.
-    own = {f"--{name.replace('_', '-')}": str(getattr(settings, name)) for name in _ALIKE}
+    own = {flag_of(name): str(getattr(settings, name)) for name in _ALIKE}
     own["the data set's sha256"] = dataset.sha256
     first = json.loads(text_of_first(json.dumps(own)))
     for name, value in own.items():
@@ -230,74 +197,12 @@ def check_there(path: Path) -> None:
     """
     # Where the directory is gone, orbax and a file that is appended to would begin another one.
     if is_first():
-        with writing(path, _REMEDY):
+        with writing(path, REMEDY):
             check_locked(path)
 
 
 def append_row(path: Path, row: Row) -> None:
     """Append a row to metrics.jsonl, in the first process."""
     if is_first():
-        with writing(path, _REMEDY):
+        with writing(path, REMEDY):
             append_line(path / "metrics.jsonl", json.dumps(row))
-
-
-def _own(recipe: Recipe, dataset: Dataset) -> list[str]:
-    # What of a recipe its settings do not describe: it can't be made from config.json again.
-    try:
-        described = build_model(recipe.settings, dataset.image_shape) == recipe.model
-    except UsageError:
-        described = False
-    return [*([] if described else ["model"]), *recipe.own]
-
-
-def begin(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[None, list[Row]]:
-    """Write the records of a new run; gives back where it stands: at its beginning."""
-    if is_first():
-        check_available(path)
-        with writing(path, _REMEDY):
-            remove_leftovers(path)
-            write_config(path, recipe.settings, dataset, own=_own(recipe, dataset))
-            write_environment(path)
-    wait_for_others()
-    return None, []
-
-
-def _resume(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress | None, list[Row]]:
-    settings, steps = recipe.settings, recipe.steps
-    check_resumable(path, settings, dataset)
-    own, given = read_own(path), _own(recipe, dataset)
-    if own != given:
-        raise UsageError(
-            f"{path} was given {' and '.join(own) or 'nothing'} as objects, now {' and '.join(given) or 'nothing'}.\n"
-            "Give the same objects as then, or another --run-dir."
-        )
-    rows, progress = read_metrics(path), None
-    with Checkpoints(path, writing=True) as checkpoints:
-        # One epoch without a checkpoint: it ended while it wrote the first one, and begins again.
-        if checkpoints.steps or len(rows) > 1 or read_summary(path):
-            progress = checkpoints.restore_progress(checkpoints.latest_step, *state_shapes(recipe))
-    done = int(progress.state.step) if progress else 0
-    history = [row for row in rows if row["step"] <= done]
-    if history and history[0]["step"] > steps:
-        raise UsageError(
-            f"{path} was trained together with runs of more images, at {history[0]['step']} steps an epoch in place of "
-            f"{steps}: it can't go on alone.\nTrain it in another --run-dir."
-        )
-    if [row["step"] for row in history] != [steps * (i + 1) for i in range(done // steps)]:
-        raise UsageError(
-            f"{path / 'metrics.jsonl'} is damaged: it must hold the {done // steps} epochs before step {done} once "
-            f"each, got {[row.get('epoch') for row in history]}.\nRestore the file, or train in another --run-dir."
-        )
-    changed, resumed = changed_on_resume(path, settings), read_resumed(path)
-    wait_for_others()  # all have read what one of them writes now
-    if is_first():
-        resumed += [{"step": done, "changed": changed}] if changed else []
-        with writing(path, _REMEDY):
-            set_aside_after(path, done)
-            remove_leftovers(path)
-            remove_leftovers(path / "figures")
-            write_metrics(path, history)
-            write_config(path, settings, dataset, own=own, resumed=resumed, recorded=read_dataset_record(path))
-            if not (path / "environment.json").exists():
-                write_environment(path)
-    return progress, history

@@ -2,18 +2,12 @@
 
 import dataclasses
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-
 from vae_jax.archives import read_bytes
-from vae_jax.config import Settings, check_settings, without_effect
+from vae_jax.config import Settings, check_settings, with_effect
 from vae_jax.data.dataset import Dataset
 from vae_jax.domains import MOST_UNITS, check_fields
 from vae_jax.errors import UsageError
@@ -27,10 +21,24 @@ _MOST_TEXT = 2**28  # bytes: a million rows of metrics
 _LARGEST = 1e300
 _OF_THE_COMMAND = ("run_dir", "resume", "compilation_cache", "coordinator", "num_processes", "process_id")
 """What schemas up to 4 kept of the command beside the settings; it decides nothing."""
+_SETTINGS: dict[str, Any] = {field.name: field.metadata.get("registry") for field in dataclasses.fields(Settings)}
+NAMED = tuple(name for name, registry in _SETTINGS.items() if registry)
+"""The settings that name what can be registered."""
+_KNOWN = {
+    "": ("schema", "settings", "dataset", "own", "described", "resumed"),
+    "settings": tuple(_SETTINGS),
+    "dataset": ("name", "source", "sha256", "image_shape", "train", "validation", "test", "class_names", "stratified"),
+}
+"""What each part of config.json may hold."""
 _NEWER = "Use the vae_jax that wrote it, or a newer one."
 _REMEDY = "Restore the file, or train the run again in another --run-dir."
 
 S = TypeVar("S", bound=Settings)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in words, such as "1 epoch"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -44,35 +52,21 @@ def write_config(
     settings: Settings,
     dataset: Dataset,
     *,
+    stratified: bool = True,
     own: Sequence[str] = (),
+    described: dict[str, str] | None = None,
     resumed: Sequence[dict[str, Any]] = (),
-    recorded: dict[str, Any] | None = None,
 ) -> None:
     """Write config.json.
 
-    Args:
-        path: the run directory.
-        settings: all of `Settings` are written.
-        dataset: which data it was.
-        own: names of what was given as an object and can't be made from the settings: model, objective, ...
-        resumed: what changed each time that the run was gone on with.
-        recorded: what an earlier config.json of the run said of the data: how it was split stays so.
+    `stratified` says whether the splits were held out by class, where one lacked a class; `own` names what was given as
+    an object and can't be made from the settings, such as a model; `described` says what the objects are, by name, and
+    `resumed` what changed each time that the run was gone on with.
     """
-    described = {
-        "name": dataset.name,
-        "source": dataset.source,
-        "sha256": dataset.sha256,
-        "image_shape": list(dataset.image_shape),
-        "train": len(dataset.train),
-        "validation": len(dataset.validation),
-        "test": len(dataset.test),
-        "class_names": dataset.class_names,
-    }
-    described |= {name: value for name, value in (recorded or {}).items() if name == "stratified"}
-    saved = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    content = {"schema": SCHEMA_VERSION, "settings": saved, "dataset": described}
-    content |= {"own": list(own)} if own else {}
-    content |= {"resumed": list(resumed)} if resumed else {}
+    about = {name: getattr(dataset, name) for name in ("name", "source", "sha256", "image_shape", "class_names")}
+    about |= {name: len(split) for name, split in dataset.splits.items()} | {"stratified": stratified}
+    content = {"schema": SCHEMA_VERSION, "settings": {name: getattr(settings, name) for name in _SETTINGS}}
+    content |= {"dataset": about, "own": own, "described": described or {}, "resumed": resumed}
     write_json(path / "config.json", content)
 
 
@@ -82,59 +76,33 @@ def write_metrics(path: Path, rows: list[Row]) -> None:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_environment(path: Path) -> None:
-    """Write environment.json: what the numbers of a run depend on beside its settings."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    content = {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "device": device_name(),
-        "cores": os.cpu_count(),
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        "git_commit": _git_commit(),
-    }
-    write_json(path / "environment.json", content)
-
-
-def device_name() -> str:
-    """The devices in use, such as "2 x NVIDIA H200" or "cpu"."""
-    devices = jax.devices()
-    return devices[0].device_kind if len(devices) == 1 else f"{len(devices)} x {devices[0].device_kind}"
-
-
-def read_settings(path: Path, kind: type[S], *, names: bool = True) -> S:
+def read_settings(path: Path, kind: type[S], *, registered: Sequence[str] = NAMED) -> S:
     """The settings saved in a run directory, as `kind`.
 
-    A setting that came after the run was written has the default that does what was done before there was one.
+    A setting that came after the run was written has the default that does what was done before there was one; one
+    that has no effect, which earlier versions took, is its default.
 
     Args:
         path: the run directory.
         kind: `Settings`, or a class that adds fields to it.
-        names: whether what the settings name, such as a likelihood, has to be registered.
+        registered: which of the settings that name something, such as a likelihood, must name what is registered here.
 
     Raises:
         UsageError: no run directory, another schema version, a setting that is unknown or outside its domain.
     """
-    file, content = path / "config.json", _read_config(path)
-    saved = content["settings"]
-    unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(Settings)})
-    if unknown:
-        raise UsageError(f"{file} holds the setting {unknown[0]!r}, which this vae_jax does not know.\n{_NEWER}")
-    for field in dataclasses.fields(Settings) if names else ():
-        registry, name = field.metadata.get("registry"), saved.get(field.name)
-        if registry is not None and isinstance(name, str) and name not in registry:
-            raise UsageError(
-                f"{file} names the {field.name} {name!r}, which is not registered here: {', '.join(registry)} are.\n"
-                f"Register it first, as the program did that trained the run, or give load_run(path, model=...)."
-            )
+    file, saved = path / "config.json", read_config(path)["settings"]
+    missing = {name: saved[name] for name in NAMED if isinstance(saved.get(name), str)}
+    missing = {name: value for name, value in missing.items() if value not in _SETTINGS[name]}
+    for name in missing.keys() & set(registered):
+        raise UsageError(
+            f"{file} names the {name} {missing[name]!r}, which is not registered here: {', '.join(_SETTINGS[name])} "
+            "are.\nRegister it first, as the program did that trained the run, or give load_run(path, model=...)."
+        )
     settings = kind(**saved)
     try:
-        check_fields(settings, names=names)
-        if names and content["schema"] < 5:
-            # Until then a setting that had no effect was kept as it was given.
-            without = {name: getattr(Settings, name) for name in without_effect(settings)}
-            settings = dataclasses.replace(settings, **without)
-        if names:
+        check_fields(settings, names=False)
+        if not missing:
+            settings = with_effect(settings)
             check_settings(settings)
     except UsageError as error:
         reason = str(error).partition("\n")[0]
@@ -142,10 +110,18 @@ def read_settings(path: Path, kind: type[S], *, names: bool = True) -> S:
     return settings
 
 
-def read_own(path: Path) -> list[str]:
-    """Names of what a run was given as an object, and its settings can't describe: model, objective, ..."""
-    own = _read_config(path).get("own", [])
-    return [name for name in own if isinstance(name, str)] if isinstance(own, list) else []
+def check_described(path: Path, given: Mapping[str, str]) -> None:
+    """Refuse objects, described by name, that are not those that a run was trained with, as far as it tells.
+
+    Raises:
+        UsageError: naming the two.
+    """
+    recorded = read_config(path)["described"]
+    for name, words in given.items():
+        if recorded.get(name, words) != words:
+            raise UsageError(
+                f"{path} was trained with the {name} {recorded[name]}, got {words}.\nGive the same {name} as then."
+            )
 
 
 def read_dataset_record(path: Path) -> dict[str, Any]:
@@ -154,7 +130,7 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no run directory, or something is missing.
     """
-    record = _read_config(path)["dataset"]
+    record = read_config(path)["dataset"]
     for name, kind in (("name", str), ("sha256", str), ("image_shape", list), ("train", int)):
         if not isinstance(record.get(name), kind):
             found = str(record.get(name))[:60]
@@ -163,18 +139,6 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
     return record
-
-
-def read_resumed(path: Path) -> list[dict[str, Any]]:
-    """Each change of settings on resuming: the step it was at, and by name the old and the new value.
-
-    Raises:
-        UsageError: no run directory, or the list is damaged.
-    """
-    resumed = _read_config(path).get("resumed", [])
-    if not (isinstance(resumed, list) and all(isinstance(entry, dict) for entry in resumed)):
-        raise UsageError(f"{path / 'config.json'} is damaged: resumed is {resumed!r}.\n{_REMEDY}")
-    return resumed
 
 
 def read_metrics(path: Path) -> list[Row]:
@@ -210,7 +174,12 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json holds, as this schema has it.
+
+    Raises:
+        UsageError: no run directory, another schema version, something unknown or of another type.
+    """
     file = path / "config.json"
     if not file.exists():
         raise UsageError(
@@ -224,13 +193,23 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {_OLDEST} to {SCHEMA_VERSION}.\n"
             "Use the vae_jax that wrote it, or train the run again."
         )
-    for part in ("settings", "dataset"):
-        if not isinstance(content.get(part), dict):
-            raise UsageError(f"{file} is damaged: {part} is {str(content.get(part))[:60]!r}.\n{_REMEDY}")
+    content = {"own": [], "described": {}, "resumed": [], **content}
+    for name, kind, inner in (
+        *(("settings", dict, object), ("dataset", dict, object)),
+        *(("own", list, str), ("described", dict, str), ("resumed", list, dict)),
+    ):
+        value: Any = content.get(name)
+        items = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, kind) or not all(isinstance(item, inner) for item in items):
+            raise UsageError(f"{file} is damaged: {name} is {str(value)[:60]!r}.\n{_REMEDY}")
     if schema < 5:
         settings = {name: value for name, value in content["settings"].items() if name not in _OF_THE_COMMAND}
         # Splits were not made by class then.
-        content = {**content, "settings": settings, "dataset": {**content["dataset"], "stratified": False}}
+        content |= {"settings": settings, "dataset": {**content["dataset"], "stratified": False}}
+    for part, known in _KNOWN.items():
+        if unknown := sorted(set(content[part] if part else content) - set(known)):
+            where = f" in its {part}" if part else ""
+            raise UsageError(f"{file} holds {unknown[0][:60]!r}{where}, which this vae_jax does not know.\n{_NEWER}")
     return content
 
 
@@ -268,14 +247,3 @@ def _has_numbers(content: Any, *names: str) -> bool:
     return isinstance(content, dict) and all(
         type(content.get(name)) in (int, float) and abs(content[name]) < _LARGEST for name in names
     )
-
-
-def _git_commit() -> str | None:
-    # Only of the repository that holds this package itself, not of one that an environment lies in.
-    root = Path(__file__).parents[2]
-    try:
-        git = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
-        lines = subprocess.run(git, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return lines[1] if Path(lines[0]) == root else None

@@ -1,5 +1,6 @@
 """Run directories: which may be used or gone on with, and the way back from one to the model."""
 
+import dataclasses
 import os
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,23 @@ from vae_jax.models.evaluation import encode_images, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import find_dataset
-from vae_jax.runs.records import read_dataset_record, read_metrics, read_own, read_settings, read_summary
+from vae_jax.runs.records import (
+    NAMED,
+    check_described,
+    read_config,
+    read_dataset_record,
+    read_metrics,
+    read_settings,
+    read_summary,
+)
 from vae_jax.training.history import Row
+from vae_jax.training.recipe import description
 from vae_jax.training.step import Keys
+
+_OF_TRAINING: dict[str, Any] = {
+    f.name: f.default for f in dataclasses.fields(Settings) if f.metadata["group"] == "training"
+}
+"""What a model that is trained does not depend on, such as an optimiser whose name may not be registered here."""
 
 
 class Run(NamedTuple):
@@ -125,20 +140,25 @@ def load_run(
         inputs: those that it was trained with, where the settings do not describe them.
 
     Raises:
-        UsageError: no run directory, a damaged one, one without a checkpoint, or one of a model that has to be given.
+        UsageError: no run directory, a damaged one, one without a checkpoint, one of a model that has to be given, or
+            another model or other inputs than it was trained with.
     """
     if checkpoint not in ("best", "latest"):
         raise UsageError(f"checkpoint must be 'best' or 'latest', got {checkpoint!r}.")
     directory = Path(path).expanduser()
-    settings, dataset = read_settings(directory, Settings, names=model is None), read_dataset_record(directory)
+    of_model = () if model else tuple(name for name in NAMED if name not in _OF_TRAINING)
+    settings, dataset = read_settings(directory, Settings, registered=of_model), read_dataset_record(directory)
     metrics, summary = read_metrics(directory), read_summary(directory)
-    for name, given in (("model", model), ("inputs", inputs)):
-        if given is None and name in read_own(directory):
+    given = {"model": model, "inputs": inputs}
+    for name in given:
+        if given[name] is None and name in read_config(directory)["own"]:
             raise UsageError(
                 f"{directory} was trained with {name} of its own, which its settings do not describe.\n"
                 f"Make the same again, and give it: load_run(path, {name}=...)."
             )
-    model = model or build_model(settings, dataset["image_shape"])
+    check_described(directory, {name: description(part) for name, part in given.items() if part is not None})
+    if model is None:
+        model = build_model(dataclasses.replace(settings, **_OF_TRAINING), dataset["image_shape"])
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         params, step = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))

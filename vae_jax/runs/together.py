@@ -10,12 +10,11 @@ from vae_jax.files import locked
 from vae_jax.models.autoencoders import AnyModel
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.finish import finish_run
-from vae_jax.runs.folders import check_available
-from vae_jax.runs.recording import append_row, begin, check_there, train_run
+from vae_jax.runs.folders import begin, check_available
+from vae_jax.runs.recording import append_row, check_there, train_run
 from vae_jax.runs.run import Run, load_run
 from vae_jax.training.history import Row
 from vae_jax.training.many import check_members, fit_many, member_of
-from vae_jax.training.optimizer import steps_per_epoch
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
 from vae_jax.training.step import TrainState, zero_metrics
@@ -30,20 +29,10 @@ def train_runs(
     *,
     on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> list[Run]:
-    """Train models together, each into a run directory of its own, and finish them.
+    """Train models together as `vae_jax.training.many.fit_many`, each into a new run directory, and finish them.
 
-    Its checkpoints are those of a single run, the latest and the best, but written at the end only. Where the images
-    do not fit the device, they are trained one after another, and the images are streamed.
-
-    Args:
-        paths: directories that do not exist yet, one a model.
-        model: from `build_model`.
-        members: as in `vae_jax.training.many.fit_many`.
-        dataset: all three splits are used.
-        on_epoch: called after each epoch with a row for each model.
-
-    Returns:
-        The finished runs.
+    Their checkpoints, the latest and the best, are written at the end only. Where the images do not fit the device, the
+    models are trained one after another, and the images are streamed.
 
     Raises:
         UsageError: a directory is not available, or the settings can't be trained together.
@@ -51,39 +40,34 @@ def train_runs(
     """
     number = check_members(dataset.train, members)
     if are_streamed(members[0], dataset.train.images.nbytes):
+        alone = None if on_epoch is None else lambda state, row: on_epoch([row])
         for path, settings in zip(paths, members, strict=True):
-            train_run(path, model, settings, dataset, on_epoch=_alone(on_epoch))
+            train_run(path, model, settings, dataset, on_epoch=alone)
         return [load_run(path, model=model) for path in paths]
+    best: dict[Path, tuple[TrainState, float]] = {}
+
+    def record(states: TrainState, rows: list[Row]) -> None:
+        for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+            check_there(path)
+            append_row(path, row)
+            loss = row["validation"]["loss"]
+            if path not in best or loss < best[path][1]:
+                best[path] = member_of(states, i), loss
+        if on_epoch:
+            on_epoch(rows)
+
     with contextlib.ExitStack() as locks:
         for path, settings in zip(paths, members, strict=True):
             check_available(path)
             locks.enter_context(locked(path))
-            own = dataset.of_classes(settings.classes)
-            begin(path, Recipe(model, settings, number), own)
-
-        best: list[tuple[TrainState, Row]] = []
-
-        def record(states: TrainState, rows: list[Row]) -> None:
-            for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
-                check_there(path)
-                append_row(path, row)
-                if len(best) < len(rows) or row["validation"]["loss"] < best[i][1]["validation"]["loss"]:
-                    best[i : i + 1] = [(member_of(states, i), row)]
-            if on_epoch:
-                on_epoch(rows)
-
+            begin(path, Recipe(model, settings, number), dataset.of_classes(settings.classes))
         results = fit_many(model, dataset.train, dataset.validation, members, on_epoch=record)
-        for path, settings, result, (state, row) in zip(paths, members, results, best, strict=True):
-            last = result.history[-1]
-            images = len(dataset.train.positions(settings.classes))
-            metrics = zero_metrics(steps_per_epoch(images, settings.batch_size))
+        for path, settings, result in zip(paths, members, results, strict=True):
+            metrics = zero_metrics(Recipe(model, settings, len(dataset.train.positions(settings.classes))).steps)
             check_there(path)
             with Checkpoints(path, writing=True) as checkpoints:
-                if row["step"] < last["step"]:
-                    checkpoints.save(Progress(state, metrics), row["validation"]["loss"])
-                checkpoints.save(Progress(result.state, metrics), last["validation"]["loss"])
+                state, loss = best[path]
+                if state.step < result.state.step:
+                    checkpoints.save(Progress(state, metrics), loss)
+                checkpoints.save(Progress(result.state, metrics), result.history[-1]["validation"]["loss"])
         return [finish_run(path, dataset, model=model) for path in paths]
-
-
-def _alone(on_epoch: Callable[[list[Row]], None] | None) -> Callable[[TrainState, Row], None] | None:
-    return None if on_epoch is None else lambda state, row: on_epoch([row])

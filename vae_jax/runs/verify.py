@@ -14,11 +14,11 @@ from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import MissingDataError, find_dataset
 from vae_jax.runs.records import (
+    counted,
+    read_config,
     read_dataset_record,
     read_json,
     read_metrics,
-    read_own,
-    read_resumed,
     read_settings,
     read_summary,
 )
@@ -30,9 +30,7 @@ _TOLERANCE = 1e-6
 def check(path: Path, data_dir: Path | None = None) -> Iterator[tuple[str, bool, str]]:
     """What there is in a run directory: its name, whether it is good, and what was found.
 
-    Args:
-        path: the run directory.
-        data_dir: where the data lies, if it no longer lies where the run found it.
+    `data_dir` is where the data lies, if it no longer lies where the run found it.
     """
     records = {"config.json": _config, "environment.json": _environment, "metrics.jsonl": _metrics}
     for name, examine in (records | {"summary.json": _summary, "data set": partial(_data, data_dir)}).items():
@@ -54,9 +52,9 @@ def _examined(examine: Any, path: Path) -> tuple[bool, str]:
 
 
 def _config(path: Path) -> str:
-    settings, record, resumed = read_settings(path, Settings), read_dataset_record(path), read_resumed(path)
-    changes = f", resumed {len(resumed)} times with changes" if resumed else ""
-    return f"{settings.model}, {settings.latent_dim} latent dimensions, {record['name']}{changes}"
+    settings, record, resumed = read_settings(path, Settings), read_dataset_record(path), read_config(path)["resumed"]
+    changes = f", resumed with changes {counted(len(resumed), 'time')}" if resumed else ""
+    return f"{settings.model}, {counted(settings.latent_dim, 'latent dimension')}, {record['name']}{changes}"
 
 
 def _environment(path: Path) -> str:
@@ -79,7 +77,7 @@ def _metrics(path: Path) -> str:
             loss, wanted = row[split]["loss"], row[split]["reconstruction"] + row["beta"] * row[split]["kl"]
             if not abs(loss - wanted) <= _TOLERANCE * max(1.0, abs(wanted)):
                 raise ValueError(f"line {i + 1}, {split}: loss {loss} is not reconstruction + beta * KL = {wanted}")
-    return f"{len(rows)} epochs, each once; loss = reconstruction + beta * KL in each"
+    return f"{counted(len(rows), 'epoch')}, each once; loss = reconstruction + beta * KL in each"
 
 
 def _summary(path: Path) -> str:
@@ -91,10 +89,10 @@ def _summary(path: Path) -> str:
     whole = trained == steps[-1] if steps and "best_step" in summary else trained in steps
     if summary["epochs"] != len(steps) or not whole or best not in steps:
         raise ValueError(
-            f"says {summary['epochs']} epochs and {trained} steps, the best at {best}; metrics.jsonl has {len(steps)} "
-            f"epochs and {max(steps, default=0)} steps"
+            f"says {counted(summary['epochs'], 'epoch')} and {counted(trained, 'step')}, the best at {best}; "
+            f"metrics.jsonl has {counted(len(steps), 'epoch')} and {counted(max(steps, default=0), 'step')}"
         )
-    return f"test loss {summary['test']['loss']:.2f} after {summary['epochs']} epochs"
+    return f"test loss {summary['test']['loss']:.2f} after {counted(summary['epochs'], 'epoch')}"
 
 
 def _data(data_dir: Path | None, path: Path) -> str:
@@ -124,7 +122,7 @@ def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:
 
 def _parameters(path: Path) -> Parameters | None:
     # Shapes of those that config.json asks for; None of a model that it does not describe.
-    if "model" in read_own(path):
+    if "model" in read_config(path)["own"]:
         return None
     model = build_model(read_settings(path, Settings), read_dataset_record(path)["image_shape"])
     shapes: Parameters = jax.eval_shape(model.init, jax.random.key(0))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 T = TypeVar("T")
@@ -75,11 +76,7 @@ class Layout:
         """Compile a function of a state, metrics, data, batches, and what is the same on all devices.
 
         It takes the memory of state and metrics over. Each device runs it, on its part of the batches and of data that
-        are `spread`.
-
-        Args:
-            steps: the function.
-            arguments: those of a call that does no step.
+        are `spread`. The arguments are those of a call that does no step.
         """
         if self.mapped:
             axes = tuple(0 if i == 3 else None for i in range(len(arguments)))
@@ -133,10 +130,12 @@ class Members:
 
     def over_members(self, function: Callable[..., T], axes: tuple[Any, ...]) -> Callable[..., T]:
         """`vmap` over the first axis, or none, of each argument or of parts of it; each device computes its models."""
-        mapped = _map(function, axes) if self.in_turn else jax.vmap(function, axes)
+        mapped = jax.vmap(sequential_vmap(function) if self.in_turn else function, axes)
         if not self.devices:
             return mapped
-        specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else self._spec, axes, is_leaf=_is_none)
+        specs = jax.tree.map(
+            lambda axis: PartitionSpec() if axis is None else self._spec, axes, is_leaf=lambda axis: axis is None
+        )
         return jax.shard_map(mapped, mesh=self._mesh, in_specs=specs, out_specs=self._spec, check_vma=False)
 
     def place(self, tree: T) -> T:
@@ -175,28 +174,6 @@ def choose_members(parallel: str, number: int, in_turn: bool) -> Members:
     devices = jax.local_devices()[:number]
     one = len(devices) == 1 or (parallel == "auto" and _is_cpu(devices))
     return Members(() if one else tuple(devices), in_turn)
-
-
-def _is_none(axis: Any) -> bool:
-    return axis is None
-
-
-def _map(function: Callable[..., T], axes: tuple[Any, ...]) -> Callable[..., T]:
-    # As vmap over the same axes, but one after another.
-    def mapped(*arguments: Any) -> T:
-        # The axis of each leaf, as one axis may stand for a whole argument; -1 for none, as None is no leaf.
-        marked = jax.tree.map(lambda axis: -1 if axis is None else axis, axes, is_leaf=_is_none)
-        flat, tree = jax.tree.flatten(arguments)
-        along = jax.tree.leaves(jax.tree.broadcast(marked, arguments))
-
-        def one(own: list[Any]) -> T:
-            rest = iter(own)
-            leaves = [leaf if axis == -1 else next(rest) for leaf, axis in zip(flat, along, strict=True)]
-            return function(*jax.tree.unflatten(tree, leaves))
-
-        return jax.lax.map(one, [leaf for leaf, axis in zip(flat, along, strict=True) if axis == 0])
-
-    return mapped
 
 
 def from_first_process(value: float) -> float:

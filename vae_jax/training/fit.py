@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from vae_jax.config import Settings, check_settings, epochs
-from vae_jax.data.dataset import Split, check_batch_size
+from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
 from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
@@ -17,10 +17,17 @@ from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.training.devices import choose_layout, from_first_process
 from vae_jax.training.history import Row, check_finite, has_stopped, make_row
-from vae_jax.training.program import Program, Progress, compile_program, run_epoch
+from vae_jax.training.program import Progress, compile_program, run_epoch
 from vae_jax.training.recipe import Recipe
 from vae_jax.training.step import Data, Keys, TrainState, init_state, zero_metrics
 from vae_jax.training.streaming import are_streamed, compile_stream
+
+_SPLIT = "Split(images, labels), with images [n, height, width, channels] of bytes; labels may be None"
+_MADE_BY = {
+    Settings: "Settings(latent_dim=2)",
+    Split: _SPLIT,
+    Dataset: f"Dataset(name, train, validation, test), each a vae_jax.{_SPLIT}",
+}
 
 
 class FitResult(NamedTuple):
@@ -73,8 +80,19 @@ def fit(
         UsageError: a setting outside its domain, a model whose shapes do not fit, or fewer images than a batch.
         RunError: a loss that is not finite, naming the term and the step.
     """
+    check_types(train=(train, Split), validation=(validation, Split), settings=(settings, Settings))
     recipe = make_recipe(model, train, settings, objective, optimizer, inputs)
     return go_on(recipe, train, validation, None, [], Hooks(on_epoch))
+
+
+def check_types(**given: tuple[Any, type]) -> None:
+    """Raise UsageError where an argument, given by name with its type, is of another one: how to make it is said."""
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            raise UsageError(
+                f"{name} must be a vae_jax.{kind.__name__}, got {type(value).__name__}.\n"
+                f"Make one: vae_jax.{_MADE_BY[kind]}."
+            )
 
 
 def make_recipe(
@@ -97,16 +115,7 @@ def make_recipe(
 def go_on(
     recipe: Recipe, train: Split, validation: Split, progress: Progress | None, history: list[Row], hooks: Hooks
 ) -> FitResult:
-    """Train from where a run stands; see `fit`.
-
-    Args:
-        recipe: what is trained, and how.
-        train: images to learn from.
-        validation: images for the validation loss of each row.
-        progress: where to go on from; None is the initial state of the seed.
-        history: rows of the epochs that led to it.
-        hooks: what is called.
-    """
+    """Train from `progress`, to which the rows of `history` led; None is the initial state of the seed. See `fit`."""
     settings, steps = recipe.settings, recipe.steps
     train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
@@ -116,39 +125,40 @@ def go_on(
         # The steps take their state's memory over, so the caller's own is copied.
         state, metrics = jax.tree.map(jnp.copy, progress[:2])
         progress = progress._replace(state=state, metrics=metrics)
-    history = list(history)
-    layout = choose_layout(settings.parallel)
-    validation_images: Any = validation.images
+    history, layout, validation_images = list(history), choose_layout(settings.parallel), validation.images
     if are_streamed(settings, train.images.nbytes):
-        program = Program(*compile_stream(recipe, train, progress.state, layout))
+        program = compile_stream(recipe, train, progress.state, layout)
     else:
         validation_images = jax.device_put(np.asarray(validation.images))
         data = Data(*jax.device_put((np.asarray(train.images), train.labels)))
         program = compile_program(recipe, data, progress.state, layout)
     if hooks.on_start:
         hooks.on_start()
-
     for epoch in range(int(progress.state.step) // steps, epochs(settings, len(train))):
         if has_stopped(history, settings, len(train)):
             break
         progress = run_epoch(program, epoch, progress, settings.checkpoint_every_steps, hooks.on_part)
-        check_finite(progress.metrics, first_step=epoch * steps)
-        scores = validation_scores(recipe, progress.state.evaluation_params, validation_images, validation.labels)
-        row = make_row(epoch + 1, (epoch + 1) * steps, progress.metrics, scores, recipe.beta, progress.seconds)
-        history.append(row)
+        history.append(epoch_row(recipe, epoch, progress, validation_images, validation.labels))
         if hooks.on_epoch:
-            hooks.on_epoch(progress.state, row)
+            hooks.on_epoch(progress.state, history[-1])
         progress = progress._replace(metrics=zero_metrics(steps), seconds=0.0)
-    state = progress.state
-    return FitResult(state.evaluation_params, state, history)
+    return FitResult(progress.state.evaluation_params, progress.state, history)
 
 
-def validation_scores(
-    recipe: Recipe, params: Parameters, images: Any, labels: Any = None, number: int | None = None
-) -> dict[str, float]:
-    """Loss, reconstruction and KL of the first `number` images, with one latent sample each and the run's own key."""
-    key = Keys.from_seed(recipe.settings.seed).evaluation
+def epoch_row(
+    recipe: Recipe, epoch: int, progress: Progress, images: Any, labels: Any = None, number: int | None = None
+) -> Row:
+    """The row of epoch number `epoch`, from 0, that is done.
+
+    Its validation loss is that of the first `number` images, with one latent sample each and the run's own key.
+
+    Raises:
+        RunError: a loss that is not finite.
+    """
+    check_finite(progress.metrics, first_step=epoch * recipe.steps)
+    key, params = Keys.from_seed(recipe.settings.seed).evaluation, progress.state.evaluation_params
     losses = image_losses(recipe.model, params, images, key, samples=1, inputs=recipe.inputs, labels=labels)
     scores = mean_loss(ImageLosses(*(values[:number] for values in losses)))
     # Rounding may differ between processors, but all have to stop after the same epoch.
-    return {name: from_first_process(score) for name, score in scores.items()}
+    scores = {name: from_first_process(score) for name, score in scores.items()}
+    return make_row(epoch + 1, (epoch + 1) * recipe.steps, progress.metrics, scores, recipe.beta, progress.seconds)

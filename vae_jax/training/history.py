@@ -11,6 +11,7 @@ from vae_jax.training.optimizer import warmup_steps
 from vae_jax.training.step import StepMetrics
 
 Row = dict[str, Any]
+_CHECKED = ("reconstruction", "kl", "objective", "gradient_norm")
 
 
 def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
@@ -33,10 +34,9 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
         for name in ("reconstruction", "kl", "objective")
     }
     validation = {name: scores[name] for name in ("reconstruction", "kl")}
-    if not all(map(math.isfinite, validation.values())):
-        raise RunError(
-            _not_finite("validation " + next(k for k, v in validation.items() if not math.isfinite(v)), step)
-        )
+    for name, value in validation.items():
+        if not math.isfinite(value):
+            raise _not_finite(f"validation {name}", step)
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,
@@ -50,21 +50,20 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
 
 
 def check_finite(metrics: StepMetrics, first_step: int) -> None:
-    """Raise where a step's metrics [steps] are not finite.
+    """Check the metrics of steps, [steps].
 
     Raises:
-        RunError: naming the term and the step.
+        RunError: one is not finite, naming the term and the step.
     """
-    finite = np.stack([np.isfinite(values) for values in metrics])
-    if not finite.all():
-        step = int(np.argmin(finite.all(axis=0)))
-        names = ["reconstruction", "kl", "objective", "gradient_norm"]
-        term = next(name for name in names if not np.isfinite(getattr(metrics, name)[step]))
-        raise RunError(_not_finite(term, first_step + step + 1))
+    finite = {name: np.isfinite(getattr(metrics, name)) for name in _CHECKED}
+    bad = np.flatnonzero(~np.all(list(finite.values()), axis=0))
+    if len(bad):
+        term = next(name for name in _CHECKED if not finite[name][bad[0]])
+        raise _not_finite(term, first_step + int(bad[0]) + 1)
 
 
-def _not_finite(term: str, step: int) -> str:
-    return (
+def _not_finite(term: str, step: int) -> RunError:
+    return RunError(
         f"The {term} is not finite at step {step}: training stopped; the checkpoint of the epoch before it, "
         "if there was one, is kept.\nUse a smaller --learning-rate."
     )

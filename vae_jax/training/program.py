@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vae_jax.training.devices import ONE_DEVICE, Layout, from_first_process
+from vae_jax.training.devices import Layout, from_first_process
 from vae_jax.training.recipe import Recipe
 from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, shuffled, zero_metrics
 
@@ -38,9 +39,9 @@ class Program(NamedTuple):
     """Some steps of an epoch, as `run_steps`; it takes the memory of state and metrics over."""
     steps: int
     """Steps of an epoch."""
-    place: Callable[[Any], Any] = lambda tree: tree
+    place: Callable[[Any], Any]
     """Puts state and metrics, given on one device, where `advance` wants them."""
-    local: Callable[[Any], Any] = lambda tree: tree
+    local: Callable[[Any], Any]
     """The way back, to this process's first device; it may share their memory."""
 
 
@@ -54,23 +55,17 @@ def compile_order(recipe: Recipe, layout: Layout, given: Given) -> Callable[[Any
     return lambda epoch: compiled(given, epoch)
 
 
-def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layout = ONE_DEVICE) -> Program:
+def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layout) -> Program:
     """The program that trains one model on images that live on the device, compiled before it is first called.
 
-    Args:
-        recipe: what is trained, and how.
-        data: images [n, height, width, channels] and labels, on one device.
-        state: one as it will train.
-        layout: of the devices.
+    `data` lies on one device; `state` is one as it will train.
     """
     given, first = Given.of(recipe), np.int32(0)
-
-    def advance(state: TrainState, metrics: StepMetrics, data: Data, batches: Batches, *more: Any) -> Any:
-        return run_steps(recipe, layout, state, metrics, data, batches, *more)
-
     order, data = compile_order(recipe, layout, given), layout.replicated(data)
     initial = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(recipe.steps)))
-    compiled = layout.compile_steps(advance, *initial, data, order(first), given, first, first)
+    compiled = layout.compile_steps(
+        partial(run_steps, recipe, layout), *initial, data, order(first), given, first, first
+    )
     return Program(
         order,
         lambda state, metrics, batches, start, stop: compiled(state, metrics, data, batches, given, start, stop),
@@ -87,17 +82,10 @@ def run_epoch(
     every: int,
     on_part: Callable[[Progress], None] | None,
 ) -> Progress:
-    """The rest of an epoch, in parts of about half a second.
+    """The rest of epoch number `epoch`, from 0, in parts of about half a second; gives its metrics on the host.
 
-    Args:
-        program: what to run.
-        epoch: number of the epoch, from 0.
-        progress: where it stands.
-        every: parts end at multiples of so many steps at the latest, counted from the run's start; 0: anywhere.
-        on_part: called between parts with the progress; it may raise to end the training.
-
-    Returns:
-        The progress at the epoch's end, the metrics on the host.
+    A part ends at multiples of `every` steps at the latest, counted from the run's start, where `every` is not 0.
+    Between parts `on_part` is called with the progress; it may raise to end the training.
     """
     seconds, pace = progress.seconds, progress.seconds_per_step
     before = epoch * program.steps

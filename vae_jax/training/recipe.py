@@ -1,13 +1,15 @@
 """What a model is trained by: the objects that the settings describe, or those that were given in their place."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
 import optax
 
 from vae_jax.config import Settings, objective_name
-from vae_jax.models.autoencoders import AnyModel
+from vae_jax.errors import UsageError
+from vae_jax.models.autoencoders import AnyModel, build_model
 from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
@@ -17,6 +19,8 @@ from vae_jax.training.optimizer import make_optimizer, steps_per_epoch
 RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
+
+_OF_FLAX = ("parent", "name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,4 +76,32 @@ class Recipe:
     @property
     def own(self) -> list[str]:
         """Names of what was given, and can't be made from the settings again."""
-        return [name for name in ("objective", "optimizer", "inputs") if getattr(self, f"given_{name}") is not None]
+        try:
+            as_described = build_model(self.settings, self.model.image_shape) == self.model
+        except UsageError:
+            as_described = False
+        given = [name for name in ("objective", "optimizer", "inputs") if getattr(self, f"given_{name}") is not None]
+        return given if as_described else ["model", *given]
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What the model is, and what was given; an optimiser can't be told from another."""
+        return {name: description(getattr(self, name)) for name in {"model", *self.own} - {"optimizer"}}
+
+
+def description(part: Any) -> str:
+    """What an object is, alike in every process: its class, and the fields that are not their defaults."""
+    if hasattr(part, "_fields"):
+        defaults = dict.fromkeys(part._fields) | part._field_defaults
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        # Not those that flax adds to a module.
+        defaults = {field.name: field.default for field in dataclasses.fields(part) if field.name not in _OF_FLAX}
+    elif isinstance(part, tuple | list):
+        return f"({', '.join(map(description, part))})"
+    elif type(part).__repr__ is object.__repr__:
+        return type(part).__name__
+    else:
+        return getattr(part, "__qualname__", None) or " ".join(re.sub(" at 0x[0-9a-f]+", "", repr(part)).split())
+    values = {name: getattr(part, name) for name in defaults}
+    own = [f"{name}={description(value)}" for name, value in values.items() if repr(value) != repr(defaults[name])]
+    return f"{type(part).__name__}({', '.join(own)})"

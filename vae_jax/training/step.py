@@ -86,9 +86,9 @@ def train_step(
     recipe: Recipe,
     state: TrainState,
     batch: Batch,
+    number: Float[Array, ""] | float,
     axis: str | None = None,
     chunks: int = 1,
-    number: Float[Array, ""] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """One step of gradient descent on the weighted mean of the objective.
 
@@ -96,13 +96,11 @@ def train_step(
         recipe: what is trained, and how.
         state: state before the step.
         batch: the examples, or this device's part of them.
+        number: images of the whole batch, on all devices: the sum of its weights.
         axis: of the devices that hold the rest of the batch.
-        chunks: parts of the batch, as many examples each, whose gradients are taken one after another and summed.
-        number: images of the whole batch, on all devices; by default the sum of the weights.
+        chunks: parts of the batch, as many examples each, whose gradients are taken in turn and summed.
     """
     model, objective, step = recipe.model, recipe.objective, state.step.astype(jnp.float32)
-    if number is None:
-        number = total(jnp.sum(batch.weights), axis)
     statistics = None
     if objective.couples:
         statistics = total(_summed(lambda part: objective.statistics(model, state.params, part), batch, chunks), axis)
@@ -114,20 +112,15 @@ def train_step(
         shares = [jnp.sum(term * part.weights) / number for term in terms]
         return shares[0], shares
 
-    def gradient_of(part: Batch) -> tuple[Any, Any]:
-        (_, shares), gradient = jax.value_and_grad(shares_of, has_aux=True)(state.params, part)
-        return shares, gradient
-
-    means, gradient = total(_summed(gradient_of, batch, chunks), axis)
+    gradient_of = jax.grad(shares_of, has_aux=True)
+    gradient, means = total(_summed(lambda part: gradient_of(state.params, part), batch, chunks), axis)
     updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = state.ema_params
+    params, ema = optax.apply_updates(state.params, updates), state.ema_params
     if ema is not None:
         # A young average forgets faster, so that it does not drag the initial parameters along.
         decay = jnp.minimum(recipe.settings.ema_decay, (1.0 + step) / (10.0 + step))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-    objective_mean, reconstruction, kl = means
-    metrics = StepMetrics(objective_mean, reconstruction, kl, global_norm(gradient), number)
+    metrics = StepMetrics._make([*means, global_norm(gradient), number])
     return TrainState(params, opt_state, state.step + 1, ema), metrics
 
 
@@ -214,19 +207,9 @@ def run_steps(
 ) -> tuple[TrainState, StepMetrics]:
     """Steps `start` to `stop` - 1 of an epoch, as one compiled loop of the train step.
 
-    One program serves every part of an epoch, so the parameters don't depend on how it was cut.
-
-    Args:
-        recipe: what is trained, and how.
-        layout: of the devices.
-        state: state before the first of the steps.
-        metrics: of the epoch's steps so far, [steps]; gives them back with those of these steps set.
-        data: the whole data set; with `first` the batches of some steps.
-        batches: the order of the epoch, as `layout` divides it: the part of this device.
-        given: keys and rates.
-        start: first step, counted in the epoch.
-        stop: the step after the last one.
-        first: the step whose batch comes first in `data`.
+    One program serves every part of an epoch, so the parameters don't depend on how it was cut. The metrics [steps]
+    come back with those of these steps set. The batches are those of the epoch, the part of this device as `layout`
+    divides them. The data are the whole data set; where `first` is given, the batches from that step on.
     """
     recipe = recipe.with_rates(given.rates)
     inputs, noise = recipe.inputs, jax.random.wrap_key_data(given.noise)
@@ -241,7 +224,7 @@ def run_steps(
         else:
             images, labels = jax.tree.map(lambda values: values[i - first], tuple(data))
         batch = inputs.batch(images, indices, jax.random.fold_in(noise, state.step), weights, labels)
-        state, own = train_step(recipe, state, batch, layout.axis, chunks, sizes[i])
+        state, own = train_step(recipe, state, batch, sizes[i], layout.axis, chunks)
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
     return jax.lax.fori_loop(start, stop, body, (state, metrics))

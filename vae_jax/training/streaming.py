@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,8 +22,8 @@ from vae_jax.config import Settings
 from vae_jax.data.dataset import Split
 from vae_jax.data.stored import Images, StoredImages, read_into
 from vae_jax.errors import UsageError
-from vae_jax.training.devices import ONE_DEVICE, Layout, agreed
-from vae_jax.training.program import compile_order
+from vae_jax.training.devices import Layout, agreed
+from vae_jax.training.program import Program, compile_order
 from vae_jax.training.recipe import Recipe
 from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, zero_metrics
 
@@ -61,13 +62,7 @@ def memory_bytes(device: Any) -> int:
 def read_ahead(
     images: Images, indices: Int[np.ndarray, "steps batch"], depth: int
 ) -> Generator[UInt8[np.ndarray, "depth batch height width channels"], None, None]:
-    """The batches of all steps, `depth` of them at a time; what lacks in the last is arbitrary.
-
-    Args:
-        images: pixels 0..255.
-        indices: which image stands where.
-        depth: batches of a buffer.
-    """
+    """The batches [steps, batch] of all steps, `depth` of them at a time; what lacks in the last is arbitrary."""
 
     def read(start: int) -> np.ndarray:
         chosen = indices[start : start + depth]
@@ -85,29 +80,23 @@ def read_ahead(
             del buffer  # else it would stay until the next one is there
 
 
-def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layout = ONE_DEVICE) -> tuple[Any, ...]:
-    """What makes a `vae_jax.training.program.Program` that trains one model on images that stay on the host.
+def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layout) -> Program:
+    """The program that trains one model on images that stay on the host.
 
-    Args:
-        recipe: what is trained, and how.
-        train: images and labels to learn from.
-        state: one as it will train.
-        layout: of the devices, not that of pmap.
+    `state` is one as it will train; the layout is not that of pmap.
     """
     images: Images = train.images if isinstance(train.images, StoredImages) else np.ascontiguousarray(train.images)
     given, steps, zero = Given.of(recipe), recipe.steps, np.int32(0)
     depth = min(steps, max(1, BUFFER_BYTES // (recipe.settings.batch_size * math.prod(images.shape[1:]))))
-
-    def of_buffer(state: TrainState, metrics: StepMetrics, data: Data, batches: Batches, *more: Any) -> Any:
-        return run_steps(recipe, layout, state, metrics, data, batches, *more)
-
     order = compile_order(recipe, layout, given)
     batches = order(zero)
     state, metrics = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps)))
     shape = (depth, batches.indices.shape[1])
     labels = None if train.labels is None else np.zeros(shape, np.int32)
     data = layout.spread(Data(np.zeros((*shape, *images.shape[1:]), np.uint8), labels))
-    compiled = layout.compile_steps(of_buffer, state, metrics, data, batches, given, zero, zero, zero)
+    compiled = layout.compile_steps(
+        partial(run_steps, recipe, layout), state, metrics, data, batches, given, zero, zero, zero
+    )
     stream = _Stream(images, train.labels, depth, layout)
 
     def advance(
@@ -125,7 +114,7 @@ def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layo
             step = end
         return state, metrics
 
-    return order, advance, steps, layout.replicated, layout.local
+    return Program(order, advance, steps, layout.replicated, layout.local)
 
 
 def _pages(shape: tuple[int, ...]) -> np.ndarray:
