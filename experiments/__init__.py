@@ -1,1 +1,1 @@
-"""One study = one file, run as `python -m experiments.NAME`."""
+"""The studies: each a file or a folder, run as `python -m experiments.NAME`; what one alone uses lies with it."""

@@ -7,16 +7,16 @@ sparse the codes are, units that are never used and the reconstruction, and draw
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.study import StudyConfig, begin, by_size
+from experiments.flags import StudyConfig, by_size
 from experiments.tables import markdown_table
 from vae_jax.cli.command import main
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.domains import MOST_UNITS, at_least, epoch_number, layer_sizes, positive, probability
-from vae_jax.measures.sparsity import most_used_atoms
-from vae_jax.plots.sparsity import dictionaries
+
+if TYPE_CHECKING:
+    from vae_jax.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,12 @@ NAMES = {"none": "no penalty", "l1": "L1", "kl": "KL", "topk": "top-k"}
 
 def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
+    # Here, as they import JAX, which --help and a bad flag do not wait for.
+    from experiments.study import begin
+    from vae_jax.data.dataset import load_dataset
+    from vae_jax.measures.sparsity import most_used_atoms
+    from vae_jax.plots.sparsity import dictionaries
+
     dataset = load_dataset(config.dataset, config.data_dir)
     members = {name: _settings(config, name, dataset) for name in NAMES}
     study = begin(config, "sparse", dataset, members.values())
@@ -68,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     return study.finish(_report(config, dataset.name, units, models), units=units, models=models)
 
 
-def _settings(config: Config, name: str, dataset: Dataset) -> Settings:
+def _settings(config: Config, name: str, dataset: "Dataset") -> Settings:
     return config.settings(
         dataset,
         model="ae",
@@ -82,17 +88,8 @@ def _settings(config: Config, name: str, dataset: Dataset) -> Settings:
 
 def _report(config: Config, dataset: str, units: int, models: dict[str, dict[str, Any]]) -> str:
     header = ["code", "reconstruction, nats", "active units", "dead units", "Hoyer", "mean activation"]
-    rows = [
-        [
-            NAMES[name],
-            f"{one['reconstruction']:.2f}",
-            f"{one['active_share']:.1%}",
-            f"{one['dead']} of {units}",
-            f"{one['hoyer']:.3f}",
-            f"{one['mean_activation']:.3g}",
-        ]
-        for name, one in models.items()
-    ]
+    form = "{reconstruction:.2f}|{active_share:.1%}|{dead} of {units}|{hoyer:.3f}|{mean_activation:.3g}"
+    rows = [[NAMES[name], *form.format(units=units, **one).split("|")] for name, one in models.items()]
     return f"""# Sparse codes: {dataset}, {units} units
 
 {markdown_table(header, rows)}

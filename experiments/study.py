@@ -1,4 +1,4 @@
-"""What the studies share: flags, the folder that they write, the runs that they train or restore, tables, reports."""
+"""What the studies share: the folder that they write, the runs that they train or restore, figures and reports."""
 
 import contextlib
 import dataclasses
@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from experiments.flags import StudyConfig
 from vae_jax import plots
-from vae_jax.cli.command import START, where_found
+from vae_jax.cli.command import START
 from vae_jax.cli.figures import DISPLAY_NAMES
-from vae_jax.config import Settings, epochs, without_effect
+from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset
-from vae_jax.domains import layer_sizes
-from vae_jax.errors import UsageError
+from vae_jax.errors import UsageError, counted
 from vae_jax.files import LOCK, locked, replacing
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.environment import device_name, write_environment
@@ -26,51 +26,6 @@ from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.records import read_json, write_json
 from vae_jax.runs.run import Run, load_run
 from vae_jax.runs.together import train_runs
-
-_SETTINGS = {field.name for field in dataclasses.fields(Settings)}
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyConfig:
-    """The flags of every study."""
-
-    dataset: str | None = None
-    """mnist, fashion_mnist, kmnist, digits, another prepared TFDS data set, or the path of an .npz
-    or .npy file or a folder of images. Default: mnist, and digits where mnist can't be had."""
-    data_dir: Path | None = None
-    """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
-    output: Path | None = None
-    """Folder for the report, the figures and the runs. Default: a new one under runs/. Of a folder that holds
-    this study already, the finished runs are taken over."""
-    compilation_cache: bool = True
-    """Keep compiled programs in the user's cache directory, so that the next start is fast."""
-
-    def settings(self, dataset: Dataset, **changes: Any) -> Settings:
-        """The settings of a run on this data, which it finds again from any other folder.
-
-        A flag of the study that is also a setting is that of its runs, unless `changes` names another. What has no
-        effect on a run, such as beta on an autoencoder, is none of its settings.
-        """
-        name, folder = where_found(self.dataset, self.data_dir, dataset.name)
-        own = {name: value for name, value in vars(self).items() if name in _SETTINGS}
-        settings = Settings(**(own | changes | {"dataset": name, "data_dir": folder}))
-        return dataclasses.replace(settings, **{name: getattr(Settings, name) for name in without_effect(settings)})
-
-    def flags(self) -> dict[str, Any]:
-        """The study's own flags, beside those of every study."""
-        common = {field.name for field in dataclasses.fields(StudyConfig)}
-        return {name: value for name, value in vars(self).items() if name not in common}
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig(StudyConfig):
-    """The flags of a study of AEs and VAEs with networks of the user's choice."""
-
-    arch: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or convolutional with stride 2."""
-    hidden_sizes: tuple[int, ...] | None = layer_sizes()
-    """Widths of the encoder's hidden layers (channels for conv), mirrored by the decoder.
-    Default: 512 256 128 for mlp, 32 64 for conv."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +43,7 @@ class Study:
     @property
     def title(self) -> str:
         """What titles call the data."""
-        return display_name(self.dataset)
+        return DISPLAY_NAMES.get(self.dataset.name, self.dataset.name)
 
     def train(self, members: Mapping[str, Settings], together: bool = False) -> dict[str, Run]:
         """The runs of these settings, by the names of their folders: restored, or trained one by one or together."""
@@ -154,7 +109,8 @@ def begin(
     else:
         write_json(file, {"study": name, "dataset": dataset.name, "sha256": dataset.sha256})
         write_environment(path)
-    print(f"{dataset.name}: {len(dataset.train):,} training images from {dataset.source}; writing {path}", flush=True)
+    images = counted(len(dataset.train), "training image")
+    print(f"{dataset.name}: {images} from {dataset.source}; writing {path}", flush=True)
     return Study(name, config, dataset, path)
 
 
@@ -186,16 +142,6 @@ def read_study(path: Path) -> dict[str, Any]:
     return {name: content[name] for name in names}
 
 
-def display_name(dataset: Dataset) -> str:
-    """What titles call a data set."""
-    return DISPLAY_NAMES.get(dataset.name, dataset.name)
-
-
-def by_size(dataset: Dataset, many: int, few: int) -> int:
-    """The default of a flag: `many` for at least 10,000 training images, else `few`."""
-    return many if len(dataset.train) >= 10_000 else few
-
-
 def check_alike(runs: Sequence[Run], properties: Mapping[str, Callable[[Run], Any]]) -> None:
     """Refuse runs that differ.
 
@@ -215,15 +161,6 @@ def check_alike(runs: Sequence[Run], properties: Mapping[str, Callable[[Run], An
 def data_of(run: Run) -> str:
     """The name and the first digits of the fingerprint of a run's data."""
     return f"{run.dataset['name']} ({run.dataset['sha256'][:8]})"
-
-
-def trained(path: Path, settings: Settings, dataset: Dataset) -> Run:
-    """The run at `path`: restored where it is finished with these settings, else trained, line by line.
-
-    Raises:
-        UsageError: it was trained with other settings or data, naming the difference.
-    """
-    return trained_together([path], [settings], dataset)[0]
 
 
 def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset: Dataset) -> list[Run]:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from scipy import stats
+from scipy.special import stdtrit
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -11,7 +11,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     mean, number = statistics.fmean(values), len(values)
     if number == 1:
         return mean, None
-    return mean, float(stats.t.ppf(0.975, number - 1)) * statistics.stdev(values) / number**0.5
+    return mean, float(stdtrit(number - 1, 0.975)) * statistics.stdev(values) / number**0.5
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

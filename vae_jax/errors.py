@@ -20,6 +20,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as "1 image", "1295 images" or "2 classes", for messages."""
+    """Such as "1 image", "1,295 images" or "2 classes", for messages."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number} {noun}{ending}"
+    return f"{number:,} {noun}{ending}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.benchmark.sections import ACTIONS
 from experiments.tables import markdown_table
+from vae_jax.errors import counted
 
 
 def training_text(cases: list[dict[str, Any]]) -> str:
@@ -13,19 +14,19 @@ def training_text(cases: list[dict[str, Any]]) -> str:
     for case in cases:
         job = case["job"]
         own = next((row["images_per_second"] for row in case["rows"] if row["contestant"] == "ours"), None)
-        rows = [[row["title"], *_cells(row, own)] for row in case["rows"]]
         header = ["contestant", "images/s", "vae_jax is", "share of the roof", "last loss", "peak memory, MB"]
         roof = f"{case['roof_flops'] / 1e9:,.0f} GFLOP/s" if case["roof_flops"] else "not measured"
-        parts.append(
-            f"### {name_of(job)}, batch {job['batch_size']}\n\n{markdown_table(header, rows)}\n\n"
+        parts += [
+            f"### {name_of(job)}, batch {job['batch_size']}",
+            markdown_table(header, [[row["title"], *_cells(row, own)] for row in case["rows"]]),
             f"{job['images']:,} images a repetition, {case['flops_per_image'] / 1e6:.2f} MFLOP an image in matrix "
-            f"products and convolutions. Roof: {roof}."
-        )
-        parts += [f"{row['title']}: {row['unavailable']}." for row in case["rows"] if row["unavailable"]]
-        wrong = [
-            f"**{row['title']}: {row['wrong']}; its speed does not count.**" for row in case["rows"] if row["wrong"]
+            f"products and convolutions. Roof: {roof}.",
+            *(f"{row['title']}: {row['unavailable']}." for row in case["rows"] if row["unavailable"]),
         ]
-        parts += wrong or ["All that ran trained: each loss fell, and after equal steps all lie within the tolerance."]
+        wrong = [row for row in case["rows"] if row["wrong"]]
+        parts += [f"**{row['title']}: {row['wrong']}; its speed does not count.**" for row in wrong]
+        if not wrong:
+            parts.append("All that ran trained: each loss fell, and after equal steps all lie within the tolerance.")
     return "\n\n".join(parts)
 
 
@@ -50,14 +51,12 @@ def speed_text(summary: dict[str, Any], machine: str) -> str:
 def _speed_table(cases: list[dict[str, Any]], machine: str) -> str:
     titles = {row["contestant"]: row["title"] for case in cases for row in case["rows"]}
     header = ["images/s", *(f"{case['job']['arch']}, batch {case['job']['batch_size']}" for case in cases)]
-    rows = []
-    for contestant, title in titles.items():
-        found = [next(row for row in case["rows"] if row["contestant"] == contestant) for case in cases]
-        rows.append([title, *("" if row["wrong"] else number(row["images_per_second"]) for row in found)])
-    own = [next(row for row in case["rows"] if row["contestant"] == "ours") for case in cases]
-    rows.append(
-        ["share of the roof, vae_jax", *(f"{row['roof_share']:.0%}" if row["roof_share"] else "" for row in own)]
-    )
+    by_name = [{row["contestant"]: row for row in case["rows"]} for case in cases]
+    rows = [
+        [title, *("" if case[name]["wrong"] else number(case[name]["images_per_second"]) for case in by_name)]
+        for name, title in titles.items()
+    ]
+    rows.append(["share of the roof, vae_jax", *(_share(case["ours"]) for case in by_name)])
     roofs = ", ".join(f"{case['roof_flops'] / 1e9:,.0f}" for case in cases if case["roof_flops"])
     names = "; ".join(dict.fromkeys(f"{case['job']['arch']}: {name_of(case['job'])}" for case in cases))
     return (
@@ -76,14 +75,13 @@ def name_of(job: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any], own: float | None) -> list[str]:
     if row["unavailable"]:
         return [row["unavailable"].partition(" (")[0], "", "", "", ""]
-    rate, share = row["images_per_second"], row["roof_share"]
-    return [
-        number(rate),
-        f"{own / rate:.2f} × as fast" if own and rate and row["contestant"] != "ours" else "",
-        f"{share:.0%}" if share else "",
-        f"{row['last_loss']:.1f}",
-        _megabytes(row),
-    ]
+    rate = row["images_per_second"]
+    ratio = f"{own / rate:.2f} × as fast" if own and rate and row["contestant"] != "ours" else ""
+    return [number(rate), ratio, _share(row), f"{row['last_loss']:.1f}", _megabytes(row)]
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{row['roof_share']:.0%}" if row["roof_share"] else ""
 
 
 def number(rate: float | None) -> str:
@@ -112,14 +110,10 @@ def series_text(series: list[dict[str, Any]]) -> str:
     parts = []
     for one in series:
         first = one["rows"][0]["images_per_second"]
-        rows = [
-            [
-                str(row["value"]),
-                row["unavailable"] or number(row["images_per_second"]),
-                f"{row['images_per_second'] / first:.2f}" if first and not row["unavailable"] else "",
-            ]
-            for row in one["rows"]
-        ]
+        rows = []
+        for row in one["rows"]:
+            ratio = f"{row['images_per_second'] / first:.2f}" if first and not row["unavailable"] else ""
+            rows.append([str(row["value"]), _rate(row), ratio])
         parts.append(markdown_table([one["title"], "images/s", "to the first"], rows))
     return "\n\n".join(parts)
 
@@ -129,23 +123,22 @@ def startup_text(found: dict[str, Any]) -> str:
     rows = []
     for name, runs in found.items():
         medians = (statistics.median(run[key] for run in runs) for key in ("to_first_epoch", "whole_command"))
-        rows.append([f"{name}, {len(runs)} start{'s' * (len(runs) > 1)}", *(f"{value:.1f}" for value in medians)])
+        rows.append([f"{name}, {counted(len(runs), 'start')}", *(f"{value:.1f}" for value in medians)])
     return markdown_table(["compilation cache", "seconds to the first epoch", "seconds of the command"], rows)
 
 
 def streaming_text(cases: list[dict[str, Any]]) -> str:
     """Images a second and peak memory, by the size of the file."""
     rows = [
-        [
-            f"{row['images']:,}",
-            f"{row['file_bytes'] / 1e6:,.0f}",
-            row["unavailable"] or number(row["images_per_second"]),
-            _megabytes(row),
-        ]
+        [f"{row['images']:,}", f"{row['file_bytes'] / 1e6:,.0f}", _rate(row), _megabytes(row)]
         for row in cases[0]["rows"]
     ]
     table = markdown_table(["images in a file", "its size, MB", "images/s", "peak memory of the process, MB"], rows)
     return f"{table}\n\nOne repetition after one that is not counted."
+
+
+def _rate(row: dict[str, Any]) -> str:
+    return row["unavailable"] or number(row["images_per_second"])
 
 
 def _megabytes(row: dict[str, Any]) -> str:

@@ -39,6 +39,8 @@ class Plan:
     accelerator: bool
     """Whether the device is more than a CPU: then larger batches, and more images for the conv."""
     logs: Path
+    flags: Sequence[str] = ()
+    """--dataset and --data-dir of `experiments.mnist`."""
 
     def job(self, arch: str, batch_size: int, **changes: Any) -> Job:
         """The job of an architecture: as many whole batches as the data and the device allow."""
@@ -181,18 +183,13 @@ def many(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def startup(plan: Plan, flags: Sequence[str]) -> dict[str, Any]:
-    """Seconds from the command to the first epoch, with an empty compilation cache and with a filled one.
-
-    Args:
-        plan: its repetitions are those of the warm starts.
-        flags: --dataset and --data-dir of `experiments.mnist`.
-    """
+def startup(plan: Plan) -> dict[str, Any]:
+    """Seconds from the command to the first epoch, with an empty compilation cache and with a filled one."""
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for number in range(2 if plan.quick else 1 + plan.repetitions):
             print(f"start-up: experiments.mnist, {'warm' if number else 'cold'} compilation cache", flush=True)
-            runs.append(_start(Path(folder), number, flags))
+            runs.append(_start(Path(folder), number, plan.flags))
     return {"cold": runs[:1], "warm": runs[1:]}
 
 

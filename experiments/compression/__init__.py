@@ -10,17 +10,12 @@ Two more words do the work on your images:
 """
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import Any
 
-from experiments.compression.measure import draw, measure_curves
-from experiments.compression.report import report
-from experiments.study import StudyConfig, begin, by_size
-from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from experiments.flags import StudyConfig, run
 from vae_jax.domains import MOST_UNITS, at_least, epoch_number, non_negative, seed_field
-from vae_jax.runs.run import load_dataset_of, load_run
+
+__all__ = ["Config", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +35,3 @@ class Config(StudyConfig):
     """Weight of the VAE's KL term; 1 would give away pixels for a smooth latent space."""
     seed: int = seed_field()
     """Seed of the trained models."""
-
-
-def run(config: Config) -> dict[str, Any]:
-    """Train where no run is given, compress the test images in every way, draw and report."""
-    given = load_run(config.run) if config.run else None
-    dataset = load_dataset_of(given, config.data_dir) if given else load_dataset(config.dataset, config.data_dir)
-    members = {} if given else {model: _settings(config, model, dataset) for model in ("ae", "vae")}
-    study = begin(config, "compression", dataset, members.values())
-    runs = [given] if given else [*study.train(members).values()]
-    results = measure_curves({one.model.name: one for one in runs}, dataset)
-    draw(study, results)
-    return study.finish(report(results, dataset), **results.numbers())
-
-
-def _settings(config: Config, model: str, dataset: Dataset) -> Settings:
-    return config.settings(
-        dataset,
-        model=model,
-        latent_dim=config.latent_dim or min(32, max(1, math.prod(dataset.image_shape) // 2)),
-        epochs=config.epochs or by_size(dataset, 20, 60),
-        batch_size=min(Settings.batch_size, len(dataset.train)),
-        beta=config.beta if model == "vae" else 1.0,
-    )

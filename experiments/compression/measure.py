@@ -1,18 +1,19 @@
 """The rate-distortion curves of `experiments.compression`, measured and drawn."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from experiments.compression.figures import Curve, Row, compressed, rate_distortion
 from experiments.study import Study
 from vae_jax.codecs import container
-from vae_jax.codecs.entropy_coding import encode_symbols
+from vae_jax.codecs.entropy_coding import Prior, Symbols, encode_symbols
 from vae_jax.codecs.image_codecs import LinearModel, cut_mosaic, mosaic, most_in_mosaic, rate_at, through_pillow
 from vae_jax.codecs.lossy import QUALITIES, Codec, quantise, step_of
 from vae_jax.data.dataset import Dataset
+from vae_jax.errors import counted
 from vae_jax.measures.images import psnr
 from vae_jax.runs.run import Run
 
@@ -23,6 +24,11 @@ ONE_LEVEL = 1.0
 """The squared error of one grey level in one value, which stands for that of an image without any."""
 SHOWN = 10
 SHOWN_QUALITY = 5
+
+
+Coded: TypeAlias = tuple[int, int, np.ndarray, list[int], np.ndarray]
+"""By one setting of one codec: the setting, bytes of all images and what they decode to; both of the first ones, each
+a file of its own."""
 
 
 class Point(NamedTuple):
@@ -54,10 +60,6 @@ class Results:
         """Bits per pixel and PSNR of the points."""
         return Curve(*np.array([(point.bits_per_pixel, point.psnr) for point in self.curves[name]]).T)
 
-    def curve_alone(self, name: str) -> Curve:
-        """The same where each image is a file of its own."""
-        return Curve(*np.array([(point.alone, point.alone_psnr) for point in self.curves[name]]).T)
-
     def at_equal_psnr(self, ours: str) -> list[dict[str, float | None]]:
         """For each of our points: our bits per pixel, and those of the others at its PSNR (None beyond their ends)."""
         others = [name for name in self.curves if name not in self.ours]
@@ -86,18 +88,18 @@ class Results:
 def measure_curves(runs: Mapping[str, Run], dataset: Dataset) -> Results:
     """Compress the test images in every way."""
     images = dataset.test.images[: most_in_mosaic(dataset.image_shape)]
-    curves, classes = {}, {}
+    coded, classes = {}, {}
     for name, run in runs.items():
-        codec = _codec_of(run, dataset)
-        curves[name] = _run_curve(run, codec, images)
+        codec = container.codec_of(run, dataset)
+        coded[name] = _by_run(run, codec, images)
         classes[name] = int(codec.prior(1).classes.size)
     dim = next(iter(runs.values())).model.latent_dim
     most = min(images[0].size, len(dataset.train.images))
     for dimensions in sorted({min(dim, most), min(4 * dim, most)}):
         linear = LinearModel.fit(dataset.train.images, dataset.validation.images, dimensions)
-        curves[f"PCA, {dimensions} dimensions"] = _pca_curve(linear, images)
-    for name in FORMATS:
-        curves[name] = _format_curve(name, images)
+        coded[f"PCA, {counted(dimensions, 'dimension')}"] = _by_pca(linear, images)
+    coded |= {name: _by_format(name, images) for name in FORMATS}
+    curves = {name: [_point(images, *each) for each in every] for name, every in coded.items()}
     picture = mosaic(images)
     sizes = {name: through_pillow(picture, name.upper(), None)[0] for name in ("PNG", "WebP")}
     lossless = {f"{name} lossless": 8 * size / images[..., 0].size for name, size in sizes.items()}
@@ -105,7 +107,7 @@ def measure_curves(runs: Mapping[str, Run], dataset: Dataset) -> Results:
 
 
 def _point(
-    setting: int, images: np.ndarray, decoded: np.ndarray, size: int, sizes: list[int], decoded_alone: np.ndarray
+    images: np.ndarray, setting: int, size: int, decoded: np.ndarray, sizes: list[int], decoded_alone: np.ndarray
 ) -> Point:
     some = images[: len(sizes)]
     each, alone = psnr(images, decoded, ONE_LEVEL), psnr(some, decoded_alone, ONE_LEVEL)
@@ -120,53 +122,39 @@ def _point(
     )
 
 
-def _codec_of(run: Run, dataset: Dataset) -> Codec:
-    path = container.codec_path(run)
-    if path.exists():
-        return container.read_codec(path, run.model.latent_dim)
-    codec = container.fit_codec_of(run, dataset.train.images, dataset.validation.images)
-    container.write_codec(path, codec)
-    return codec
+def _sizes_alone(symbols: Symbols, prior: Prior) -> list[int]:
+    return [len(encode_symbols(one[None], prior)) for one in symbols[:ALONE]]
 
 
-def _run_curve(run: Run, codec: Codec, images: np.ndarray) -> list[Point]:
-    points = []
+def _by_run(run: Run, codec: Codec, images: np.ndarray) -> Iterator[Coded]:
     codes = run.encode(images[:ALONE]).means
     for quality in QUALITIES:
         content = container.compress(run, codec, images, quality)
         decoded = container.decompress(run, codec, content)
-        symbols = quantise(codes, codec.transform, step_of(quality))
-        sizes = [len(encode_symbols(symbols[i : i + 1], codec.prior(quality))) for i in range(len(symbols))]
-        points.append(_point(quality, images, decoded, len(content), sizes, decoded[:ALONE]))
-    return points
+        sizes = _sizes_alone(quantise(codes, codec.transform, step_of(quality)), codec.prior(quality))
+        yield quality, len(content), decoded, sizes, decoded[:ALONE]
 
 
-def _pca_curve(linear: LinearModel, images: np.ndarray) -> list[Point]:
-    points = []
+def _by_pca(linear: LinearModel, images: np.ndarray) -> Iterator[Coded]:
     for quality in QUALITIES:
         prior, symbols = linear.codec.prior(quality), linear.encode(images, quality)
         size = container.HEADER_BYTES + len(encode_symbols(symbols, prior))
         decoded = linear.decode(symbols, quality, images.shape[1:])
-        sizes = [len(encode_symbols(symbols[i : i + 1], prior)) for i in range(len(images[:ALONE]))]
-        points.append(_point(quality, images, decoded, size, sizes, decoded[:ALONE]))
-    return points
+        yield quality, size, decoded, _sizes_alone(symbols, prior), decoded[:ALONE]
 
 
-def _format_curve(name: str, images: np.ndarray) -> list[Point]:
-    picture, points = mosaic(images), []
+def _by_format(name: str, images: np.ndarray) -> Iterator[Coded]:
+    picture = mosaic(images)
     for quality in FORMATS[name]:
         size, decoded = through_pillow(picture, name.upper(), quality)
-        alone = [through_pillow(image, name.upper(), quality) for image in images[:ALONE]]
-        decoded = cut_mosaic(decoded, len(images), images.shape[1:])
-        sizes = [size for size, _ in alone]
-        points.append(_point(quality, images, decoded, size, sizes, np.stack([image for _, image in alone])))
-    return points
+        sizes, alone = zip(*(through_pillow(image, name.upper(), quality) for image in images[:ALONE]), strict=True)
+        yield quality, size, cut_mosaic(decoded, len(images), images.shape[1:]), list(sizes), np.stack(alone)
 
 
 def draw(study: Study, results: Results) -> None:
     """The two figures."""
     curves = {label: results.curve(label) for label in results.curves}
-    title = f"{study.title} · lossy compression of {results.number:,} test images, all in one file"
+    title = f"{study.title} · lossy compression of {counted(results.number, 'test image')}, all in one file"
     study.draw("rate_distortion.png", rate_distortion(curves, results.lossless, title))
     rows = [Row("original, 8 bits", results.originals)]
     target = results.curves[results.ours[0]][QUALITIES.index(SHOWN_QUALITY)].bits_per_pixel

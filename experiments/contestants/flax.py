@@ -46,6 +46,8 @@ class _Network(nn.Module):
 class PlainFlax:
     """The loop of Flax's own examples."""
 
+    device_bytes = staticmethod(accelerator_bytes)
+
     def __init__(self, job: Job):
         self.job = job
         self.images = jax.device_put(job.load().astype(np.float32) / 255)
@@ -87,7 +89,3 @@ class PlainFlax:
         jax.block_until_ready((self.params, losses))
         seconds = time.perf_counter() - start
         return seconds, float(np.mean(jax.device_get(losses)))
-
-    def device_bytes(self) -> int | None:
-        """Most memory in use on an accelerator, None on a CPU."""
-        return accelerator_bytes()

@@ -21,8 +21,16 @@ from vae_jax.training.many import fit_many
 HELD_OUT = 128  # images for the validation that `fit` makes after each epoch, outside the measured seconds
 
 
+def accelerator_bytes() -> int | None:
+    """Most memory that JAX had in use on an accelerator, None on a CPU."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return stats["peak_bytes_in_use"] if stats else None
+
+
 class Ours:
     """`vae_jax.fit`, held after each epoch until it is this contestant's turn again."""
+
+    device_bytes = staticmethod(accelerator_bytes)
 
     def __init__(self, job: Job):
         changes: dict[str, Any] = {}
@@ -106,10 +114,6 @@ class Ours:
         vae_jax.evaluate(self.model, self.params, self.images, jax.random.key(0), samples=1)
         return time.perf_counter() - start
 
-    def device_bytes(self) -> int | None:
-        """Most memory in use on an accelerator, None on a CPU."""
-        return accelerator_bytes()
-
 
 class Roof:
     """Square float32 matrix products by XLA, in the precision that training uses there."""
@@ -126,9 +130,3 @@ class Roof:
             size: best_rate(size, lambda m=m: self.multiply(m, m).block_until_ready())  # type: ignore[misc]
             for size, m in self.matrices.items()
         }
-
-
-def accelerator_bytes() -> int | None:
-    """Most memory that JAX had in use on an accelerator, None on a CPU."""
-    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return stats["peak_bytes_in_use"] if stats else None

@@ -1,66 +1,21 @@
 """What the denoising study measures and reports, and its names for the corruptions."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.denoising import Corruption
 from experiments.tables import markdown_table
 from vae_jax.data.dataset import Dataset
-from vae_jax.domains import LARGEST_NUMBER, SMALLEST_NUMBER
+from vae_jax.errors import counted
 from vae_jax.measures import denoising
 from vae_jax.runs.run import Run
 
-KINDS = {
-    "gaussian": "Gaussian, σ {:g}",
-    "gaussian_clipped": "Gaussian, clipped, σ {:g}",
-    "salt_and_pepper": "salt and pepper, {:.0%}",
-    "masking": "masking, {:.0%}",
-}
 ROWS = ("noisy", "Gaussian filter", "median 3x3", "linear MMSE", "AE", "VAE", "denoising AE")
 SHOWN = 5
 """Images of the figure."""
-
-
-class Corruption(NamedTuple):
-    """A kind of noise and how much of it."""
-
-    kind: str
-    level: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Corruption":
-        """Read KIND:LEVEL.
-
-        Raises:
-            ValueError: it is not one that the study knows.
-        """
-        kind, _, number = text.partition(":")
-        level = float(number)
-        most = LARGEST_NUMBER if kind.startswith("gaussian") else 1
-        if kind not in KINDS or not SMALLEST_NUMBER <= level <= most:
-            raise ValueError(text)
-        return cls(kind, level)
-
-    @property
-    def label(self) -> str:
-        """For tables and figures."""
-        return KINDS[self.kind].format(self.level)
-
-    @property
-    def folder(self) -> str:
-        """Where the run lies that was trained for it."""
-        return f"runs/{self.kind}-{self.level:g}"
-
-
-def are_corruptions(texts: tuple[str, ...]) -> bool:
-    """Whether these are KIND:LEVEL, at least one and all different."""
-    try:
-        found = {Corruption.parse(text) for text in texts}
-    except ValueError:
-        return False
-    return 0 < len(found) == len(texts)
 
 
 def measure(
@@ -106,13 +61,14 @@ def report(rows: list[dict[str, Any]], name: str, dataset: Dataset, given: Run |
             tables += f"{heading}:\n\n{markdown_table(['corruption', *ROWS], cells)}\n\n"
     widths = ", ".join(f"{row['gaussian_filter_width']:g}" for row in rows)
     trained_for = f"is the run {given.path} for all corruptions" if given else "is one model for each row"
+    train, test = counted(len(dataset.train), "training image"), counted(len(dataset.test), "test image")
     return f"""# Denoising: {name}
 
-{len(dataset.test):,} test images in [0, 1], each with noise of its own from a fixed seed; estimates are clipped to
+{test} in [0, 1], each with noise of its own from a fixed seed; estimates are clipped to
 [0, 1], noisy images are not.
 
 {tables}\
-The linear MMSE estimator, the best that a linear map can do, is fitted on the {len(dataset.train):,} training images.
+The linear MMSE estimator, the best that a linear map can do, is fitted on the {train}.
 The width of the Gaussian filter is chosen on validation images: {widths} pixels. AE and VAE are trained on clean
 images; the denoising AE {trained_for}.
 """

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from experiments import mnist
 from experiments.benchmark.report import speed_text
 from experiments.results.uses import FLAGS, USES, make_uses_table
@@ -23,7 +21,6 @@ from vae_jax.cli.command import TrainingConfig, parse
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
-from vae_jax.runs.records import read_dataset_record, read_json, read_settings
 
 # Name of the run directory, what the table calls it, the flags beside --dataset.
 RUNS = [
@@ -92,6 +89,9 @@ def run(config: Config) -> str:
 
 
 def _results(config: Config) -> str:
+    # Here, as it imports JAX, which --help and a bad flag do not wait for.
+    from vae_jax.runs.records import read_dataset_record, read_settings
+
     rows = []
     for name, title, flags in RUNS:
         path = config.root / name
@@ -162,6 +162,9 @@ def _command(config: Config, module: str, arguments: list[str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # As above.
+    from vae_jax.runs.records import read_json
+
     return read_json(path, "Remove it, and what it belongs to is made anew.")
 
 
@@ -185,6 +188,8 @@ def _replace(readme: Path, tables: dict[str, str]) -> None:
 
 def _shrink(source: Path, target: Path) -> None:
     # At most FIGURE_WIDTH pixels wide and with 256 colours, so that the repository stays small.
+    from PIL import Image
+
     with Image.open(source) as image:
         height = round(image.height * FIGURE_WIDTH / image.width)
         small = image.convert("RGB").resize((FIGURE_WIDTH, height), Image.Resampling.LANCZOS)

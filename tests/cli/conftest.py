@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.study import trained
+from experiments.study import trained_together
 from vae_jax.cli.command import main
 from vae_jax.config import Settings
 
@@ -11,7 +11,7 @@ from vae_jax.config import Settings
 def finished_run(tmp_path_factory, digits):
     """A finished VAE of the embedded digits, as small as it gets; it must not be changed."""
     path = tmp_path_factory.mktemp("finished") / "run"
-    trained(path, Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512), digits)
+    trained_together([path], [Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512)], digits)
     (path / "figures").mkdir()
     return path
 

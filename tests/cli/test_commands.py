@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vae_jax
-from experiments.study import trained
+from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
 from vae_jax.codecs import container
@@ -146,7 +146,7 @@ def test_colour_images_of_an_ae_come_out_in_colour(tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", images=images)
     data = vae_jax.load_dataset(tmp_path / "mine.npz")
     settings = Settings(model="ae", dataset=str(tmp_path / "mine.npz"), hidden_sizes=(4,), epochs=1, batch_size=8)
-    run = trained(tmp_path / "run", settings, data)
+    run = trained_together([tmp_path / "run"], [settings], data)[0]
     tool(["generate", str(run.path), "--number", "2"])
     expected = run.generate(2, codes=run.encode(data.validation.images))
     found = [pixels(tmp_path / "run-generated" / f"{i}.png") for i in range(2)]

@@ -24,13 +24,10 @@ MNIST = (28, 28, 1)
 JOB = mlp_job("none.npy", 1000, batch_size=100)
 
 
-def test_operations_of_the_mlp_by_hand():
+def test_operations_by_hand():
     forward = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
     backward = 2 * forward - 784 * 400  # no gradient for the pixels
     assert training_flops(JOB, MNIST) == 2 * (forward + backward)
-
-
-def test_operations_of_the_conv_by_hand():
     encoder = [14 * 14 * 9 * 1 * 32, 7 * 7 * 9 * 32 * 64, 7 * 7 * 64 * 16, 16 * 4]
     # A transposed convolution spreads each input place over a 3x3 window.
     decoder = [2 * 7 * 7 * 64, 7 * 7 * 9 * 64 * 64, 14 * 14 * 9 * 64 * 32, 28 * 28 * 9 * 32 * 1]
@@ -154,7 +151,9 @@ def test_a_worker_imports_no_framework_before_it_knows_its_own():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_a_process_that_dies_or_does_not_answer_is_named(tmp_path):
+def test_what_fails_in_a_process_and_one_that_dies_are_named(tmp_path):
+    found = measure({"a": ("ours", mlp_job(str(tmp_path / "no.npy"), 128))}, ["train"], 1, tmp_path)
+    assert "FileNotFoundError" in found["a"]["failed"]
     worker = Worker("torch", tmp_path, JOB)
     try:
         worker.process.kill()
@@ -192,9 +191,3 @@ def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     assert {"report.md", "summary.json", "figures", "logs"} <= {path.name for path in output.iterdir()}
     assert (output / "figures" / "benchmark.png").stat().st_size > 5000
     assert "vae_jax" in (output / "report.md").read_text()
-
-
-def test_a_job_of_one_worker_reports_what_fails(tmp_path):
-    found = measure({"a": ("ours", mlp_job(str(tmp_path / "no.npy"), 128))}, ["train"], 1, tmp_path)
-    assert "FileNotFoundError" in found["a"]["failed"]
-    assert images_per_second(found["a"], JOB) is None

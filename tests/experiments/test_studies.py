@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments import benchmark, compare, reparametrisation, sparse, sweep
+from experiments.compare.study import ROWS
 from experiments.results.uses import USES
 from experiments.study import trained_together
 from experiments.tables import interval, markdown_table
@@ -20,6 +24,7 @@ from vae_jax.files import locked
 from vae_jax.runs import together
 from vae_jax.runs.run import load_run
 
+ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset", "digits", "--epochs", "1", "--no-compilation-cache"]
 
 
@@ -33,13 +38,13 @@ def compared(tmp_path_factory):
 def test_compare_measures_both_models_and_pca_and_draws_them(compared, capsys):
     path, summary = compared
     measured = summary["measured"]
-    keys = {key for key, *_ in compare.ROWS}
+    keys = {key for key, *_ in ROWS}
     assert all(np.isfinite(measured["vae"][key][0]) for key in keys)
     assert all(np.isfinite(measured["ae"][key][0]) for key in keys - {"kl"})
     assert {"squared_error", "knn_accuracy", "prior_precision"} <= set(measured["pca"])
     assert measured["pca"]["squared_error"][1] is None
     report = (path / "report.md").read_text()
-    assert all(title in report for _, title, *_ in compare.ROWS)
+    assert all(title in report for _, title, *_ in ROWS)
     saved = json.loads((path / "summary.json").read_text())
     assert saved["seeds"] == {"ae": 2, "vae": 2}
     assert saved["figures"] == [str(path / "figures" / "ae_and_vae.png")]
@@ -57,7 +62,8 @@ def test_the_models_of_a_study_are_runs_like_any_other(compared, digits):
     assert (one["reconstruction"], one["kl"]) == (test["reconstruction"], test["kl"])
 
 
-def test_compare_reuses_the_runs_it_is_pointed_at(compared, tmp_path, capsys):
+def test_compare_reuses_the_runs_it_is_pointed_at(compared, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.compare.study.compared", lambda *_: Figure())  # it has been drawn once
     path, summary = compared
     flags = ["--ae", str(path / "ae-seed0"), "--vae", str(path / "vae-seed0"), "--samples", "50"]
     again = compare.run(parse(compare.Config, [*flags, "--output", str(tmp_path / "again")]))
@@ -182,6 +188,21 @@ def test_a_value_outside_the_domain_of_a_flag_is_refused_in_two_lines(study, fla
     assert flag in error
     assert "-1" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_of_every_study_imports_no_jax():
+    code = """
+import runpy, sys
+for name in NAMES:
+    sys.argv[1:] = ["--help"]
+    runpy.run_module(f"experiments.{name}", None, "__main__")
+assert not {"jax", "matplotlib", "sklearn"} & sys.modules.keys()
+"""
+    names = [*(use.name for use in USES), "benchmark", "results"]
+    program = [sys.executable, "-c", code.replace("NAMES", repr(names))]
+    result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("usage: ") == len(names)
 
 
 def test_an_output_that_holds_something_else_is_refused_and_left_alone(compared, tmp_path):

@@ -12,6 +12,7 @@ from scipy import stats
 
 from experiments import anomaly as study
 from experiments.anomaly import figures as plots_anomaly
+from experiments.anomaly.measure import PROTOCOLS
 from vae_jax.cli.command import main, parse
 from vae_jax.cli.score import Calibrate, Score, calibrate, score
 from vae_jax.config import Settings
@@ -229,7 +230,7 @@ def test_the_study_goes_on_with_the_other_protocol(finished, capsys):
 
 @pytest.mark.parametrize(("name", "normal"), [("one_class", (3,)), ("reverse", (1, 7))])
 def test_what_each_protocol_takes_for_normal(name, normal):
-    assert study.PROTOCOLS[name].normal(3, (1, 3, 7)) == normal
+    assert PROTOCOLS[name].normal(3, (1, 3, 7)) == normal
 
 
 def read_rows(path):

@@ -7,6 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from experiments import denoising
 from experiments.denoising.measure import ROWS, Corruption
+from experiments.denoising.study import _settings
 from vae_jax.cli.command import main
 from vae_jax.config import Settings
 from vae_jax.measures.denoising import (
@@ -181,7 +182,7 @@ def test_the_study_leaves_tables_numbers_and_figures(study, digits):
 
 
 def test_by_default_the_denoiser_has_a_code_for_each_patch(digits):
-    settings = denoising._settings(denoising.Config(), Corruption("gaussian", 0.25), digits)
+    settings = _settings(denoising.Config(), Corruption("gaussian", 0.25), digits)
     assert (settings.arch, settings.latent_dim, settings.hidden_sizes) == ("patch", 2 * 2 * 64, (64, 64, 64))
     build_model(settings, digits.image_shape)
 

@@ -9,6 +9,7 @@ from sklearn import manifold
 
 import vae_jax
 from experiments import dimensionality
+from experiments.dimensionality.study import _settings
 from experiments.study import check_alike, data_of
 from vae_jax.cli.command import main, parse
 from vae_jax.errors import UsageError
@@ -182,9 +183,9 @@ def test_the_study_writes_its_report_numbers_and_figures(study):
 
 
 def test_by_default_the_plane_trains_longer_and_its_decoder_sees_waves(digits):
-    found = [dimensionality._settings(dimensionality.Config(), "ae", dim, digits) for dim in (2, 8)]
+    found = [_settings(dimensionality.Config(), "ae", dim, digits) for dim in (2, 8)]
     assert [(s.epochs, s.fourier_features) for s in found] == [(60, 64), (20, 0)]
-    given = dimensionality._settings(dimensionality.Config(epochs=3, fourier_features=0), "vae", 2, digits)
+    given = _settings(dimensionality.Config(epochs=3, fourier_features=0), "vae", 2, digits)
     assert (given.epochs, given.fourier_features) == (3, 0)
 
 

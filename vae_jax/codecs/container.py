@@ -34,6 +34,7 @@ from vae_jax.codecs.lossy import (
     step_of,
 )
 from vae_jax.data.checks import as_images
+from vae_jax.data.dataset import Dataset
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import replacing
 from vae_jax.models.autoencoders import Parameters
@@ -152,6 +153,16 @@ def codec_path(run: Run) -> Path:
     return run.path / f"codec-{fingerprint(run.params).hex()[:16]}.npz"
 
 
+def codec_of(run: Run, dataset: Dataset) -> Codec:
+    """The codec that the run keeps; at first fitted to the data that it was trained on, and written."""
+    path = codec_path(run)
+    if path.exists():
+        return read_codec(path, run.model.latent_dim)
+    codec = fit_codec_of(run, dataset.train.images, dataset.validation.images)
+    write_codec(path, codec)
+    return codec
+
+
 def fit_codec_of(run: Run, train: ByteImages, validation: UInt8[np.ndarray, "m height width channels"]) -> Codec:
     """Fit a codec for a run's model to the images that it was trained and validated on."""
     codes = _codes(run, train)
@@ -188,25 +199,20 @@ def read_codec(path: Path, latent_dim: int) -> Codec:
         ) from error
     except (*UNREADABLE, KeyError) as error:
         raise _damaged_codec(path) from error
-    if not _fits(transform, priors, latent_dim):
+    shapes = [array.shape for array in transform] == [(latent_dim,), (latent_dim,) * 2, (latent_dim,) * 2]
+    finite = all(array.dtype == np.float32 and np.isfinite(array).all() for array in transform)
+    if not (shapes and finite and all(_is_sound(prior, latent_dim) for prior in priors)):
         raise _damaged_codec(path)
     return Codec(transform, priors)
 
 
-def _fits(transform: Transform, priors: tuple[Prior, ...], dim: int) -> bool:
-    shapes = [array.shape for array in transform] == [(dim,), (dim, dim), (dim, dim)]
-    finite = all(array.dtype == np.float32 and np.isfinite(array).all() for array in transform)
+def _is_sound(prior: Prior, dim: int) -> bool:
     return (
-        shapes
-        and finite
-        and all(
-            (prior.classes.dtype, prior.symbols.dtype, prior.symbols.ndim) == (np.uint16, np.uint16, 3)
-            and prior.symbols.shape[:2] == (prior.classes.size, dim)
-            and prior.classes.min(initial=1) > 0
-            and prior.symbols[:, :, -1:].min(initial=1) > 0
-            and prior.symbols.shape[2] in range(2, 2 * LARGEST_IN_TABLE + 3, 2)
-            for prior in priors
-        )
+        (prior.classes.dtype, prior.symbols.dtype, prior.symbols.ndim) == (np.uint16, np.uint16, 3)
+        and prior.symbols.shape[:2] == (prior.classes.size, dim)
+        and prior.classes.min(initial=1) > 0
+        and prior.symbols[:, :, -1:].min(initial=1) > 0
+        and prior.symbols.shape[2] in range(2, 2 * LARGEST_IN_TABLE + 3, 2)
     )
 
 

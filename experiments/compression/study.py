@@ -1,18 +1,52 @@
-"""The report of `experiments.compression`."""
+"""Trains, measures, draws and reports: the study of `experiments.compression`."""
 
-from experiments.compression.measure import ALONE, Results
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments.compression import Config
+from experiments.compression.measure import ALONE, Results, draw, measure_curves
+from experiments.flags import by_size
+from experiments.study import begin
 from experiments.tables import markdown_table
 from vae_jax.codecs import container
 from vae_jax.codecs.image_codecs import rate_at
-from vae_jax.data.dataset import Dataset
+from vae_jax.config import Settings
+from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.errors import counted
+from vae_jax.runs.run import load_dataset_of, load_run
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train where no run is given, compress the test images in every way, draw and report."""
+    given = load_run(config.run) if config.run else None
+    dataset = load_dataset_of(given, config.data_dir) if given else load_dataset(config.dataset, config.data_dir)
+    members = {} if given else {model: _settings(config, model, dataset) for model in ("ae", "vae")}
+    study = begin(config, "compression", dataset, members.values())
+    runs = [given] if given else [*study.train(members).values()]
+    results = measure_curves({one.model.name: one for one in runs}, dataset)
+    draw(study, results)
+    return study.finish(report(results, dataset), **results.numbers())
+
+
+def _settings(config: Config, model: str, dataset: Dataset) -> Settings:
+    return config.settings(
+        dataset,
+        model=model,
+        latent_dim=config.latent_dim or min(32, max(1, math.prod(dataset.image_shape) // 2)),
+        epochs=config.epochs or by_size(dataset, 20, 60),
+        batch_size=min(Settings.batch_size, len(dataset.train)),
+        beta=config.beta if model == "vae" else 1.0,
+    )
 
 
 def report(results: Results, dataset: Dataset) -> str:
     """The tables in Markdown."""
-    shape = " x ".join(map(str, dataset.image_shape))
+    number, shape = counted(results.number, "test image"), " x ".join(map(str, dataset.image_shape))
     parts = [
         f"# Lossy compression: {dataset.name}",
-        f"{results.number:,} test images, {shape}. PSNR is the mean over the images of each image's own, in dB.",
+        f"{number}, {shape}. PSNR is the mean over the images of each image's own, in dB.",
         "Ours and PCA: one file with its header (PCA by the same coder, with its prior fitted in the same way). JPEG "
         "and WebP: one file too, all images edge to edge in one picture, so that headers and tables cost next to "
         "nothing. The trained model, the PCA basis and the priors are not counted: they are the decoder's.",
@@ -52,10 +86,12 @@ def _summary(results: Results, ours: str) -> str:
 
 def _alone_table(results: Results) -> str:
     header_bits = 8 * container.HEADER_BYTES / results.originals[0, ..., 0].size
+    curves = [results.curves[other] for other in ("JPEG", "WebP")]
+    others = [np.array([(point.alone, point.alone_psnr) for point in curve]).T for curve in curves]
     rows = []
     for name, point in [(ours, point) for ours in results.ours for point in results.curves[ours]]:
         own = [f"{point.alone:.4f}", f"{point.alone + header_bits:.4f}"]
-        rates = [rate_at(point.alone_psnr, *results.curve_alone(other)) for other in ("JPEG", "WebP")]
+        rates = [rate_at(point.alone_psnr, *alone) for alone in others]
         cells = ["–" if rate is None else f"{rate:.4f}" for rate in rates]
         rows.append([f"{name}, quality {point.setting}", f"{point.alone_psnr:.2f}", *own, *cells])
     header = [f"the first {ALONE} images", "PSNR", "ours, payload", "with header", "JPEG", "WebP"]
