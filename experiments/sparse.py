@@ -50,7 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     from experiments.study import begin
     from vae_jax.data.dataset import load_dataset
     from vae_jax.measures.sparsity import most_used_atoms
-    from vae_jax.plots.sparsity import dictionaries
+    from vae_jax.plots import dictionaries
 
     dataset = load_dataset(config.dataset, config.data_dir)
     members = {name: _settings(config, name, dataset) for name in NAMES}

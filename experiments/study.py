@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments.flags import StudyConfig
 from vae_jax import plots
-from vae_jax.cli.command import START
+from vae_jax.cli.command import START, make_folder
 from vae_jax.cli.figures import DISPLAY_NAMES
 from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset
@@ -115,17 +115,9 @@ def begin(
 
 
 def _open_output(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"--output {path} is a file. Give a folder that does not exist yet.")
-    if path.exists() and any(path.iterdir()) and not (path / "study.json").exists():
+    if path.is_dir() and any(path.iterdir()) and not (path / "study.json").exists():
         raise UsageError(f"--output {path} holds files of something else. Give a folder that does not exist yet.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--output must be a folder that can be made, got {str(path)!r} ({error.strerror})."
-        ) from error
-    return path
+    return make_folder(path)
 
 
 def read_study(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def texts(figure):
 
 
 def check_texts(figure):
-    """Every text lies inside the figure, the panels below the title; labels of ticks lie apart."""
+    """Every text lies inside the figure, the panels below the title; labels of all ticks lie apart."""
     frame = figure.bbox.padded(1)
     shown = texts(figure)
     for text in shown:
@@ -24,11 +24,13 @@ def check_texts(figure):
         assert inside, f"{text.get_text()!r} at {box} leaves {frame}"
     for part in [*figure.axes, *figure.legends]:
         assert part.get_tightbbox().y1 <= figure._suptitle.get_window_extent().y0 + 1
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            labels = axis.get_ticklabels(which="both")
-            boxes = [label.get_window_extent().padded(-1) for label in labels if label in shown]
-            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), tick_texts(labels)
+    panels = [panel for axes in figure.axes for panel in (axes, *axes.child_axes)]
+    ticks = [axis.get_ticklabels(which="both") for axes in panels for axis in (axes.xaxis, axes.yaxis)]
+    labels = [label for each in ticks for label in each if label in shown]
+    boxes = [label.get_window_extent().padded(-1) for label in labels]
+    for i, box in enumerate(boxes):
+        over = [labels[j].get_text() for j, other in enumerate(boxes[:i]) if box.overlaps(other)]
+        assert not over, (labels[i].get_text(), over)
 
 
 def tick_texts(labels):

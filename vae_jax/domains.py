@@ -1,7 +1,6 @@
 """How a field of settings is declared with its domain, and checked. Imports no JAX."""
 
 import dataclasses
-import functools
 import math
 import types
 from collections.abc import Callable
@@ -122,13 +121,7 @@ def are_different(values: tuple[Any, ...], most: int = MOST_SHOWN) -> bool:
 
 def hints_of(settings: Any) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
-    kind: Any = type(settings)
-    return _hints_of(kind)
-
-
-@functools.cache
-def _hints_of(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(type(settings))
 
 
 def flag_of(name: str) -> str:
@@ -146,12 +139,15 @@ def check_fields(settings: Any, *, names: bool = True) -> None:
     Raises:
         UsageError: naming the flag, the value and what is allowed, for the first bad field.
     """
+    hints = hints_of(settings)
     for field in dataclasses.fields(settings):
-        value, hint, metadata = getattr(settings, field.name), hints_of(settings)[field.name], field.metadata
-        good = _has_type(value, hint) and metadata.get("valid", lambda _: True)(value)
-        if names and "registry" in metadata and value is not None:
-            good = good and value in metadata["registry"]
-        if not good:
+        value, hint, metadata = getattr(settings, field.name), hints[field.name], field.metadata
+        known = metadata["registry"] if names and "registry" in metadata else (value,)
+        if (
+            not _has_type(value, hint)
+            or not metadata.get("valid", lambda _: True)(value)
+            or value not in (*known, None)
+        ):
             words = f"{flag_of(field.name)} must be {allowed(field, hint)}"
             raise UsageError(f"{words}, got {shortened(repr(value), 120)}.")
 

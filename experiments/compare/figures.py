@@ -124,7 +124,7 @@ def _space_of(run: Run, dataset: Dataset, yardstick: Yardstick, pairs: np.ndarra
     codes, reference = run.encode(test.images), run.encode(dataset.validation.images)
     dims = np.sort(reference.order()[:2]) if model.latent_dim > 1 else np.array([0, 0])
     plane = codes.means[:, dims]
-    grid = decode_grid(model, run.params, reference, 15)
+    grid = decode_grid(run, reference, 15)
     low, high = np.percentile(plane, [0.5, 99.5], axis=0)
     axes = [np.linspace(a, b, MAP) for a, b in zip(low, high, strict=True)]
     z = np.tile(np.median(reference.means, axis=0), (MAP * MAP, 1)).astype(np.float32)

@@ -131,11 +131,13 @@ train digits --hidden-sizes 1000000 1000000 | --hidden-sizes; GiB; 1000000
 train digits --latent-dim 1000000 --hidden-sizes 900000 | --latent-dim; GiB
 train digits --arch conv --dense-size 1000000 --hidden-sizes 900000 | GiB
 train digits --arch patch --model ae --latent-dim 3 | --latent-dim; 3
-train digits --batch-size 100000 | --batch-size; 100000; 1295
+train digits --batch-size 100000 | --batch-size; 100000; 1,295
 train steps.npz --epochs 1000000 --batch-size 1 | --epochs; steps
 train digits --run-dir file | --run-dir; file
 train digits --run-dir full | --run-dir; full
 train digits --run-dir run | --run-dir; finished run
+train nowhere.npz --run-dir run | --run-dir; finished run
+train digits --dataset mnist --run-dir new | DATASET and --dataset are the same
 train digits --run-dir file/below | file/below
 train digits --run-dir dangling | dangling
 train --resume | --resume; --run-dir
@@ -148,6 +150,7 @@ train good.npz --resume --run-dir run --batch-size 8 | good.npz; other data; --d
 train --coordinator nowhere:1 | --num-processes
 plot run --output file | --output; file
 plot run --output file/below | --output; file/below
+plot run --output new.jpg | --output; folder without the ending .jpg; new.jpg
 plot run --output new --base-image 100000 | --base-image; 100000
 plot run --output new --max-points 1 | --interpolations; 2
 compare --ae nowhere | nowhere; run directory
@@ -165,6 +168,15 @@ dimensionality --run nowhere | nowhere; run directory
 compression --run nowhere | nowhere; run directory
 calibrate run --false-alarm-rate 0.0001 | --false-alarm-rate; 0.0001
 encode run good.npz --output x.txt | --output; x.txt; .csv or .npz
+score run good.npz --output x.npz | --output; x.npz; .csv
+reconstruct run good.npz --output x.csv | --output; folder without the ending .csv
+generate run --output x.jpg | --output; end in .png, or be the name of a folder without the ending .jpg; 'x.jpg'
+generate run --output x.npz | --output; without the ending .npz
+compress run good.npz x.png | OUTPUT; end in .vaez, or be the name of a file without the ending .png
+decompress run good.npz x.csv | OUTPUT; .npz; x.csv
+train digits --run-dir x.jpg | --run-dir; folder without the ending .jpg
+sparse --dataset digits --output x.zip | --output; folder without the ending .zip
+calibrate run --score latent_knn --neighbours 2000 | --neighbours; 1295; 2000
 encode run good.npz --output dangling.npz | dangling.npz
 score run good.npz --output dangling | --output; dangling; .csv
 reconstruct run good.npz --output full | full; overwritten
@@ -221,53 +233,29 @@ CASES += each(
 )
 
 
+BAD_NPZ = """
+no_image no_images nothing scalar flat five_axes channels_first float_255 float_negative float_nan float_inf
+ints_negative ints_large ints_01 complex text dates structured objects labels_short labels_2d labels_float labels_nan
+labels_huge test_other_shape test_empty test_labels_alone empty garbage html cut flipped pickle single promises
+negative_size no_header version_9 dots absolute link bomb folder dangling loop pipe device nowhere
+"""
+BAD_FOLDERS = "none three sizes empty cut 16bit bomb many dangling pipe deep"
+BAD_IDX = "missing empty html cut promises floats labels_few swapped none gzip_cut gzip_bomb other_size"
+# Where the path is taken for a folder, its name is all that is left of it.
+CASES += each("train {name}.npz --batch-size 1 | {name}.npz", name=f"{BAD_NPZ} one_image three_images")
+CASES += each("train images_{name} --batch-size 1 | images_{name}", name=BAD_FOLDERS)
+CASES += each("train mnist --data-dir idx_{name} | idx_{name}", name=BAD_IDX)
+CASES += each("train --dataset={name} | {name}", name=f"mnits mnist:9.9.9 mnist/x ~nobody - \N{SNOWMAN} {'x' * 300}")
+USES = itertools.cycle(["encode run {}", "score run {}", "reconstruct run {}", "compress run {} out"])
+for name in [*BAD_NPZ.split(), "other_shape", "two_channels"]:
+    CASES.append(f"{next(USES)} | {{}}".replace("{}", f"{name}.npz"))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.partition(" | ")[0][:70])
-def test_a_bad_flag_or_path_is_refused(case, workshop, capsys, monkeypatch):
+def test_what_is_bad_is_refused(case, workshop, capsys, monkeypatch):
     line, _, words = case.partition(" | ")
     command, *arguments = line.split()
     refuse(command, arguments, words.split("; "), workshop, capsys, monkeypatch)
-
-
-BAD_NPZ = """
-one_image three_images no_image no_images nothing scalar flat five_axes channels_first float_255 float_negative
-float_nan float_inf ints_negative ints_large ints_01 complex text dates structured objects labels_short labels_2d
-labels_float labels_nan labels_huge test_other_shape test_empty test_labels_alone empty garbage html cut flipped pickle
-single promises negative_size no_header version_9 dots absolute link bomb folder dangling loop pipe device nowhere
-"""
-FINE_WITHOUT_SPLIT = {"one_image", "three_images"}
-OTHER_THAN_THE_MODELS = ["other_shape", "two_channels"]
-BAD_FOLDERS = """
-images_none images_three images_sizes images_empty images_cut images_16bit images_bomb images_many images_dangling
-images_pipe images_deep idx_missing idx_empty idx_html idx_cut idx_promises idx_floats idx_labels_few idx_swapped
-idx_none idx_gzip_cut idx_gzip_bomb idx_other_size
-"""
-
-
-@pytest.mark.parametrize("name", BAD_NPZ.split())
-def test_a_bad_npz_file_is_refused_as_a_data_set(name, workshop, capsys, monkeypatch):
-    # Where the path is taken for a folder, its name is all that is left of it.
-    arguments = ["--dataset", f"{name}.npz", "--batch-size", "1"]
-    refuse("train", arguments, [f"{name}.npz"], workshop, capsys, monkeypatch)
-
-
-@pytest.mark.parametrize(("i", "name"), list(enumerate([*BAD_NPZ.split(), *OTHER_THAN_THE_MODELS])), ids=str)
-def test_a_bad_npz_file_is_refused_as_images(i, name, workshop, capsys, monkeypatch):
-    if name in FINE_WITHOUT_SPLIT:
-        pytest.skip("all that is read of it is fine")
-    command = ("encode", "score", "reconstruct", "compress")[i % 4]
-    output = ["out"] if command == "compress" else []
-    refuse(command, ["run", f"{name}.npz", *output], [f"{name}.npz"], workshop, capsys, monkeypatch)
-
-
-@pytest.mark.parametrize("name", BAD_FOLDERS.split())
-def test_a_bad_folder_is_refused(name, workshop, capsys, monkeypatch):
-    flags = ["mnist", "--data-dir", name] if name.startswith("idx") else [name, "--batch-size", "1"]
-    refuse("train", flags, [name], workshop, capsys, monkeypatch)
-
-
-@pytest.mark.parametrize("name", ["mnits", "a b", "mnist:9.9.9", "mnist/x", "~nobody", "-", "\N{SNOWMAN}", "x" * 300])
-def test_an_unknown_data_set_is_refused(name, workshop, capsys, monkeypatch):
-    refuse("train", [f"--dataset={name}"], [name], workshop, capsys, monkeypatch)
 
 
 DAMAGE = {
@@ -379,8 +367,6 @@ def test_a_record_with_a_bad_value_is_refused(place, value, copied, capsys, monk
 
 ANOMALY = {"score": "kl", "threshold": 1.5, "false_alarm_rate": 0.1, "validation_images": 5, "samples": 1}
 ANOMALY |= {"neighbours": 5, "step": 3}
-
-
 ANOMALY_CHANGES = {
     "score": ["beauty", ["kl"]],
     "threshold": ["1", float("nan"), float("-inf"), 10**400, 10**100],
@@ -392,20 +378,17 @@ ANOMALY_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", ANOMALY_CHANGES)
-def test_a_bad_threshold_is_refused(name, copied, capsys, monkeypatch):
-    for value in ANOMALY_CHANGES[name]:
-        (copied / "run" / "anomaly.json").write_text(json.dumps({**ANOMALY, name: value}))
-        refuse("score", ["run", "good.npz"], ["run", "calibrate"], copied, capsys, monkeypatch)
-
-
-@pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_threshold_is_refused(how, copied, capsys, monkeypatch):
-    if how == "missing":
-        pytest.skip("a run without one is calibrated")
-    (copied / "run" / "anomaly.json").write_text(json.dumps(ANOMALY))
-    damage(copied / "run" / "anomaly.json", how)
-    refuse("score", ["run", "good.npz"], ["anomaly.json", "calibrate"], copied, capsys, monkeypatch)
+def test_a_bad_or_damaged_threshold_is_refused(copied, capsys, monkeypatch):
+    file = copied / "run" / "anomaly.json"
+    for name, values in ANOMALY_CHANGES.items():
+        for value in values:
+            file.write_text(json.dumps({**ANOMALY, name: value}))
+            refuse("score", ["run", "good.npz"], ["run", "calibrate"], copied, capsys, monkeypatch)
+    for how in DAMAGE.keys() - {"missing"}:  # a run without one is calibrated
+        file.write_text(json.dumps(ANOMALY))
+        damage(file, how)
+        refuse("score", ["run", "good.npz"], ["anomaly.json", "calibrate"], copied, capsys, monkeypatch)
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def encoded(copied, capsys, monkeypatch):
@@ -451,24 +434,17 @@ def test_every_file_of_a_checkpoint_damaged_in_every_way(how, finished_run, copi
     assert {"params", "record"} == set(refused)
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments", "words"),
-    [
-        ("experiments.mnist", ["--latent-dim", "1000000000"], ["--latent-dim", "1000000000"]),
-        ("vae_jax", ["train", "digits", "--hidden-sizes", "1000000", "1000000"], ["--hidden-sizes", "GiB"]),
-        ("vae_jax", ["score", "run", "promises.npz"], ["promises.npz"]),
-    ],
-)
-def test_in_a_process_of_its_own_with_little_memory(command, arguments, words, workshop):
+def test_in_a_process_of_its_own_with_little_memory(workshop):
     before = tree(workshop)
     limited = f'ulimit -v {16 * 2**20}; exec "$@"'  # kilobytes
+    arguments = ["experiments.mnist", "--dataset", "digits", "--hidden-sizes", "1000000", "1000000"]
     result = subprocess.run(
-        ["bash", "-c", limited, "bash", sys.executable, "-m", command, *arguments],
+        ["bash", "-c", limited, "bash", sys.executable, "-m", *arguments],
         cwd=workshop,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(workshop.parent / "cache")},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    check_refusal(result.returncode, result.stderr, words)
+    check_refusal(result.returncode, result.stderr, ["--hidden-sizes", "GiB"])
     assert tree(workshop) == before

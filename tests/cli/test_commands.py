@@ -14,6 +14,9 @@ import vae_jax
 from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
+from vae_jax.cli.command import parse
+from vae_jax.cli.session import load
+from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container
 from vae_jax.config import Settings
 
@@ -141,21 +144,33 @@ def test_generate_writes_what_the_run_generates(finished_run, tmp_path, capsys):
         refused_again([*flags, str(name)], tmp_path, capsys)
 
 
-def test_colour_images_of_an_ae_come_out_in_colour(tmp_path, capsys):
-    images = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), dtype=np.uint8)
+@pytest.mark.parametrize(
+    ("channels", "model", "mode", "said"),
+    [(2, "vae", "L", "channel 1 of 2"), (3, "ae", "RGB", "new"), (4, "vae", "RGB", "channels 1 to 3 of 4")],
+)
+def test_images_come_out_in_grey_or_colour_and_no_channel_becomes_transparency(
+    channels, model, mode, said, tmp_path, capsys
+):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 6, channels), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", images=images)
     data = vae_jax.load_dataset(tmp_path / "mine.npz")
-    settings = Settings(model="ae", dataset=str(tmp_path / "mine.npz"), hidden_sizes=(4,), epochs=1, batch_size=8)
+    settings = Settings(model=model, dataset=str(tmp_path / "mine.npz"), hidden_sizes=(4,), epochs=1, batch_size=8)
     run = trained_together([tmp_path / "run"], [settings], data)[0]
     tool(["generate", str(run.path), "--number", "2"])
-    expected = run.generate(2, codes=run.encode(data.validation.images))
-    found = [pixels(tmp_path / "run-generated" / f"{i}.png") for i in range(2)]
-    np.testing.assert_array_equal(found, np.rint(255 * np.clip(expected, 0, 1)))
+    assert said in capsys.readouterr().out
+    seen = slice(0, 3 if mode == "RGB" else 1)
+    expected = run.generate(2, codes=run.encode(data.validation.images))[..., seen]
+    for i in range(2):
+        with Image.open(tmp_path / "run-generated" / f"{i}.png") as image:
+            assert image.mode == mode
+            found = np.asarray(image).reshape(4, 6, -1)
+        np.testing.assert_array_equal(found, np.rint(255 * np.clip(expected[i], 0, 1)))
     tool(["reconstruct", str(run.path), str(tmp_path / "mine.npz")])
-    assert pixels(tmp_path / "mine-reconstructed" / "39.png")[:, :6].tolist() == images[39].tolist()
+    shown = pixels(tmp_path / "mine-reconstructed" / "39.png").reshape(4, 12, -1)
+    np.testing.assert_array_equal(shown[:, :6], images[39][..., seen])
     tool(["encode", str(run.path), str(tmp_path / "mine.npz"), "--output", str(tmp_path / "z.npz")])
     with np.load(tmp_path / "z.npz") as file:
-        assert file.files == ["means"]
+        assert file.files == (["means"] if model == "ae" else ["means", "logvars"])
 
 
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):
@@ -174,6 +189,39 @@ def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):
     assert [row["file"] for row in rows] == FILES
     for row in rows:
         assert int(row["anomaly"]) == (float(row["relative_error"]) > float(row["threshold"]) == 0.5)
+
+
+def test_a_threshold_that_is_replaced_is_said(finished_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    said = []
+    for score in ("kl", "kl", "relative_error"):
+        tool(["calibrate", str(run), "--score", score, "--samples", "1"])
+        said.append(capsys.readouterr().out)
+    old = json.loads((run / "anomaly.json").read_text())
+    assert [len(text.splitlines()) for text in said] == [2, 2, 3]
+    assert said[2].startswith('In place of the threshold that was there: { "score": "kl", "threshold": ')
+    (run / "anomaly.json").write_text("none")
+    tool(["calibrate", str(run), "--samples", "1"])
+    assert capsys.readouterr().out.startswith("In place of the threshold that was there: none\n")
+    assert json.loads((run / "anomaly.json").read_text()) == old
+
+
+def test_home_is_expanded_and_one_image_is_one_image(finished_run, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(finished_run)
+    Image.fromarray(digits.test.images[0, ..., 0]).save(tmp_path / "one.png")
+    tool(["encode", "~/run", "~/one.png", "--output", "~/Z.CSV"])  # its ending says the same in capital letters
+    tool(["reconstruct", "~/run", "~/one.png", "--output=~/again"])
+    tool(["generate", "~/run", "--number", "1"])
+    said = capsys.readouterr().out
+    assert f"1 image, 2 numbers each: {tmp_path / 'Z.CSV'}" in said
+    assert f"1 image, mean PSNR {float(table(tmp_path / 'again' / 'reconstruct.csv')[0]['psnr']):.2f} dB" in said
+    assert f"1 new image: {tmp_path / 'run-generated'}" in said
+    assert [row["file"] for row in table(tmp_path / "Z.CSV")] == ["one.png"]
+    config = parse(TrainConfig, ["~/one.png", "--run-dir", "~/new", "--data-dir=~"])
+    assert (config.run_dir, config.data_dir) == (tmp_path / "new", tmp_path)
+    assert not (tmp_path / "~").exists()
 
 
 def test_verify_tells_good_from_damaged(finished_run, tmp_path, capsys):
@@ -216,45 +264,16 @@ def test_a_folder_of_some_classes_keeps_their_names(finished_run, pictures):
         assert arrays["labels"].tolist() == ["dog"] * 3
 
 
-@pytest.mark.parametrize(("channels", "mode", "said"), [(2, "L", "channel 1 of 2"), (4, "RGB", "channels 1 to 3 of 4")])
-def test_no_channel_becomes_transparency(channels, mode, said, tmp_path, capsys):
-    images = np.random.default_rng(0).integers(0, 256, (12, 4, 5, channels), np.uint8)
-    np.savez(tmp_path / "own.npz", images=images)
-    run = tmp_path / "run"
-    flags = ["--hidden-sizes", "4", "--epochs", "1", "--batch-size", "4", "--run-dir", str(run)]
-    tool(["train", str(tmp_path / "own.npz"), *flags])
-    capsys.readouterr()
-    tool(["generate", str(run), "--number", "3", "--output", str(tmp_path / "new")])
-    assert said in capsys.readouterr().out
-    for file in (tmp_path / "new").iterdir():
-        with Image.open(file) as image:
-            assert image.mode == mode
-    tool(["reconstruct", str(run), str(tmp_path / "own.npz"), "--output", str(tmp_path / "again")])
-    with Image.open(tmp_path / "again" / "0.png") as image:
-        shown = np.asarray(image).reshape(4, 10, -1)
-    np.testing.assert_array_equal(shown[:, :5], images[0][..., : shown.shape[-1]])
-
-
 def test_classes_called_by_numbers_are_chosen_by_their_names(tmp_path):
-    from vae_jax.cli.train import TrainConfig, _load
-
     for name in ("1", "2", "3"):
         for i in range(12):
             file = tmp_path / "numbered" / name / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((4, 4), 10 * int(name), np.uint8)).save(file)
     config = TrainConfig(dataset=str(tmp_path / "numbered"), classes=(2,), batch_size=4, hidden_sizes=(4,))
-    dataset, recipe = _load(config)
+    dataset, recipe = load(config)
     assert recipe.settings.classes == (1,)
     assert set(np.asarray(dataset.train.images).ravel()) == {20}
-
-
-def test_two_different_data_sets_are_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        tool(["train", "digits", "--dataset", "mnist", "--run-dir", str(tmp_path / "run")])
-    assert stop.value.code == 2
-    assert "DATASET and --dataset are the same" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
 
 
 def test_data_that_was_given_as_arrays_is_found_in_a_file(digits, tmp_path):

@@ -85,50 +85,48 @@ EXIF[0x0112], EXIF[0x011A] = 6, 72.0  # orientation, resolution
 Image.fromarray(PIXELS[0]).save(JPEG, "JPEG", exif=EXIF)
 
 
-@fuzzed
-@given(mutated(IDX))
-def test_idx(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "idx"
-    path.write_bytes(content)
-    reads_or_refuses(lambda: idx.read_idx(path))
+def idx_of(magic, sizes, rest):
+    return struct.pack(f">i{len(sizes)}I", magic, *sizes) + rest
 
 
-@fuzzed
-@given(st.sampled_from([2049, 2051]), st.lists(st.integers(0, 2**32 - 1), max_size=3), st.binary(max_size=40))
-def test_idx_with_any_sizes_in_its_header(tmp_path_factory, magic, sizes, rest):
-    path = tmp_path_factory.getbasetemp() / "idx"
-    path.write_bytes(struct.pack(f">i{len(sizes)}I", magic, *sizes) + rest)
-    reads_or_refuses(lambda: idx.read_idx(path))
+def zipped(array):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("images.npy", array)
+    return file.getvalue()
 
 
-@fuzzed
-@given(st.sampled_from([np.savez, np.savez_compressed]).map(lambda save: npz(save, images=PIXELS)).flatmap(mutated))
-def test_npz(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "fuzzed.npz"
-    path.write_bytes(content)
-    reads_or_refuses(lambda: read_npz(path))
+def with_header(text):
+    header = text.encode("latin1")
+    return zipped(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
 
 
+SIZES = st.lists(st.integers(0, 2**32 - 1), max_size=3)
 SHAPES = st.lists(st.integers(-5, 5) | st.integers(0, 2**70), max_size=5).map(tuple)
 TYPES = st.sampled_from(["|u1", "<f8", "|O", "<U5", "|S0", "|V9", "<M8[s]", "|b1", "<f2", "", "??", "<u99999999999"])
+HEADERS = st.text("{}()[]'\",: abshpedfortran_order|u1T\n\\0", max_size=80)
+FILES = {
+    "idx": mutated(IDX) | st.builds(idx_of, st.sampled_from([2049, 2051]), SIZES, st.binary(max_size=40)),
+    "saved.npz": st.sampled_from([np.savez, np.savez_compressed]).map(lambda s: npz(s, images=PIXELS)).flatmap(mutated),
+    "declared.npz": st.builds(lambda *of, rest: zipped(npy_header(*of) + rest), SHAPES, TYPES, rest=st.binary()),
+    "header.npz": HEADERS.map(with_header),
+    "images/a.png": st.sampled_from([PNG, JPEG]).map(io.BytesIO.getvalue).flatmap(mutated),
+}
+FILE_READERS = {"": idx.read_idx, ".npz": read_npz, ".png": lambda path: read_folder(path.parent, Reading())}
 
 
-@fuzzed
-@given(SHAPES, TYPES, st.binary(max_size=64))
-def test_npz_with_any_shape_and_type(tmp_path_factory, shape, kind, rest):
-    path = tmp_path_factory.getbasetemp() / "fuzzed.npz"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("images.npy", npy_header(shape, kind) + rest)
-    reads_or_refuses(lambda: read_npz(path))
+@pytest.mark.parametrize("name", FILES)
+def test_files(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
 
+    @fuzzed
+    @given(FILES[name])
+    def check(content):
+        path.write_bytes(content)
+        reads_or_refuses(lambda: FILE_READERS[path.suffix](path))
 
-@fuzzed
-@given(st.text("{}()[]'\",: abshpedfortran_order|u1T\n\\0", max_size=80))
-def test_npz_with_any_header(tmp_path_factory, text):
-    path, header = tmp_path_factory.getbasetemp() / "fuzzed.npz", text.encode("latin1")
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
-    reads_or_refuses(lambda: read_npz(path))
+    check()
 
 
 def test_a_length_of_four_gigabytes_in_a_header_allocates_nothing(tmp_path):
@@ -139,15 +137,6 @@ def test_a_length_of_four_gigabytes_in_a_header_allocates_nothing(tmp_path):
     (tmp_path / "a.npz").write_bytes(archive[:directory] + b"\xfe\xff\xff\xff" + archive[directory + 4 :])
     reads_or_refuses(lambda: read_folder(tmp_path / "images", Reading()))  # Pillow makes do with what is there
     assert not reads_or_refuses(lambda: read_npz(tmp_path / "a.npz"))
-
-
-@fuzzed
-@given(st.sampled_from([PNG, JPEG]).map(io.BytesIO.getvalue).flatmap(mutated))
-def test_images(tmp_path_factory, content):
-    folder = tmp_path_factory.getbasetemp() / "images"
-    folder.mkdir(exist_ok=True)
-    (folder / "a.png").write_bytes(content)
-    reads_or_refuses(lambda: read_folder(folder, Reading()))
 
 
 LETTERS = "ab1 /.\0\n\u2028\ud800é"  # of its own, as all of Unicode takes Hypothesis a minute the first time

@@ -82,18 +82,6 @@ def test_a_figure_is_saved_whole_and_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
-    class Broken:
-        def savefig(self, path, **options):
-            path.write_bytes(b"half")
-            raise OSError("disk full")
-
-    (tmp_path / "figure.png").write_bytes(b"old")
-    with pytest.raises(OSError, match="disk full"):
-        plots.save.__wrapped__(Broken(), tmp_path / "figure.png")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
 def test_importing_plots_imports_neither_jax_nor_pyplot():
     code = "import sys, vae_jax.plots.run; sys.exit(bool({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -10,8 +10,6 @@ from experiments.compression.figures import Row, compressed
 from experiments.denoising.figures import denoised
 from vae_jax import plots
 from vae_jax.plots import animation, sheets
-from vae_jax.plots.sparsity import dictionaries
-from vae_jax.plots.traversal import interpolations, traversals
 
 RNG = np.random.default_rng(0)
 TITLE = "digits · VAE, 2 latent dimensions\ntest loss 24.9 nats"
@@ -62,7 +60,7 @@ def reconstructions(shape):
 
 def traversal(shape):
     images, base = make(shape, 3, 4), make(shape, 2)
-    figure = traversals(
+    figure = plots.traversals(
         images, base, np.array([0, 3, 1]), (0.1, 0.4, 0.6, 0.9), ["$z_1$\nKL 1"] * 3, ["1\nto 2"] * 3, TITLE
     )
     beside = np.full((2, *shape), np.nan)  # words
@@ -71,15 +69,15 @@ def traversal(shape):
 
 def interpolation(shape):
     ends, decoded = make(shape, 2, 2), make(shape, 2, 2, 3)
-    names = ["a_shirt$ to a bag", "3 to 8"]
-    figure = interpolations(ends, decoded, names, ["straight", "spherical"], TITLE)
+    names = ["a_shirt$\nto a long class n…", "3\nto 8"]
+    figure = plots.interpolations(ends, decoded, names, ["straight", "spherical"], TITLE)
     return figure, {i: np.stack([np.stack([ends[i, 0], *row, ends[i, 1]]) for row in decoded[i]]) for i in (0, 1)}
 
 
 def atoms(shape):
     change = make(shape, 3) - 0.5
     white = blank(0.5 + 0.5 * change / np.abs(change).max(axis=(1, 2, 3), keepdims=True), 1)
-    return dictionaries({"$L_1$": change, "top-k": change[:1]}, TITLE), {0: white.reshape(2, 2, *shape)}
+    return plots.dictionaries({"$L_1$": change, "top-k": change[:1]}, TITLE), {0: white.reshape(2, 2, *shape)}
 
 
 def anomalies(shape):
@@ -108,7 +106,7 @@ def spaces(shape):
 
 
 FIGURES = (grid, reconstructions, traversal, interpolation, atoms, anomalies, codecs, denoisers, spaces)
-HARD = ((1, 784, 1), (4000, 1, 1), (2, 3, 3), (16, 16, 2), (16, 16, 4))
+HARD = ((1, 784, 1), (784, 1, 1), (4000, 1, 1), (2, 3, 3), (16, 16, 2), (16, 16, 4))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +117,7 @@ HARD = ((1, 784, 1), (4000, 1, 1), (2, 3, 3), (16, 16, 2), (16, 16, 4))
 def test_every_image_is_rendered_in_its_place_and_colours_and_every_text_can_be_read(figure, shape):
     drawn, shown = figure(shape)
     drawn.set_dpi(100)
+    drawn.draw_without_rendering()  # as saving does: the layout settles at the second time
     drawn.canvas.draw()
     pixels = np.asarray(drawn.canvas.buffer_rgba())[::-1, :, :3]
     for panel, images in shown.items():
@@ -150,6 +149,26 @@ def test_separators_cover_no_pixel_and_no_image_is_thin(shape):
     inside = np.asarray(figure.canvas.buffer_rgba())[::-1][bottom:top, left:right, 0]
     assert np.mean(np.abs(inside - 127.5) < 2) > 0.7
     assert np.mean(inside > 200) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"), [(1, (784, 1, 1)), (10, (784, 1, 1)), (10, (1, 784, 1)), (100, (8, 8, 1))], ids=str
+)
+def test_however_many_rows_there_are_their_names_can_be_read(rows, shape):
+    images = np.full((rows, 11, *shape), 0.5, np.float32)
+    names, ranges = ["$z_{10}$\nKL 1.25 nats"] * rows, ["−10.25\nto 12.05"] * rows
+    levels = (0.01, *np.arange(1, 10) / 10, 0.99)
+    figures = [plots.traversals(images, images[0, :2], np.zeros(rows, int), levels, names, ranges, TITLE)]
+    pairs = -(-rows // 10)
+    decoded = np.full((pairs, 2, 9, *shape), 0.5, np.float32)
+    for kinds in (["straight"], ["straight", "spherical"]):
+        name = "ankle boots or s…\nto a shirt with s…"
+        some = decoded[:, : len(kinds)]
+        figures.append(plots.interpolations(decoded[:, 0, :2], some, [name] * pairs, kinds, TITLE))
+    for figure in figures:
+        figure.draw_without_rendering()
+        figure.draw_without_rendering()
+        check_texts(figure)
 
 
 def test_frames_lie_in_the_gaps():

@@ -1,13 +1,14 @@
 """What every command shares: its flags, errors in one or two lines, exit codes, a warning that is seen."""
 
 import dataclasses
+import mimetypes
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from vae_jax._xla import enable_compilation_cache
 from vae_jax.cli.flags import HELP, guess, help_text, read_flags
@@ -132,14 +133,14 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
     return config
 
 
-def free_output(given: Path | None, source: Path, added: str, endings: tuple[str, ...] = ()) -> Path:
+def free_output(given: Path | None, source: Path, added: str, *endings: str) -> Path:
     """Where to write what is made of a user's images or run: --output, or a name beside them.
 
     Args:
         given: --output.
         source: the images or the run.
         added: what their name ends in instead, such as "-scores.csv".
-        endings: what --output may end in, by default that of `added`; "" is a folder.
+        endings: as in `check_name`, by default that of `added`.
 
     Raises:
         UsageError: it is taken, can't be made, or ends in something else.
@@ -148,13 +149,34 @@ def free_output(given: Path | None, source: Path, added: str, endings: tuple[str
     if given is None and not source.name:
         raise UsageError(f"{source} has no name to write beside. Give one by --output.")
     output = given or source.with_name((source.stem if source.is_file() else source.name) + added)
-    if "" not in endings and output.suffix not in endings:
-        raise UsageError(f"--output must end in {' or '.join(endings)}, got {str(output)!r}.")
-    check_free(output, folder=output.suffix not in endings or not output.suffix)
+    if given:
+        check_name(output, *endings)
+    check_free(output, folder=output.suffix.lower() not in filter(None, endings))
     return output
 
 
-def check_free(path: Path, *, folder: bool = False) -> None:
+def check_name(path: Path, *endings: str, flag: str = "--output", other: str = "a folder") -> None:
+    """Refuse a name that says something else than what will be written there.
+
+    Args:
+        path: the file or folder to be.
+        endings: what its name may end in, in small or capital letters; "" is any ending that no type of file has.
+        flag: that gives it.
+        other: what has the ending "".
+
+    Raises:
+        UsageError: it ends in something else.
+    """
+    named = path.suffix.lower()
+    # By Python's own table, not by the system's, so that a name means the same everywhere.
+    of_file = named in (".npz", ".npy") or any(mimetypes.MimeTypes().guess_type(path.name, strict=False))
+    if named not in filter(None, endings) and ("" not in endings or of_file):
+        kinds = [f"end in {' or '.join(filter(None, endings))}"] if any(endings) else []
+        kinds += [f"be the name of {other} without the ending {path.suffix}"] * ("" in endings)
+        raise UsageError(f"{flag} must {', or '.join(kinds)}, got {str(path)!r}.")
+
+
+def check_free(path: Path, *, flag: str = "--output", folder: bool = False) -> None:
     """Refuse to write where something is already; a folder may be there if it is empty.
 
     Raises:
@@ -162,9 +184,27 @@ def check_free(path: Path, *, folder: bool = False) -> None:
     """
     is_empty = folder and path.is_dir() and not path.is_symlink() and not any(path.iterdir())
     if (path.exists() or path.is_symlink()) and not is_empty:
-        raise UsageError(f"{path} exists, and nothing is overwritten. Give another name by --output.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output must lie in a folder that exists, got {str(path)!r}.")
+        raise UsageError(f"{path} exists, and nothing is overwritten. Give another {flag}.")
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise UsageError(f"{flag} must lie in a folder that exists and can be written, got {str(path)!r}.")
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder that --output names, if it is not there yet.
+
+    Raises:
+        UsageError: its name ends like that of a file, or it can't be made or written.
+    """
+    reason = "Permission denied"
+    try:
+        if not path.exists():
+            check_name(path, "")
+        path.mkdir(parents=True, exist_ok=True)
+        if os.access(path, os.W_OK):
+            return path
+    except OSError as error:
+        reason = str(error.strerror)
+    raise UsageError(f"--output must be a folder that can be made and written, got {str(path)!r} ({reason}).")
 
 
 def where_found(dataset: str | None, data_dir: Path | None, name: str) -> tuple[str, Path | None]:
@@ -181,19 +221,10 @@ def _program() -> str:
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    if category is not UserWarning:
-        print(f"{category.__name__}: {message}", file=sys.stderr)
-        return
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     bar = "!" * 78
-    print(f"{bar}\nWARNING: {message}\n{bar}", file=sys.stderr, flush=True)
+    said = f"{bar}\nWARNING: {message}\n{bar}" if category is UserWarning else f"{category.__name__}: {message}"
+    print(said, file=sys.stderr, flush=True)
 
 
 def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:

@@ -6,9 +6,9 @@ from types import ModuleType
 from typing import Annotated, Literal
 
 from vae_jax.archives import MOST_BYTES, read_bytes
-from vae_jax.cli.command import RunConfig, check_free
+from vae_jax.cli.command import RunConfig, check_free, check_name
 from vae_jax.cli.images import REMEDY, ImagesConfig, load, write_npz
-from vae_jax.errors import UsageError
+from vae_jax.errors import UsageError, counted
 from vae_jax.files import replacing, writing
 
 
@@ -39,7 +39,8 @@ class Decompress(RunConfig):
 
 def compress(config: Compress) -> Path:
     """Compress a user's images."""
-    check_free(config.output)
+    check_name(config.output, ".vaez", "", flag="OUTPUT", other="a file")
+    check_free(config.output, flag="OUTPUT")
     run, split, _ = load(config)
     images = split.images
     container = _container()
@@ -53,13 +54,13 @@ def compress(config: Compress) -> Path:
         dataset = load_dataset_of(run, config.data_dir)
         codec = container.fit_codec_of(run, dataset.train.images, dataset.validation.images)
         container.write_codec(path, codec)
-        print(f"fitted the codec to {len(dataset.train):,} training images: {path}", flush=True)
+        print(f"fitted the codec to {counted(len(dataset.train), 'training image')}: {path}", flush=True)
     content = container.compress(run, codec, images, config.quality)
     with writing(config.output, REMEDY), replacing(config.output) as temporary:
         temporary.write_bytes(content)
     pixels = images.shape[0] * images.shape[1] * images.shape[2]
     print(
-        f"{len(images):,} images, {images.size:,} bytes -> {len(content):,} bytes "
+        f"{counted(len(images), 'image')}, {counted(images.size, 'byte')} -> {counted(len(content), 'byte')} "
         f"({8 * len(content) / pixels:.4f} bits per pixel): {config.output}"
     )
     return config.output
@@ -67,7 +68,8 @@ def compress(config: Compress) -> Path:
 
 def decompress(config: Decompress) -> Path:
     """Decompress a file of `compress`."""
-    check_free(config.output)
+    check_name(config.output, ".npz", flag="OUTPUT")
+    check_free(config.output, flag="OUTPUT")
     try:
         content = read_bytes(config.file, MOST_BYTES)
     except OSError as error:
@@ -81,7 +83,7 @@ def decompress(config: Decompress) -> Path:
     codec = container.read_codec(container.codec_path(run), run.model.latent_dim)
     images = container.decompress(run, codec, content, str(config.file))
     write_npz(config.output, images=images)
-    print(f"{len(images):,} images of {' x '.join(map(str, images.shape[1:]))}: {config.output}")
+    print(f"{counted(len(images), 'image')} of {' x '.join(map(str, images.shape[1:]))}: {config.output}")
     return config.output
 
 

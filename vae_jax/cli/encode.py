@@ -7,6 +7,7 @@ import numpy as np
 
 from vae_jax.cli.command import free_output
 from vae_jax.cli.images import ImagesConfig, load, write_npz, write_table
+from vae_jax.errors import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Config(ImagesConfig):
 
 def run(config: Config) -> Path:
     """Encode, write the file and print its path."""
-    output = free_output(config.output, config.images, "-codes.csv", (".csv", ".npz"))
+    output = free_output(config.output, config.images, "-codes.csv", ".csv", ".npz")
     loaded = load(config)
     restored, split, classes = loaded
     codes = restored.encode(split.images)
-    if output.suffix == ".csv":
+    if output.suffix.lower() == ".csv":
         write_table(output, loaded, {f"z{dim + 1}": column for dim, column in enumerate(codes.means.T)})
     else:
         files = None if split.files is None else np.array(split.files)
         write_npz(output, means=codes.means, logvars=codes.logvars, labels=classes, files=files)
-    print(f"{len(split):,} images, {codes.means.shape[1]} numbers each: {output}")
+    print(f"{counted(len(split), 'image')}, {counted(codes.means.shape[1], 'number')} each: {output}")
     return output

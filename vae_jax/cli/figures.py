@@ -1,9 +1,8 @@
 """From a trained model to the arrays that `vae_jax.plots.run` draws, and the figures of a run."""
 
-import dataclasses
-from functools import partial
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,17 @@ import numpy as np
 
 from vae_jax import plots
 from vae_jax.data.dataset import Dataset
+from vae_jax.data.split import Split
+from vae_jax.errors import counted
+from vae_jax.measures import traversal
 from vae_jax.measures.sparsity import most_used_atoms
-from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.codes import Codes
-from vae_jax.plots.sparsity import dictionaries
+from vae_jax.plots.style import classes_of
 from vae_jax.runs.run import Run
 
+STEPS = 9
+"""Images on the way of an interpolation, with both ends."""
 PRIOR_SHARE = 0.955
 """Share of the prior's mass, in the dimensions shown, that the latent grid covers."""
 DISPLAY_NAMES = {
@@ -27,14 +31,10 @@ DISPLAY_NAMES = {
 }
 
 
-def plural(number: int, noun: str) -> str:
-    """Such as "1 latent dimension" or "2 latent dimensions"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def headline(model: AnyModel, dataset: str, test: dict[str, float] | None) -> str:
+def headline(run: Run, test: dict[str, float] | None) -> str:
     """The first lines of every title: data set, model, latent dimension; test loss and its parts where known."""
-    first = f"{DISPLAY_NAMES.get(dataset, dataset)} · {model.name}, {plural(model.latent_dim, 'latent dimension')}"
+    name, model = run.dataset["name"], run.model
+    first = f"{DISPLAY_NAMES.get(name, name)} · {model.name}, {counted(model.latent_dim, 'latent dimension')}"
     if test is None:
         return first
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
@@ -43,8 +43,7 @@ def headline(model: AnyModel, dataset: str, test: dict[str, float] | None) -> st
     return f"{first}\n{second}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """Images decoded over one or two latent dimensions, the others at their centre."""
 
     images: np.ndarray
@@ -55,20 +54,21 @@ class Grid:
     note: str
 
 
-def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) -> Grid:
+def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
     """Decode a grid over the two most informative dimensions.
 
     For a VAE at quantiles of N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th percentile of the
     codes.
     """
-    shown = min(2, model.latent_dim)
+    latent_dim = run.model.latent_dim
+    shown = min(2, latent_dim)
     dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
-    centre = np.zeros(model.latent_dim, np.float32)
-    if model.stochastic:
+    centre = np.zeros(latent_dim, np.float32)
+    if run.model.stochastic:
         share = PRIOR_SHARE ** (1 / shown)
         levels = np.linspace((1 - share) / 2, (1 + share) / 2, size)
         values = [np.array([NormalDist().inv_cdf(p) for p in levels])] * shown
-        where = "prior's mass" if shown == model.latent_dim else "prior's mass in these two dimensions"
+        where = "prior's mass" if shown == latent_dim else "prior's mass in these two dimensions"
         note = f"normal quantiles, {size} a side: the middle {PRIOR_SHARE:.1%} of the {where}"
     else:
         centre = np.median(codes.means, axis=0)
@@ -78,33 +78,24 @@ def decode_grid(model: AnyModel, params: Parameters, codes: Codes, size: int) ->
     mesh = np.meshgrid(*values)
     z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
     z[:, dims] = np.stack([axis.ravel() for axis in mesh], axis=1)
-    images = decode_mean(model, params, z)
-    rows = size if shown == 2 else 1
-    names = [f"$z_{{{dim + 1}}}$" for dim in dims]
+    images = np.clip(run.decode(z), 0, 1)
+    x_name, y_name = [f"$z_{{{dim + 1}}}$" for dim in dims] + [""] * (2 - shown)
     return Grid(
-        np.clip(images, 0, 1).reshape(rows, size, *images.shape[1:]),
+        images.reshape(-1, size, *images.shape[1:]),
         values[0],
         values[1] if shown == 2 else None,
-        (names[0], names[1] if shown == 2 else ""),
+        (x_name, y_name),
         note,
     )
-
-
-def decode_mean(model: AnyModel, params: Parameters, z: np.ndarray) -> np.ndarray:
-    """Expected images of latents [n, latent], compiled once for all runs of a model."""
-    return np.asarray(_decode_mean(model, params, jnp.float32(z)))
-
-
-@partial(jax.jit, static_argnums=0)
-def _decode_mean(model: AnyModel, params: Parameters, z: jax.Array) -> jax.Array:
-    return model.decode_mean(params, z)
 
 
 def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, path: Path) -> None:
     """Scatter of the latents by class; the first two principal components where there are more than two."""
     means, axis_names = codes.means, ("$z_1$", "$z_2$")
     projection = np.eye(run.model.latent_dim)
-    if run.model.latent_dim > 2:
+    if run.model.latent_dim > 2 and len(means) == 1:  # one point has no directions
+        means, projection = means[:, :2], projection[:2]
+    elif run.model.latent_dim > 2:
         from sklearn.decomposition import PCA
 
         pca = PCA(2, svd_solver="covariance_eigh").fit(means)
@@ -129,33 +120,34 @@ def _spread(labels: np.ndarray | None, number: int, per_class: int = 1) -> np.nd
 
 def draw_grid(grid: Grid, title: str, path: Path) -> None:
     """The decoded latent grid."""
-    figure = plots.latent_grid(grid.images, grid.x_values, grid.y_values, title, grid.axis_names, grid.note)
-    plots.save(figure, path)
+    plots.save(plots.latent_grid(*grid[:3], title, *grid[3:]), path)
 
 
 def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, float]) -> None:
     """Every still figure of a run, into RUN/figures; `codes` are those of the test images."""
     folder, test = run.path / "figures", dataset.test
     folder.mkdir(exist_ok=True)
-    title = headline(run.model, run.dataset["name"], test_loss)
+    title = headline(run, test_loss)
     reference = run.encode(dataset.validation.images)
-    what = f"{title}\n{codes.title} of {len(test):,} test images"
+    what = f"{title}\n{codes.title} of {counted(len(test), 'test image')}"
     draw_means(run, codes, test.labels, what, folder / "latent_means.png")
-    grid = decode_grid(run.model, run.params, reference, run.config.grid_size)
+    grid = decode_grid(run, reference, run.config.grid_size)
     draw_grid(grid, f"{title}\ndecoded latent grid", folder / "latent_grid.png")
-    pairs = _reconstruct(run, test.images[:20])
-    figure = plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions")
-    plots.save(figure, folder / "reconstructions.png")
     # The key of the samples lies behind those of all test images.
     images = run.generate(100, key=jax.random.fold_in(run.evaluation_key, len(test)), codes=reference)
     drawn = "the prior" if run.model.stochastic else "a Gaussian fitted to the validation images' codes"
-    plots.save(plots.samples(images, f"{title}\nsamples: latents drawn from {drawn}"), folder / "samples.png")
+    pairs = _reconstruct(run, test.images[:20])
+    figures = {
+        "reconstructions": plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions"),
+        "samples": plots.samples(images, f"{title}\nsamples: latents drawn from {drawn}"),
+        "training_curves": plots.training_curves(run.metrics, title, f"{run.model.likelihood.unit} per image"),
+    }
     if run.config.sparsity != "none" and run.model.likelihood.parameters == 1 and not run.model.likelihood.init():
         shown = {str(run.config.sparsity): most_used_atoms(run.model, run.params, codes.means, 100)}
-        atoms_title = f"{title}\ndecoder atoms of the {min(100, run.model.latent_dim)} most used units; grey is 0"
-        plots.save(dictionaries(shown, atoms_title), folder / "dictionary.png")
-    unit = f"{run.model.likelihood.unit} per image"
-    plots.save(plots.training_curves(run.metrics, title, unit), folder / "training_curves.png")
+        most = counted(min(100, run.model.latent_dim), "most used unit")
+        figures["dictionary"] = plots.dictionaries(shown, f"{title}\ndecoder atoms of the {most}; grey is 0")
+    for name, figure in figures.items():
+        plots.save(figure, folder / f"{name}.png")
 
 
 def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,3 +158,56 @@ def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     originals, rebuilt = reconstruct(run.params, images, run.evaluation_key)
     return np.asarray(originals), np.asarray(rebuilt)
+
+
+def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference: Codes, title: str, path: Path) -> None:
+    """One latent dimension at a time through its quantiles over the `reference` codes, as the flags of plot say."""
+    dims, known = reference.order()[: config.traversals], reference.information()
+    quantiles = reference.quantiles(traversal.LEVELS)
+    base = codes.means[config.base_image]
+    z = traversal.traverse(base, dims, quantiles)
+    decoded = np.clip(run.decode(np.concatenate([base[None], z.reshape(-1, z.shape[-1])])), 0, 1)
+    most = counted(len(dims), "most informative latent dimension")
+    shown = "every latent dimension" if len(dims) == z.shape[-1] else f"the {most}"
+    where, number = "aggregate posterior" if run.model.stochastic else "codes", len(reference.means)
+    figure = plots.traversals(
+        decoded[1:].reshape(len(dims), len(quantiles), *decoded.shape[1:]),
+        np.stack([part.images[config.base_image].astype(np.float32) / 255, decoded[0]]),
+        np.argmin(np.abs(quantiles[:, dims] - base[dims]), axis=0),
+        traversal.LEVELS,
+        [f"$z_{{{dim + 1}}}$\n{reference.measure.format(known[dim])}" for dim in dims],
+        [f"{low:.2f}\nto {high:.2f}".replace("-", "−") for low, high in quantiles[[0, -1]][:, dims].T],
+        f"{title}\ntraversal of {shown} from {config.split} image {config.base_image}",
+        f"each row moves one dimension through the quantiles of its {where} over {counted(number, 'validation image')}"
+        "\n(from and to: on the right), the others stay as they are; the most informative dimension first",
+    )
+    plots.save(figure, path)
+
+
+def draw_interpolations(config: Any, run: Run, part: Split, codes: Codes, title: str, path: Path) -> None:
+    """From image to image, of different classes where there are labels, as the flags of plot say."""
+    functions = {"straight": traversal.linear_interpolation, "spherical": traversal.spherical_interpolation}
+    kinds = [kind for kind in functions if config.interpolation in ("both", kind)]
+    note = "spherical: equal angles about the origin, the norm goes linearly" if "spherical" in kinds else ""
+    if note and not run.model.stochastic:
+        note += "\nwithout a prior about the origin it has no meaning for an AE: for comparison only"
+    if codes.means.shape[1] == 1:
+        kinds, note = kinds[:1], "in one dimension, straight and spherical are the same"
+    pairs = traversal.choose_pairs(part.labels, len(part), config.interpolations)
+    a, b = codes.means[pairs[:, 0]], codes.means[pairs[:, 1]]
+    z = np.stack([functions[kind](a, b, STEPS) for kind in kinds], axis=1)
+    decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1])), 0, 1)
+    if part.labels is None:
+        names, what = pairs.astype(str), "pairs of images, named by position"
+    else:
+        known, index = classes_of(part.labels, len(part), run.dataset.get("class_names"))
+        names, what = np.array(known)[index[pairs]], "images" if len(known) == 1 else "images of different classes"
+    figure = plots.interpolations(
+        part.images[pairs].astype(np.float32) / 255,
+        decoded.reshape(*z.shape[:-1], *decoded.shape[1:]),
+        [f"{first}\nto {last}" for first, last in names],
+        kinds,
+        f"{title}\n{' and '.join(kinds)} interpolation between {config.split} {what}",
+        note,
+    )
+    plots.save(figure, path)

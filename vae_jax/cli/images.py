@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vae_jax.data.split import Split
     from vae_jax.runs.run import Run
 
-REMEDY = "Make room, or give another --output."
+REMEDY = "Make room, or write it elsewhere."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,52 +1,46 @@
-"""The latent grid after each epoch, kept on disk until it is a frame of the GIF."""
+"""What is seen of a run while it trains: a bar, and the latent grids that become the frames of the GIF."""
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from vae_jax import archives, plots
+from vae_jax.cli.command import START
 from vae_jax.cli.figures import decode_grid
-from vae_jax.data.dataset import Split
+from vae_jax.config import epochs
+from vae_jax.data.dataset import Dataset
 from vae_jax.files import replacing
-from vae_jax.models.autoencoders import AnyModel, Parameters
-from vae_jax.models.codes import Codes
-from vae_jax.models.evaluation import encode_images
+from vae_jax.models.autoencoders import Parameters
 from vae_jax.plots import animation
+from vae_jax.runs.records import read_metrics
+from vae_jax.runs.run import Run
+from vae_jax.training.recipe import Recipe
 
 
 class Progress:
-    """The latent grid after each epoch (at most 50 of them), for the GIF."""
+    """A bar on the terminal, one line an epoch where there is none, and at most 50 latent grids for the GIF."""
 
-    def __init__(self, model: AnyModel, validation: Split, key: Any, binarize: str, number: int, figures: Path):
-        """Watch a training run of `number` epochs, whose figures go to that folder."""
-        self._model, self._images = model, validation.images[:500]
-        self._key, self._binarize = key, binarize
-        self._every = -(-number // 50)
-        self._last = number
+    def __init__(self, recipe: Recipe, dataset: Dataset, path: Path):
+        """Watch the training of the run at that path."""
+        self._run = Run(path, recipe.model, {}, recipe.settings, [], {"name": dataset.name}, None, 0)
+        self._images = dataset.validation.images[:500]
+        self._last = epochs(recipe.settings, recipe.images)
+        figures = path / "figures"
         self._gif, self._kept = figures / "training_progress.gif", figures / ".progress"
         self.grids: dict[int, np.ndarray] = {}
         self._axes: dict[int, str] = {}
+        self.seconds_to_start = self.seconds_before = 0.0
+        self._bar: Any = None
 
-    def add(self, params: Parameters, epoch: int) -> None:
-        """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""
-        if epoch % self._every == 0 or epoch == self._last:
-            codes = Codes.of(*encode_images(self._model, params, self._images, self._key, binarize=self._binarize))
-            grid = decode_grid(self._model, params, codes, 15)
-            self._axes[epoch] = ""
-            if self._model.latent_dim > 2:  # the two most informative ones may be others in each epoch
-                across, up = (name.translate(str.maketrans("", "", "${}_")) for name in grid.axis_names)
-                self._axes[epoch] = f"; {across} to the right, {up} upward"
-            self.grids[epoch] = np.rint(plots.tile(grid.images[::-1]) * 255).astype(np.uint8)
-            self._kept.mkdir(parents=True, exist_ok=True)
-            with replacing(self._kept / f"{epoch}.npz") as temporary, open(temporary, "wb") as file:
-                np.savez(file, grid=self.grids[epoch], axes=self._axes[epoch])
-
-    def recover(self) -> None:
-        """Take over the grids of an interrupted run, and of a finished one that goes on from its GIF."""
+    def start(self) -> None:
+        """The first epoch begins: take over what an interrupted run, or a finished one that goes on, has shown."""
+        rows = read_metrics(self._run.path)
+        self.seconds_before = sum(row["seconds"] for row in rows)
         # Without them the GIF only begins later, so a damaged one is no reason to stop.
         with contextlib.suppress(OSError, ValueError):
             self.grids |= animation.read_progress_grids(self._gif)
@@ -54,8 +48,46 @@ class Progress:
             with contextlib.suppress(*archives.UNREADABLE, KeyError):
                 kept, _ = archives.read_arrays(file)
                 self.grids[int(file.stem)], self._axes[int(file.stem)] = kept["grid"], str(kept["axes"])
+        self.seconds_to_start = time.perf_counter() - START
+        self._bar = tqdm(total=self._last, initial=len(rows), unit="epoch", disable=None)
 
-    def write(self, rows: Sequence[dict[str, Any]], title: str) -> None:
+    def epoch(self, state: Any, row: dict[str, Any]) -> None:
+        """Show an epoch, and keep its grid."""
+        self.add(state.evaluation_params, row["epoch"])
+        loss, rate = row["validation"]["loss"], row["images_per_second"]
+        if self._bar.disable:
+            left = (self._last - row["epoch"]) * row["seconds"]
+            print(
+                f"epoch {row['epoch']}/{self._last}: train loss {row['train']['loss']:.2f}, "
+                f"validation loss {loss:.2f}, {rate:,.0f} images/s, {left:.0f} s left",
+                flush=True,
+            )
+        self._bar.set_postfix_str(f"validation loss {loss:.2f}, {rate:,.0f} images/s", refresh=False)
+        self._bar.update()
+        if row["epoch"] == self._last:
+            self.stop()
+
+    def stop(self) -> None:
+        """No epoch follows."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def add(self, params: Parameters, epoch: int) -> None:
+        """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""
+        if epoch % -(-self._last // 50) and epoch != self._last:
+            return
+        run = self._run._replace(params=params)
+        grid = decode_grid(run, run.encode(self._images), 15)
+        self._axes[epoch] = ""
+        if run.model.latent_dim > 2:  # the two most informative ones may be others in each epoch
+            across, up = (name.translate(str.maketrans("", "", "${}_")) for name in grid.axis_names)
+            self._axes[epoch] = f"; {across} to the right, {up} upward"
+        self.grids[epoch] = np.rint(plots.tile(grid.images[::-1]) * 255).astype(np.uint8)
+        self._kept.mkdir(parents=True, exist_ok=True)
+        with replacing(self._kept / f"{epoch}.npz") as temporary, open(temporary, "wb") as file:
+            np.savez(file, grid=self.grids[epoch], axes=self._axes[epoch])
+
+    def write(self, rows: list[dict[str, Any]], title: str) -> None:
         """Write the GIF with the validation loss of each epoch."""
         captions = {
             row["epoch"]: f"epoch {row['epoch']}: validation loss {row['validation']['loss']:.2f}"

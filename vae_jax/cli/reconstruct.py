@@ -7,6 +7,7 @@ import numpy as np
 
 from vae_jax.cli.command import free_output
 from vae_jax.cli.images import ImagesConfig, as_bytes, load, new_folder, png_names, shown_as, write_png, write_table
+from vae_jax.errors import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,5 +37,6 @@ def run(config: Config) -> Path:
         write_table(folder / "reconstruct.csv", loaded, {"psnr": quality})
     if restored.config.corruption == "none":
         print(f"{config.run} was trained on clean images: to take noise out of yours, train one with --corruption.")
-    print(f"{len(split):,} images, mean PSNR {quality.mean():.2f} dB: {output}{shown_as(restored.model.image_shape)}")
+    said = f"{counted(len(split), 'image')}, mean PSNR {quality.mean():.2f} dB: {output}"
+    print(said + shown_as(restored.model.image_shape))
     return output

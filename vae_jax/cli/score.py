@@ -8,8 +8,9 @@ import numpy as np
 
 from vae_jax.cli.command import RunConfig, free_output
 from vae_jax.cli.images import ImagesConfig, load, write_table
-from vae_jax.domains import MOST_SAMPLES, at_least, probability
-from vae_jax.errors import UsageError
+from vae_jax.domains import MOST_SAMPLES, at_least, probability, shortened
+from vae_jax.errors import UsageError, counted
+from vae_jax.files import writing
 
 if TYPE_CHECKING:
     from vae_jax.data.dataset import Dataset
@@ -73,7 +74,7 @@ class Score(ImagesConfig):
 def calibrate(config: Calibrate) -> "Threshold":
     """Find the threshold, write it into the run directory and print it."""
     # Here, as they import JAX, which --help and a bad flag do not wait for.
-    from vae_jax.measures.anomaly import MODEL_SCORES
+    from vae_jax.measures.anomaly import LATENT_KNN, MODEL_SCORES
     from vae_jax.measures.threshold import RECORD
     from vae_jax.runs.run import load_dataset_of, load_run
 
@@ -82,19 +83,23 @@ def calibrate(config: Calibrate) -> "Threshold":
     if config.score not in known:
         raise UsageError(f"--score must be one of {', '.join(known)} for {restored.model.name}s, got {config.score}.")
     dataset = load_dataset_of(restored, config.data_dir)
-    found = find_threshold(
-        restored,
-        dataset,
-        config.score,
-        config.false_alarm_rate,
-        samples=config.samples,
-        neighbours=config.neighbours,
-    )
-    found.write(config.run)
+    normal = len(dataset.train.positions(restored.config.classes))
+    if config.score == LATENT_KNN and config.neighbours > normal:
+        raise UsageError(
+            f"--neighbours must be at most {normal}, the number of training images, got {config.neighbours}."
+        )
+    options = {"samples": config.samples, "neighbours": config.neighbours}
+    found = find_threshold(restored, dataset, config.score, config.false_alarm_rate, **options)
+    file = config.run / RECORD
+    replaced = file.read_text(errors="replace") if file.is_file() else ""
+    with writing(file, "Make room there, or make the run directory writable."):
+        found.write(config.run)
+    if replaced not in ("", file.read_text()):
+        print(f"In place of the threshold that was there: {shortened(' '.join(replaced.split()), 300)}")
     print(
         f"An image is an anomaly if its {found.score} exceeds {found.threshold:.6g}: at most "
-        f"{found.false_alarm_rate:.2%} of new images like the {found.validation_images:,} validation images do.\n"
-        f"{config.run / RECORD}"
+        f"{found.false_alarm_rate:.2%} of new images like the {counted(found.validation_images, 'validation image')} "
+        f"do.\n{file}"
     )
     return found
 
@@ -144,9 +149,7 @@ def score(config: Score) -> Path:
             f"The threshold of {config.run} is of step {known.step}, but its model is now of step {restored.step}.\n"
             f"Find a new one by python -m vae_jax calibrate {config.run}"
         )
-    train = None
-    if known.score == LATENT_KNN:
-        train = load_dataset_of(restored, config.data_dir).train
+    train = load_dataset_of(restored, config.data_dir).train if known.score == LATENT_KNN else None
     options = {"samples": known.samples, "neighbours": known.neighbours}
     scores = score_images(restored, split.images, known.score, train=train, **options)
     alarming = scores > known.threshold
@@ -154,7 +157,7 @@ def score(config: Score) -> Path:
     write_table(output, loaded, {known.score: scores, "threshold": limits, "anomaly": alarming.astype(int)})
     alarms = int(alarming.sum())
     print(
-        f"{alarms:,} of {len(scores):,} images ({alarms / len(scores):.1%}) are anomalies: {known.score} above "
+        f"Anomalies: {alarms:,} of {counted(len(scores), 'image')} ({alarms / len(scores):.1%}), {known.score} above "
         f"{known.threshold:.6g}, where {known.false_alarm_rate:.2%} false alarms were wanted.\n{output}"
     )
     return output

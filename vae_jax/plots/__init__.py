@@ -1,7 +1,19 @@
 """Figures: NumPy arrays in, matplotlib figures out."""
 
-from vae_jax.plots.run import latent_grid, latent_means, reconstructions, samples, training_curves
+from vae_jax.plots.run import dictionaries, latent_grid, latent_means, reconstructions, samples, training_curves
 from vae_jax.plots.sheets import tile
 from vae_jax.plots.style import save
+from vae_jax.plots.traversal import interpolations, traversals
 
-__all__ = ["latent_grid", "latent_means", "reconstructions", "samples", "save", "tile", "training_curves"]
+__all__ = [
+    "dictionaries",
+    "interpolations",
+    "latent_grid",
+    "latent_means",
+    "reconstructions",
+    "samples",
+    "save",
+    "tile",
+    "training_curves",
+    "traversals",
+]

@@ -1,6 +1,6 @@
 """Figures of trained models: NumPy arrays in, matplotlib figures out, without pyplot and its global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def reconstructions(
     """Originals above their reconstructions, at most 20 of them, ten side by side."""
     number = min(len(originals), 20)
     columns, pairs = min(number, 10), -(-number // 10)
-    both = [fold(images[:number], pairs, columns) for images in (originals, reconstructions)]
+    both = [fold(images[:number], columns) for images in (originals, reconstructions)]
     figure, axes = picture(title, [[pair] for pair in np.stack(both, axis=1)], extra=0.1 * pairs, lowest=0.2)
     for panel in axes[:, 0]:
         name_rows(panel, ["original", "reconstruction"])
@@ -128,8 +128,25 @@ def reconstructions(
 
 def samples(images: Float[np.ndarray, "n h w c"], title: str) -> Figure:
     """Generated images in as square a tile as their number allows."""
-    columns = int(np.ceil(np.sqrt(len(images))))
-    return picture(title, [[fold(images, -(-len(images) // columns), columns)]])[0]
+    return picture(title, [[fold(images)]])[0]
+
+
+def dictionaries(atoms: Mapping[str, Float[np.ndarray, "_ height width channels"]], title: str) -> Figure:
+    """A square of decoder atoms for each model.
+
+    Args:
+        atoms: by the model's name, changes of the decoder's output; each is scaled to its own largest absolute value.
+        title: what stands above.
+    """
+    side = int(np.ceil(np.sqrt(max(map(len, atoms.values())))))
+    panels = []
+    for each in atoms.values():
+        largest = np.maximum(np.abs(each).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
+        panels.append(fold(0.5 + 0.5 * each / largest, side))
+    figure, axes = picture(title, [panels], width=3.3 * len(atoms), beside=0.1, extra=0.3)
+    for panel, name in zip(axes[0], atoms, strict=True):
+        panel.set_title(name, fontsize=10, parse_math=False)
+    return figure
 
 
 def training_curves(rows: list[dict[str, Any]], title: str, unit: str = "nats per image") -> Figure:

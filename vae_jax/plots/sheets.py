@@ -52,9 +52,9 @@ def tile(
 
 def shown_size(shape: Sequence[int], room: int, lowest: int = 1) -> tuple[int, int]:
     """Height and width of an image of this shape as shown: `room` pixels long, and neither thin nor below `lowest`."""
-    height, width = shape[:2]
-    scale, least = room / max(height, width), -(-room // LONGEST)
-    return max(round(scale * height), least, min(lowest, room)), max(round(scale * width), least)
+    least = max(-(-room // LONGEST), lowest)
+    high, wide = (max(round(room * side / max(shape[:2])), least) for side in shape[:2])
+    return high, wide
 
 
 def draw_tiles(
@@ -101,17 +101,17 @@ def picture(
         width: of the images, in inches.
         beside: inches of what stands to their left and right.
         extra: inches of what stands above and below them, beside title and notes.
-        lowest: inches that a row of images has at least, so that its name fits beside it.
+        lowest: inches that an image is high and wide at least, so that names fit beside a row and below a column.
         note: stands below, with what `image_note` has to say.
         options: of `draw_tiles`.
     """
     down, across = len(panels), len(panels[0])
     rows, columns, *shape = panels[0][0].shape
-    room = max(int(SHARPNESS * min(width / (across * columns), HIGHEST / (down * rows), 4)), LONGEST)
-    size = shown_size(shape, room, int(SHARPNESS * lowest))
+    longest = max(min(width / (across * columns), HIGHEST / (down * rows), 4), lowest)
+    size = shown_size(shape, max(int(SHARPNESS * longest), LONGEST), int(SHARPNESS * lowest))
     notes = "\n".join(filter(None, [note, image_note(shape, size)]))
     lines = sum(1 + len(line) // int(11.7 * (width + beside)) for text in (title, notes) for line in text.split("\n"))
-    height = min(width * down * rows * size[0] / (across * columns * size[1]), HIGHEST)
+    height = min(width * down * rows * size[0] / (across * columns * size[1]), max(HIGHEST, down * rows * lowest))
     figure = new_figure(title, width + beside, height + 0.2 * lines + 0.3 + extra)
     axes: Any = figure.subplots(down, across, squeeze=False)
     for place in np.ndindex(down, across):
@@ -139,7 +139,8 @@ def value_ticks(
             axis.set_ticks(places, [f"{value:z.2f}".replace("-", "−") for value in values[shown]])
 
 
-def fold(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Images [n, ...] as [rows, columns, ...], filled up with white."""
-    empty = np.ones((rows * columns - len(images), *images.shape[1:]), images.dtype)
-    return np.concatenate([images, empty]).reshape(rows, columns, *images.shape[1:])
+def fold(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Images [n, ...] as [rows, columns, ...], filled up with white; by default in as square a tile as there can be."""
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    empty = np.ones((-len(images) % columns, *images.shape[1:]), images.dtype)
+    return np.concatenate([images, empty]).reshape(-1, columns, *images.shape[1:])

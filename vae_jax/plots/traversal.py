@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Integer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_jax.plots.sheets import name_rows, picture
+from vae_jax.plots.sheets import picture
 
 
 def traversals(
@@ -45,10 +46,7 @@ def traversals(
     middles = np.arange(rows) + 1.5
     axes.set_yticks([0.5, *middles], ["from", *names], fontsize=9)
     axes.tick_params(length=0)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(middles, ranges, fontsize=8)
-    right.tick_params(length=0)
-    right.spines[:].set_visible(False)
+    _name_on_the_right(axes, middles, ranges, 8)
     return figure
 
 
@@ -65,7 +63,7 @@ def interpolations(
     Args:
         ends: the two images of each pair, in [0, 1]; framed.
         decoded: the images between them, a row for each kind of path.
-        names: what a pair is called, such as "3 to 8".
+        names: what a pair is called, in one or two lines.
         kinds: what a path is called, such as "straight".
         title: what stands above.
         note: stands below.
@@ -75,12 +73,19 @@ def interpolations(
     framed = np.zeros((number, steps + 2), bool)
     framed[:, [0, -1]] = True
     panels = [[panel] for panel in np.concatenate([first, decoded, last], axis=2)]
-    options = {"beside": 1.5, "extra": 0.5 + 0.1 * pairs, "lowest": 0.2, "note": note, "framed": framed}
+    options = {"beside": 2.1, "extra": 0.5 + 0.16 * pairs, "lowest": 0.34, "note": note, "framed": framed}
     figure, axes = picture(title, panels, 6.5, **options)
     for panel, name in zip(axes[:, 0], names, strict=True):
-        name_rows(panel, kinds)
-        panel.set_ylabel(name.replace(" to ", "\nto "), fontsize=9, parse_math=False)
-    places = [0.5, *np.linspace(1.5, steps + 0.5, 5), steps + 1.5]
-    axes[-1, 0].set_xticks(places, ["image", "0", "¼", "½", "¾", "1", "image"], fontsize=9)
-    axes[-1, 0].set_xlabel("share of the way; at 0 and 1 the reconstructions")
+        panel.set_yticks([number / 2], [name], fontsize=9, parse_math=False)
+        panel.tick_params(length=0)
+        _name_on_the_right(panel, np.arange(number) + 0.5, kinds, 9)
+    axes[-1, 0].set_xticks(np.linspace(1.5, steps + 0.5, 5), ["0", "¼", "½", "¾", "1"], fontsize=9)
+    axes[-1, 0].set_xlabel("share of the way between the framed images; at 0 and 1 their reconstructions")
     return figure
+
+
+def _name_on_the_right(axes: Axes, places: np.ndarray, names: Sequence[str], size: int) -> None:
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(places, names, fontsize=size)
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)

@@ -1,0 +1,141 @@
+"""A training run from its data to its figures, as `vae-jax train` has it."""
+
+import dataclasses
+import shlex
+import signal
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
+from vae_jax.cli.figures import draw_run, headline
+from vae_jax.cli.progress import Progress
+from vae_jax.cli.signals import Signals
+from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.errors import Interrupted, counted
+from vae_jax.files import locked
+from vae_jax.models.autoencoders import build_model
+from vae_jax.models.codes import Codes
+from vae_jax.runs.datasets import find_dataset
+from vae_jax.runs.finish import finish_run
+from vae_jax.runs.folders import changed_on_resume, check_available, fresh_path, has_begun
+from vae_jax.runs.preflight import check_trainable
+from vae_jax.runs.recording import record_training
+from vae_jax.runs.records import read_dataset_record
+from vae_jax.runs.run import Run
+from vae_jax.training.fit import Hooks, make_recipe
+from vae_jax.training.processes import is_first, text_of_first
+from vae_jax.training.recipe import Recipe
+
+
+def train(config: TrainingConfig, signals: Signals) -> Run | None:
+    """Train, evaluate, draw and print; gives back the finished run, but in the first of several processes only."""
+    if config.run_dir and not config.resume and is_first():
+        check_available(config.run_dir)
+        check_name(config.run_dir, "", flag="--run-dir")
+    dataset, recipe = load(config)
+    path = config.run_dir
+    if path is None:
+        name = f"{dataset.name}-{config.model}-z{config.latent_dim}"
+        path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
+    try:
+        if not is_first():
+            _train(config, recipe, dataset, path, signals, None)
+            return None
+        with locked(path):
+            _announce(config, dataset, path)
+            progress = Progress(recipe, dataset, path)
+            try:
+                _train(config, recipe, dataset, path, signals, progress)
+            finally:
+                progress.stop()
+            return _finish(dataset, path, progress)
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with\n{_command(path)}", number) from None
+
+
+def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
+    """The data of the flags, or of the run that goes on, and how to train on it.
+
+    Raises:
+        UsageError: the data can't be had, or the model can't be trained on it.
+    """
+    path = config.run_dir
+    if config.resume and path is not None and has_begun(path):
+        dataset, words = find_dataset(config, read_dataset_record(path), config.data_dir, in_file=True), False
+    else:
+        reading: Any = {"background": config.background, "skip_damaged": config.skip_damaged}
+        dataset, words = load_dataset(config.dataset, config.data_dir, in_file=True, **reading), True
+    name, folder = where_found(config.dataset, config.data_dir, dataset.name)
+    classes = None if config.classes is None else dataset.labels_of(config.classes, words=words)
+    settings = dataclasses.replace(config, dataset=name, data_dir=folder, classes=classes)
+    dataset = dataset.of_classes(classes)
+    check_trainable(settings, dataset)
+    return dataset, make_recipe(build_model(settings, dataset.image_shape), dataset.train, settings)
+
+
+def _command(path: Path) -> str:
+    command = f"python -m vae_jax train --resume --run-dir {shlex.quote(str(path))}"
+    return command if has_begun(path) else f"{command} and the same flags: it had not begun."
+
+
+def _announce(config: TrainingConfig, dataset: Dataset, path: Path) -> None:
+    number = counted(len(dataset.train), "training image")
+    print(f"{dataset.name}: {number} from {dataset.source}; writing {path}", flush=True)
+    if config.resume and not has_begun(path):
+        print(f"{path} holds no run yet: it begins now.", flush=True)
+    elif config.resume:
+        for name, (old, new) in changed_on_resume(path, config).items():
+            print(f"--{name.replace('_', '-')} was {old}, goes on with {new}", flush=True)
+
+
+def _train(
+    config: TrainingConfig, recipe: Recipe, dataset: Dataset, path: Path, signals: Signals, progress: Progress | None
+) -> None:
+    def start() -> None:
+        if progress:
+            progress.start()
+        signals.saving = True
+
+    hooks = Hooks(on_epoch=progress.epoch if progress else None, on_start=start)
+    record_training(path, recipe, dataset, resume=config.resume, hooks=hooks, stop=lambda: signals.received)
+    signals.end()
+
+
+def _finish(dataset: Dataset, path: Path, progress: Progress) -> Run:
+    def draw(run: Run, codes: Codes, test: dict[str, Any]) -> dict[str, Any]:
+        draw_run(run, codes, dataset, test)
+        progress.write(run.metrics, headline(run, test))
+        return {
+            "seconds": progress.seconds_before + time.perf_counter() - START,
+            "time_to_first_epoch_seconds": progress.seconds_to_start,
+        }
+
+    run = finish_run(path, dataset, before=draw)
+    progress.forget()
+    assert run.summary is not None
+    print(_table(headline(run, None), run.summary, path))
+    return run
+
+
+def _table(title: str, summary: dict[str, Any], path: Path) -> str:
+    test = summary["test"]
+    rows = [("test loss", f"{test['loss']:.2f}"), ("reconstruction", f"{test['reconstruction']:.2f}")]
+    if "active_units" in test:
+        rows += [("KL", f"{test['kl']:.2f}"), ("active units", str(test["active_units"]))]
+    if "dead_units" in test:
+        rows += [("active share of a code", f"{test['active_share']:.1%}"), ("dead units", str(test["dead_units"]))]
+    if "iwae_nll" in test:
+        rows.append((f"NLL bound, {counted(test['iwae_samples'], 'sample')}", f"{test['iwae_nll']:.2f}"))
+    rows += [
+        ("images/s in training", f"{summary['images_per_second']:,.0f}"),
+        ("seconds in all", f"{summary['seconds']:.1f}"),
+        ("figures", str(path / "figures")),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"\n{title}", *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    if "diagnosis" in summary:
+        lines += textwrap.wrap(summary["diagnosis"], 100, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
