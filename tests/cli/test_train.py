@@ -141,9 +141,9 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_device", jax.devices()[3])
 import pathlib, vae_jax
-from experiments.study import trained
+from experiments.study import trained_together
 settings = vae_jax.Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512)
-trained(pathlib.Path({str(tmp_path / "run")!r}), settings, vae_jax.load_dataset("digits"))
+trained_together([pathlib.Path({str(tmp_path / "run")!r})], [settings], vae_jax.load_dataset("digits"))
 """
     environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True)

@@ -1,5 +1,6 @@
 """What TFDS's catalogue offers: prepared data sets and verified downloads. Imports no JAX and no TensorFlow."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -115,6 +116,7 @@ def download(files: list[RemoteFile], folder: Path) -> None:
         answered.set()
         ended.set()
 
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # On the same file system, so that each file appears in the folder whole or not at all.
@@ -131,6 +133,10 @@ def download(files: list[RemoteFile], folder: Path) -> None:
                 os.replace(Path(partial, file.name), folder / file.name)
     except OSError as error:
         raise DownloadError(f"{folder} can't be written: {error}") from error
+    finally:
+        for path in missing:  # no empty folder is left behind
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _fetch(file: RemoteFile, path: Path, answered: threading.Event) -> None:
