@@ -170,7 +170,7 @@ def check_name(path: Path, *endings: str, flag: str = "--output", other: str = "
     named = path.suffix.lower()
     # By Python's own table, not by the system's, so that a name means the same everywhere.
     kind = mimetypes.MimeTypes().guess_type(path.name, strict=False)
-    of_file = named in (".npz", ".npy") or any(kind) and kind != ("application/octet-stream", None)
+    of_file = named in (".npz", ".npy") or (any(kind) and kind != ("application/octet-stream", None))
     if named not in filter(None, endings) and ("" not in endings or of_file):
         kinds = [f"end in {' or '.join(filter(None, endings))}"] if any(endings) else []
         kinds += [f"be the name of {other} without the ending {path.suffix}"] * ("" in endings)
