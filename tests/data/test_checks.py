@@ -74,6 +74,7 @@ class Odd:
         (NOISE.astype("M8[s]"), ["datetime64", "Convert"]),
         (NOISE.astype([("a", np.uint8)]), ["'a'", "Convert"]),
         (np.array([[None]], object), ["object", "Convert"]),
+        (np.ma.masked_greater(NOISE, 200), ["masked", "images.filled(0)"]),
         (None, ["NoneType"]),
         ("photo.png", ["str"]),
         (Split(NOISE), ["Split", ".images"]),

@@ -70,6 +70,15 @@ def test_what_is_no_probability_has_no_importance_weighted_bound():
             importance_weighted_nll(model, params, IMAGES, KEY, samples=2)
 
 
+def test_a_key_is_one_key_of_either_kind():
+    model, params = model_and_params()
+    old = jax.random.key_data(KEY)
+    assert evaluate(model, params, IMAGES, old) == evaluate(model, params, IMAGES, KEY)
+    for key in (0, None, jax.random.split(KEY)):
+        with pytest.raises(UsageError, match="key must be one key"):
+            evaluate(model, params, IMAGES, key)
+
+
 @pytest.mark.parametrize("binarize", ["none", "threshold", "dynamic"])
 def test_the_batch_size_does_not_change_the_result(monkeypatch, binarize):
     model, params = model_and_params(likelihood="learned_gaussian", sigma=0.1)

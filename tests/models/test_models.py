@@ -65,6 +65,9 @@ def test_parameters_are_drawn_by_the_key_with_one_program_for_each_model(compila
 def test_a_bad_setting_is_refused_and_parameters_are_counted():
     with pytest.raises(UsageError, match="--latent-dim must be an integer of at least 1 and at most 1048576, got 0"):
         build_model(Settings(latent_dim=0), (8, 8, 1))
+    for shape in ((8, 8), (8, -8, 1), (8.5, 8, 1), "881", None):
+        with pytest.raises(UsageError, match="image_shape must be"):
+            build_model(Settings(), shape)
     _, params = small(hidden_sizes=(), latent_dim=3)
     assert count_parameters(params) == (30 * 6 + 6) + (3 * 30 + 30)
 

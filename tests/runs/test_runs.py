@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -18,6 +19,7 @@ from vae_jax.models.inputs import Inputs
 from vae_jax.models.likelihoods import Gaussian
 from vae_jax.models.objectives import ELBO
 from vae_jax.registry import OBJECTIVES, OPTIMIZERS
+from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.folders import check_available, fresh_path
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.records import SCHEMA_VERSION, read_metrics
@@ -214,6 +216,42 @@ def test_arrays_of_another_shape_than_the_config_are_named(finished, tmp_path, c
     with pytest.raises(UsageError, match="other names or shapes"):
         load_run(tmp_path / "run")
     assert capfd.readouterr().err == ""
+
+
+def test_a_row_is_never_lost_when_the_end_comes_between_row_and_checkpoint(digits, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def stop_after(self, progress, loss):
+        save(self, progress, loss)
+        if progress.state.step == 22:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, digits)
+    monkeypatch.undo()
+    train(tmp_path, digits, resume=True)
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "words"),
+    [
+        *[("decode", codes, "finite numbers [n, 2]") for codes in ([0.0, 0.0], [[0, 0, 0]], [[0, np.nan]], "ab", None)],
+        *[("generate", number, "integer of at least 1") for number in (0, 2.5, True, "3", 10**12)],
+    ],
+)
+def test_what_is_no_code_and_no_number_is_refused(finished, method, argument, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        getattr(load_run(finished[0]), method)(argument)
+
+
+def test_codes_are_what_numpy_makes_of_them_and_a_number_may_be_numpys(finished):
+    run = load_run(finished[0])
+    np.testing.assert_array_equal(run.decode([[1, -1]]), run.decode(np.array([[1.0, -1.0]])))
+    np.testing.assert_array_equal(run.generate(np.int64(3)), run.generate(3))
+    with pytest.raises(UsageError, match="got 'Best'"):
+        load_run(finished[0], "Best")
 
 
 def test_a_run_whose_checkpoints_are_gone_is_not_trained_over(finished, digits, tmp_path):

@@ -98,6 +98,8 @@ def _as_array(images: Any, what: str) -> Any:
     jax = sys.modules.get("jax")  # who has a JAX array has imported it
     if isinstance(images, StoredImages) or (jax and isinstance(images, jax.Array) and images.dtype == np.uint8):
         return images
+    if np.ma.is_masked(images):
+        raise UsageError(f"{what} must have a value at each pixel, got masked ones. Fill them: images.filled(0).")
     try:
         array = np.asarray(images)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -142,6 +142,8 @@ def load_dataset(
         if folder and not Path(folder).expanduser().is_dir():
             raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
     reading = Reading(Path(data_dir) if data_dir else None, _colour(background), skip_damaged)
+    if not isinstance(name, str | os.PathLike | None):
+        raise UsageError(f"--dataset must be a name or a path, got {str(name)[:60]}. An array goes into a Split.")
     given = "mnist" if name is None else os.fspath(name)
     source = find_source(given)
     check_effects(source, given, reading)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings
+from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
 from vae_jax.models.chunks import in_chunks
 from vae_jax.models.convolutions import CHUNK
@@ -159,15 +159,16 @@ class Autoencoder(Model):
 AnyModel = Model
 
 
-def build_model(settings: Settings, image_shape: Sequence[int]) -> Any:
+def build_model(settings: Settings, image_shape: Any) -> Any:
     """The model that the settings describe, for images (height, width, channels).
 
     Raises:
         UsageError: a setting outside its domain, or networks that do not fit the images.
     """
     check_settings(settings)
-    height, width, channels = (int(side) for side in image_shape)
-    shape = (height, width, channels)  # as a model has to be hashable, whatever sequence was given
+    shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
+    if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
+        raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
     likelihood = LIKELIHOODS.make(settings.likelihood, settings)
     features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)

@@ -3,6 +3,7 @@
 An example's noise depends on the key and its position only, not on the batch size.
 """
 
+import contextlib
 import math
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from vae_jax.data.checks import as_images
 from vae_jax.data.stored import PIECE_BYTES
@@ -22,6 +23,8 @@ from vae_jax.models.objectives import importance_weighted_bound
 
 ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
+AnyKey = Any
+"""One key, such as jax.random.key(0), also of the old kind: jax.random.PRNGKey(0)."""
 AS_THEY_ARE = Inputs()
 
 
@@ -40,7 +43,7 @@ def image_losses(
     model: AnyModel,
     params: Parameters,
     images: ByteImages,
-    key: Key[Array, ""],
+    key: AnyKey,
     *,
     samples: int = 16,
     inputs: Inputs = AS_THEY_ARE,
@@ -60,7 +63,7 @@ def evaluate(
     model: AnyModel,
     params: Parameters,
     images: ByteImages,
-    key: Key[Array, ""],
+    key: AnyKey,
     *,
     samples: int = 16,
     binarize: str = "none",
@@ -99,16 +102,18 @@ def importance_weighted_nll(
     model: AnyModel,
     params: Parameters,
     images: ByteImages,
-    key: Key[Array, ""],
-    **how: Any,
+    key: AnyKey,
+    *,
+    samples: int = 5000,
+    inputs: Inputs = AS_THEY_ARE,
 ) -> float:
-    """Mean upper bound of -log p(x) in nats from importance samples (Burda et al. 2015); `how` as in `image_losses`.
+    """Mean upper bound of -log p(x) in nats from `samples` importance samples an image (Burda et al. 2015).
 
     Raises:
         UsageError: the model has no p(x).
     """
     check_bound(model)
-    return -float(np.mean(image_losses(model, params, images, key, **how).bound))
+    return -float(np.mean(image_losses(model, params, images, key, samples=samples, inputs=inputs).bound))
 
 
 def check_bound(model: AnyModel) -> None:
@@ -124,7 +129,7 @@ def encode_images(
     model: AnyModel,
     params: Parameters,
     images: ByteImages,
-    key: Key[Array, ""],
+    key: AnyKey,
     *,
     binarize: str = "none",
     inputs: Inputs | None = None,
@@ -169,6 +174,7 @@ def _in_batches(
     # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     check_model(model)
+    key = _as_key(key)
     images, labels = as_images(data[0], image_shape=model.image_shape), data[1]
     number = len(images)
     size = min(model.chunk or ROWS, number)
@@ -185,6 +191,15 @@ def _in_batches(
         values = _scan_batches(function, model, samples, seen, params, piece, places, jnp.int32(first), key, level)
         results.append([np.asarray(v).reshape(-1, *v.shape[2:])[start - first : length] for v in values])
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def _as_key(key: Any) -> Key[Array, ""]:
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        new = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        found: Array = key if new else jax.random.wrap_key_data(key)
+        if found.ndim == 0:
+            return found
+    raise UsageError(f"key must be one key, such as jax.random.key(0), got {str(key)[:60]}.")
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -1,6 +1,7 @@
 """Run directories: which may be used or gone on with, and the way back from one to the model."""
 
 import dataclasses
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
+from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters, build_model
 from vae_jax.models.chunks import ROWS, in_chunks
@@ -33,11 +35,15 @@ from vae_jax.runs.records import (
 from vae_jax.training.history import Row
 from vae_jax.training.recipe import description
 from vae_jax.training.step import Keys
+from vae_jax.training.streaming import memory_bytes
 
 _OF_TRAINING: dict[str, Any] = {
     f.name: f.default for f in dataclasses.fields(Settings) if f.metadata["group"] == "training"
 }
 """What a model that is trained does not depend on, such as an optimiser whose name may not be registered here."""
+
+
+_BYTES = 16  # of a pixel while it is generated: a few copies in float32
 
 
 class Run(NamedTuple):
@@ -76,11 +82,19 @@ class Run(NamedTuple):
         """Expected images of latents [n, latent].
 
         Raises:
-            UsageError: they are of another shape.
+            UsageError: they are of another shape, or not finite.
         """
-        if np.ndim(codes) != 2 or np.shape(codes)[1] != self.model.latent_dim:
-            raise UsageError(f"codes must be [n, {self.model.latent_dim}], got {np.shape(codes)}.")
-        return np.asarray(_decode(self.model, self.params, jnp.asarray(codes, jnp.float32)))
+        try:
+            latents = np.asarray(codes, np.float32)
+            good = latents.ndim == 2 and latents.shape[1] == self.model.latent_dim and np.isfinite(latents).all()
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            found = f" of shape {codes.shape}" if hasattr(codes, "shape") else ""
+            raise UsageError(
+                f"codes must be finite numbers [n, {self.model.latent_dim}], got {str(codes)[:60]!r}{found}."
+            )
+        return np.asarray(_decode(self.model, self.params, jnp.asarray(latents)))
 
     def reconstruct(self, images: Any) -> Float[np.ndarray, "n height width channels"]:
         """Expected images of the latent means of images."""
@@ -92,7 +106,7 @@ class Run(NamedTuple):
         return mean_loss(image_losses(*arguments, samples=samples, inputs=self.inputs))
 
     def generate(
-        self, number: int, *, seed: int = 0, key: Key[Array, ""] | None = None, codes: Codes | None = None
+        self, number: Any, *, seed: int = 0, key: Key[Array, ""] | None = None, codes: Codes | None = None
     ) -> Float[np.ndarray, "number height width channels"]:
         """Expected images of new latents: of the prior, or for an AE, which has none, of a Gaussian fitted to codes.
 
@@ -102,8 +116,12 @@ class Run(NamedTuple):
             key: of the draws, in place of the seed.
             codes: to fit the Gaussian to; by default those of the run's own validation images.
         """
-        if not isinstance(number, int) or number < 1:
-            raise UsageError(f"number must be an integer of at least 1, got {number!r}.")
+        number = as_declared(number, int)
+        most = memory_bytes(jax.local_devices()[0]) // (_BYTES * math.prod(self.model.image_shape))
+        if type(number) is not int or not 1 <= number <= most:
+            raise UsageError(
+                f"number must be an integer of at least 1 and, for the memory, at most {most}, got {number!r}."
+            )
         given: tuple[Any, ...] = ()
         if not self.model.stochastic:
             given = ((codes or self.encode(load_dataset_of(self).validation.images)).means,)
