@@ -114,7 +114,7 @@ def test_failed_download_leaves_nothing(monkeypatch, tmp_path, handler, change, 
     with serving(handler) as address, pytest.raises(DownloadError, match=reason) as error:
         catalogue.download(remote(address, **change), folder)
     assert "\n" not in str(error.value)
-    assert not list(folder.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_refused_connection_names_the_host(tmp_path):
@@ -122,7 +122,7 @@ def test_refused_connection_names_the_host(tmp_path):
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(DownloadError, match=f"{address} can't be reached"):
         catalogue.download(remote(f"http://{address}"), tmp_path / "mnist")
-    assert not list((tmp_path / "mnist").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_unwritable_folder(tmp_path):

@@ -169,7 +169,7 @@ def _encode(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> 
 
 
 def _in_batches(
-    function: Any, model: AnyModel, params: Parameters, data: tuple[Any, Any], key: Array, samples: int, inputs: Inputs
+    function: Any, model: AnyModel, params: Parameters, data: tuple[Any, Any], key: AnyKey, samples: int, inputs: Inputs
 ) -> tuple[np.ndarray, ...]:
     # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
