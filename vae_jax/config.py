@@ -73,7 +73,9 @@ class Settings:
     """Sines, and as many cosines, of the latent that the decoder sees beside it; their frequencies are trained. The
     decoder can then change faster over a plane, and few dimensions tell more images apart."""
     activation: Literal["gelu", "relu", "silu", "tanh"] = choice(
-        "gelu", group="model", needs=("hidden layers", lambda settings: settings.hidden_sizes != ())
+        "gelu",
+        group="model",
+        needs=("hidden layers", lambda settings: settings.arch != "mlp" or settings.hidden_sizes != ()),
     )
     """Nonlinearity between the layers."""
     precision: Literal["float32", "bfloat16"] = choice("float32", group="devices")
@@ -140,7 +142,7 @@ class Settings:
     """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
     --resume stretch the cosine of the learning rate from there on."""
     batch_size: int = at_least(1, 256, group="training", common=True)
-    """Images a step."""
+    """Images a step. The command takes 32, or all there are, where there are fewer images than the default."""
     optimizer: str = named("adam", OPTIMIZERS, group="training")
     """How a gradient becomes a step."""
     learning_rate: float = positive(3e-3, most=1e30, group="training", common=True)

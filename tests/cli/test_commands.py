@@ -173,6 +173,18 @@ def test_images_come_out_in_grey_or_colour_and_no_channel_becomes_transparency(
         assert file.files == (["means"] if model == "ae" else ["means", "logvars"])
 
 
+def test_few_images_make_a_smaller_batch_and_a_folder_may_have_a_dot(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 6, 1), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    flags = ["--hidden-sizes", "4", "--epochs", "1", "--grid-size", "2"]
+    for name, more, size in (("a.me", [], 32), ("b", ["--classes", "0"], 15), ("c", ["--batch-size", "8"], 8)):
+        if name == "b":
+            np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 3)
+        tool(["train", str(tmp_path / "mine.npz"), "--run-dir", str(tmp_path / name), *flags, *more])
+        assert vae_jax.load_run(tmp_path / name).config.batch_size == size
+        assert (f"a step takes {size};" in capsys.readouterr().out) == (size != 8)
+
+
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):
     folder, _ = pictures
     known = {"score": "relative_error", "threshold": 0.5, "false_alarm_rate": 0.1, "validation_images": 9, "samples": 1}

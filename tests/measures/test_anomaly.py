@@ -126,7 +126,7 @@ def test_false_alarms_are_as_rare_as_promised_for_a_skewed_score_and_with_ties()
 @pytest.mark.parametrize(
     ("scores", "rate", "message"),
     [
-        (np.zeros(98), 0.01, "at least 99 validation images, but there are 98.\n.*at least 0.0102"),
+        (np.zeros(98), 0.01, "at least 99 validation images, got 98.\n.*at least 0.0102"),
         (np.zeros(9), 1.0, "between 0 and 1, got 1.0"),
         (np.zeros(9), float("nan"), "between 0 and 1"),
         (np.array([1.0, np.nan]), 0.5, "finite"),

@@ -1,7 +1,6 @@
 """What every command shares: its flags, errors in one or two lines, exit codes, a warning that is seen."""
 
 import dataclasses
-import mimetypes
 import os
 import sys
 import time
@@ -18,6 +17,11 @@ from vae_jax.errors import RunError, UsageError
 from vae_jax.training.processes import connect, ending_together, is_connected, is_first, leave, wait_for_others
 
 START = time.perf_counter()
+_OF_FILES = (
+    *(".csv", ".tsv", ".txt", ".json", ".npz", ".npy", ".vaez", ".pdf", ".html", ".zip", ".gz", ".tgz", ".tar"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"),
+)
+"""Endings that say file: a folder called out.png is a mistake, one called photos.v2 is not."""
 
 T = TypeVar("T")
 Command = tuple[type[Any], Callable[[Any], object]]
@@ -168,10 +172,7 @@ def check_name(path: Path, *endings: str, flag: str = "--output", other: str = "
         UsageError: it ends in something else.
     """
     named = path.suffix.lower()
-    # By Python's own table, not by the system's, so that a name means the same everywhere.
-    kind = mimetypes.MimeTypes().guess_type(path.name, strict=False)
-    of_file = named in (".npz", ".npy") or (any(kind) and kind != ("application/octet-stream", None))
-    if named not in filter(None, endings) and ("" not in endings or of_file):
+    if named not in filter(None, endings) and ("" not in endings or named in _OF_FILES):
         kinds = [f"end in {' or '.join(filter(None, endings))}"] if any(endings) else []
         kinds += [f"be the name of {other} without the ending {path.suffix}"] * ("" in endings)
         raise UsageError(f"{flag} must {', or '.join(kinds)}, got {str(path)!r}.")

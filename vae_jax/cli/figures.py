@@ -198,16 +198,17 @@ def draw_interpolations(config: Any, run: Run, part: Split, codes: Codes, title:
     z = np.stack([functions[kind](a, b, STEPS) for kind in kinds], axis=1)
     decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1])), 0, 1)
     if part.labels is None:
-        names, what = pairs.astype(str), "pairs of images, named by position"
+        names, what = pairs.astype(str), f"pairs of {config.split} images, named by position"
     else:
         known, index = classes_of(part.labels, len(part), run.dataset.get("class_names"))
-        names, what = np.array(known)[index[pairs]], "images" if len(known) == 1 else "images of different classes"
+        names, what = np.array(known)[index[pairs]], f"{config.split} images"
+        what += "" if len(known) == 1 else " of different classes"
     figure = plots.interpolations(
         part.images[pairs].astype(np.float32) / 255,
         decoded.reshape(*z.shape[:-1], *decoded.shape[1:]),
         [f"{first}\nto {last}" for first, last in names],
         kinds,
-        f"{title}\n{' and '.join(kinds)} interpolation between {config.split} {what}",
+        f"{title}\n{' and '.join(kinds)} interpolation between {what}",
         note,
     )
     plots.save(figure, path)

@@ -27,8 +27,8 @@ class Config(RunConfig):
     """Folder for the figures. Default: RUN/figures."""
     max_points: int = at_least(1, 10_000)
     """Encode at most so many images, the first ones of the split."""
-    grid_size: int = at_least(2, 20, most=MOST_SHOWN)
-    """Images a side of the decoded latent grid."""
+    grid_size: int | None = at_least(2, None, most=MOST_SHOWN)
+    """Images a side of the decoded latent grid. Default: those of the run."""
     traversals: int = at_least(0, 10, " (0: off)", most=MOST_SHOWN)
     """Rows of traversals.png: at most so many of the most informative dimensions, each through the quantiles of its
     aggregate posterior."""
@@ -62,7 +62,7 @@ def run(config: Config) -> list[Path]:
     title = figures.headline(restored, restored.summary and restored.summary["test"])
     what = f"{title}\n{codes.title} of {counted(len(part), f'{config.split} image')}"
     figures.draw_means(restored, codes, part.labels, what, paths[0])
-    grid = figures.decode_grid(restored, reference, config.grid_size)
+    grid = figures.decode_grid(restored, reference, config.grid_size or restored.config.grid_size)
     figures.draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])
     if config.traversals:
         paths.append(folder / f"traversals{suffix}.png")

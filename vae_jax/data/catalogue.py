@@ -105,12 +105,12 @@ def download(files: list[RemoteFile], folder: Path) -> None:
         DownloadError: it can't be reached, is too slow, gives other bytes, or the folder can't be written.
     """
     host = urlsplit(files[0].url).netloc
-    answered, ended, failures = threading.Event(), threading.Event(), []
+    answered, ended, given_up, failures = threading.Event(), threading.Event(), threading.Event(), []
 
     def fetch_all(partial: str) -> None:
         try:
             for file in files:
-                _fetch(file, Path(partial, file.name), answered)
+                _fetch(file, Path(partial, file.name), answered, given_up)
         except Exception as error:
             failures.append(error)
         answered.set()
@@ -134,12 +134,13 @@ def download(files: list[RemoteFile], folder: Path) -> None:
     except OSError as error:
         raise DownloadError(f"{folder} can't be written: {error}") from error
     finally:
+        given_up.set()
         for path in missing:  # no empty folder is left behind
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
-def _fetch(file: RemoteFile, path: Path, answered: threading.Event) -> None:
+def _fetch(file: RemoteFile, path: Path, answered: threading.Event, given_up: threading.Event) -> None:
     import requests
 
     retries = requests.adapters.Retry(total=_RETRIES, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
@@ -152,6 +153,8 @@ def _fetch(file: RemoteFile, path: Path, answered: threading.Event) -> None:
                 response.raise_for_status()
                 with tqdm(desc=file.name, total=file.size, unit="B", unit_scale=True, disable=None) as bar:
                     for block in response.iter_content(_BLOCK_BYTES):
+                        if given_up.is_set():
+                            return
                         digest.update(block)
                         opened.write(block)
                         bar.update(len(block))

@@ -193,7 +193,10 @@ def check_batch_size(train: Split, batch_size: int) -> None:
         UsageError: they do not.
     """
     if len(train) < batch_size:
-        raise UsageError(f"--batch-size must be at most the {counted(len(train), 'training image')}, got {batch_size}.")
+        raise UsageError(
+            f"--batch-size must be at most the {counted(len(train), 'training image')}, got {batch_size}.\n"
+            f"Give --batch-size {min(32, len(train))}, or more images."
+        )
 
 
 def _colour(background: str) -> str:

@@ -28,8 +28,8 @@ class Source:
     read: Callable[[str, Reading], Raw]
     is_path: bool = True
     """Whether the user gives a path; otherwise it is the name of a data set."""
-    uses: tuple[str, ...] = ()
-    """Fields of `Reading` that act on it; others are refused where the user gave them."""
+    uses: tuple[str, ...] = Reading._fields
+    """Fields of `Reading` that act on it, all where it does not say; others are refused where the user gave them."""
 
 
 def register_source(source: Source) -> None:
@@ -105,9 +105,9 @@ SOURCES = [
         is_path=False,
         uses=("data_dir",),
     ),
-    Source("digits", "digits", "digits".__eq__, lambda *_: read_digits(), is_path=False),
-    Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given))),
-    Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given))),
+    Source("digits", "digits", "digits".__eq__, lambda *_: read_digits(), is_path=False, uses=()),
+    Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given)), uses=()),
+    Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given)), uses=()),
     Source(
         "folder",
         "a folder of images",
@@ -128,5 +128,6 @@ SOURCES = [
         lambda given: "/" not in given and os.sep not in given and catalogue.knows(given),
         lambda given, _: catalogue.read_prepared(given),
         is_path=False,
+        uses=(),
     ),
 ]

@@ -41,7 +41,7 @@ def calibrate(normal: Scores, false_alarm_rate: float) -> float:
     if alarms < 1:
         raise UsageError(
             f"--false-alarm-rate {false_alarm_rate} needs at least {math.ceil(1 / Fraction(str(false_alarm_rate))) - 1}"
-            f" validation images, but there are {number}.\n"
+            f" validation images, got {number}.\n"
             f"Give a rate of at least {math.ceil(1e4 / (number + 1)) / 1e4}, or a run with more validation images."
         )
     if not np.isfinite(normal).all():

@@ -76,6 +76,8 @@ def choose_pairs(
 ) -> Integer[np.ndarray, "pairs 2"]:
     """Positions of two of so many images a pair, of different classes where there are some; every class has its turn.
 
+    Where there are few images, a pair that would come again is left out.
+
     Raises:
         ValueError: fewer than two images.
     """
@@ -86,4 +88,4 @@ def choose_pairs(
     kinds = np.arange(images) if labels is None or np.ptp(labels) == 0 else labels
     turns = np.resize(rng.permutation(np.unique(kinds)), 2 * pairs)
     chosen = [rng.choice(np.flatnonzero(kinds == kind)) for kind in turns]
-    return np.array(chosen, np.int64).reshape(pairs, 2)
+    return np.array(list(dict.fromkeys(zip(chosen[::2], chosen[1::2], strict=True))), np.int64)

@@ -1,5 +1,6 @@
 """What a model sees of an image: its pixels, binarised or with noise on them (Vincent et al. 2010, section 3.3)."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +13,10 @@ from vae_jax.errors import UsageError
 
 
 def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch height width channels"]:
-    """Images as a model takes them: floats in [0, 1] as they are, all else as `as_images` converts it, over 255.
+    """Images as a model takes them: floats as they are, all else as `as_images` converts it, over 255.
 
-    Values that are traced pass by their shape and type.
+    Noise takes floats out of [0, 1], so only those are refused that must be another scale: none is negative, and one
+    is above 2. Values that are traced pass by their shape and type.
 
     Raises:
         UsageError: they have another shape or type, or floats that are no pixels.
@@ -27,13 +29,13 @@ def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch 
     if isinstance(x, jax.core.Tracer):
         if not floats and x.dtype not in (jnp.uint8, bool):
             raise UsageError(f"images must be bytes, or floats in [0, 1], got {x.dtype}. Convert them.")
-    elif not floats:
+    elif not floats and x.dtype not in (np.uint8, bool):
         x = as_images(x)
-    elif x.size:
-        low, high = np.min(np.asarray(x)), np.max(np.asarray(x))  # NaN where there is one
-        if not (low >= 0 and high <= 1):
+    elif floats and x.size:
+        low, high = float(np.min(np.asarray(x))), float(np.max(np.asarray(x)))  # NaN where there is one
+        if not (math.isfinite(low) and math.isfinite(high)) or (low >= 0 and high > 2):
             raise UsageError(
-                f"images of type {x.dtype} must lie in [0, 1], got values from {low} to {high}.\n"
+                f"images of type {x.dtype} must lie in [0, 1], got values from {low:g} to {high:g}.\n"
                 "Give bytes as they are, or scale them first; NaN and infinity are not allowed."
             )
     x = jnp.asarray(x)

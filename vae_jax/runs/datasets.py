@@ -54,7 +54,9 @@ def find_dataset(
                 dataset = load_dataset(name, in_file=in_file, stratify=record.get("stratified", True), **acting)
         except (UsageError, RunError) as error:
             missing = missing and not (name == settings.dataset and os.path.exists(name))
-            problems.append(f"{name}: {str(error).partition(chr(10))[0][:150]}")
+            reason = str(error).partition("\n")[0][:150].rstrip(".")
+            is_gone = os.path.isabs(name) and not os.path.exists(name)
+            problems.append(f"{name} does not exist" if is_gone else f"{name}: {reason}")
             continue
         # The MNIST family keeps its order, other data is shuffled: under another name the splits were others.
         alike = (dataset.name in MNIST_FAMILY) == (record["name"] in MNIST_FAMILY)

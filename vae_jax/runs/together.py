@@ -38,7 +38,7 @@ def train_runs(
         UsageError: a directory is not available, or the settings can't be trained together.
         RunError: a loss is not finite, the disk refuses, or another process trains there.
     """
-    number = check_members(dataset.train, members)
+    paths, number = [Path(path).expanduser() for path in paths], check_members(dataset.train, members)
     if are_streamed(members[0], dataset.train.images.nbytes):
         alone = None if on_epoch is None else lambda state, row: on_epoch([row])
         for path, settings in zip(paths, members, strict=True):

@@ -20,7 +20,7 @@ RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
 
-_OF_FLAX = ("parent", "name")
+_NOT_TOLD = ("parent", "name", "precision")  # what flax adds, and how the same model computes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,7 @@ def description(part: Any) -> str:
     if hasattr(part, "_fields"):
         defaults = dict.fromkeys(part._fields) | part._field_defaults
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
-        # Not those that flax adds to a module.
-        defaults = {field.name: field.default for field in dataclasses.fields(part) if field.name not in _OF_FLAX}
+        defaults = {field.name: field.default for field in dataclasses.fields(part) if field.name not in _NOT_TOLD}
     elif isinstance(part, tuple | list):
         return f"({', '.join(map(description, part))})"
     elif type(part).__repr__ is object.__repr__:
