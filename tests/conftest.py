@@ -45,10 +45,20 @@ compiler.get_compile_options = quick_to_compile
 @pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too
 def pytest_runtest_setup(item):
     """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
-    quick = not any(item.get_closest_marker(name) for name in ("slow", "optimised"))
+    quick = is_quick(item)
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
         jax.clear_caches()
+
+
+def is_quick(item):
+    return not any(item.get_closest_marker(name) for name in ("slow", "optimised"))
+
+
+def pytest_collection_modifyitems(items):
+    """Of each file first the tests that are quick to compile: to go from one kind to the other clears what there is."""
+    files = {name: number for number, name in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (files[item.path], not is_quick(item)))
 
 
 @pytest.fixture(autouse=True)

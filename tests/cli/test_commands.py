@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import vae_jax
 from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
-from vae_jax.cli.command import parse
+from vae_jax.cli.command import check_name, parse
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container
@@ -175,13 +176,11 @@ def test_images_come_out_in_grey_or_colour_and_no_channel_becomes_transparency(
 
 def test_few_images_make_a_smaller_batch_and_a_folder_may_have_a_dot(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 6, 1), dtype=np.uint8)
-    np.savez(tmp_path / "mine.npz", images=images)
-    flags = ["--hidden-sizes", "4", "--epochs", "1", "--grid-size", "2"]
-    for name, more, size in (("a.me", [], 32), ("b", ["--classes", "0"], 15), ("c", ["--batch-size", "8"], 8)):
-        if name == "b":
-            np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 3)
-        tool(["train", str(tmp_path / "mine.npz"), "--run-dir", str(tmp_path / name), *flags, *more])
-        assert vae_jax.load_run(tmp_path / name).config.batch_size == size
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 3)
+    few = TrainConfig(dataset=str(tmp_path / "mine.npz"), run_dir=tmp_path / "photos.me", hidden_sizes=(4,))
+    check_name(few.run_dir, "", flag="--run-dir")
+    for config, size in ((few, 32), (replace(few, classes=(0,)), 15), (replace(few, batch_size=8), 8)):
+        assert load(config)[1].settings.batch_size == size
         assert (f"a step takes {size};" in capsys.readouterr().out) == (size != 8)
 
 

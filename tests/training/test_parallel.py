@@ -30,7 +30,7 @@ def check(found):
 def test_20_steps_on_many_devices_equal_those_on_one():
     found = on_virtual_devices("few")
     fit, together = found.pop("fit"), found.pop("together")
-    assert len(found) == 8
+    assert len(found) == 5
     check(found)
     # What the callers of fit see lies on one device, a state goes on under another layout, and images are streamed.
     assert fit["devices"] == [1]
