@@ -72,7 +72,7 @@ def test_sparsity_by_hand():
         ([1.0, 2.0], 0.5, 1.0, "All 2 dimensions are active."),
         ([1.0], 0.5, 1.0, "1 dimension is active."),
         ([0.0] * 18 + [3.0] * 2, 0.5, 1.0, "18 of 20 dimensions are inactive"),
-        ([0.0, 1.0], 0.5, 1.0, "1 of 2 dimension is inactive"),
+        ([0.0, 1.0], 0.5, 1.0, "1 of 2 dimensions is inactive"),
         ([0.0, 0.0], 1.0, 4.0, "collapsed to the prior"),
         ([9.0, 9.0], 0.001, 0.0, "shrunk to points"),
     ],

@@ -156,9 +156,9 @@ class GaussianCodes(Codes):
                 f"to the same one. Try {smaller}--kl-warmup-steps of a few epochs, --free-bits 0.1, or a smaller "
                 "decoder."
             )
-        verb = "dimension is" if inactive == 1 else "dimensions are"
+        verb = "is" if inactive == 1 else "are"
         return (
-            f"{inactive} of {number} {verb} inactive: the mean's variance over the images is at most "
+            f"{inactive} of {number} dimensions {verb} inactive: the mean's variance over the images is at most "
             f"{ACTIVE_VARIANCE}, and what is decoded hardly depends on it. That costs nothing; to use more, try "
             f"{smaller}--kl-warmup-steps of a few epochs or --free-bits 0.1."
         )
