@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vae_jax.cli.command import where_found
-from vae_jax.config import Settings, without_effect
+from vae_jax.config import Settings, with_effect
 from vae_jax.domains import MOST_UNITS, are_different, layer_sizes, setting
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class StudyConfig:
         """
         name, folder = where_found(self.dataset, self.data_dir, dataset.name)
         own = {name: value for name, value in vars(self).items() if name in _SETTINGS}
-        settings = Settings(**(own | changes | {"dataset": name, "data_dir": folder}))
-        return dataclasses.replace(settings, **{name: getattr(Settings, name) for name in without_effect(settings)})
+        return with_effect(Settings(**(own | changes | {"dataset": name, "data_dir": folder})))
 
     def flags(self) -> dict[str, Any]:
         """The study's own flags, beside those of every study."""

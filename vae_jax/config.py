@@ -257,6 +257,11 @@ def objective_name(settings: Settings) -> str:
     return settings.objective or ("sparse" if settings.sparsity in ("l1", "kl") else "elbo")
 
 
+def few_images_batch(images: int) -> int:
+    """The batch size for fewer images than the default one: 32, or all there are."""
+    return min(32, images)
+
+
 def hidden_sizes(settings: Settings) -> tuple[int, ...]:
     """The encoder's hidden sizes: those given, or the architecture's own."""
     own = ARCHITECTURES[settings.arch].default_hidden_sizes

@@ -12,7 +12,7 @@ from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
 from vae_jax.cli.figures import draw_run, headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
-from vae_jax.config import Settings
+from vae_jax.config import Settings, few_images_batch
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.errors import Interrupted, counted
 from vae_jax.files import locked
@@ -28,9 +28,6 @@ from vae_jax.runs.run import Run
 from vae_jax.training.fit import Hooks, make_recipe
 from vae_jax.training.processes import is_first, text_of_first
 from vae_jax.training.recipe import Recipe
-
-_FEW = 32
-"""Images a step by default, where there are fewer than the default of all other sets."""
 
 
 def train(config: TrainingConfig, signals: Signals) -> Run | None:
@@ -77,7 +74,7 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     settings = dataclasses.replace(config, dataset=name, data_dir=folder, classes=classes)
     dataset = dataset.of_classes(classes)
     if settings.batch_size == Settings.batch_size > len(dataset.train):
-        settings = dataclasses.replace(settings, batch_size=min(_FEW, len(dataset.train)))
+        settings = dataclasses.replace(settings, batch_size=few_images_batch(len(dataset.train)))
         if is_first():
             there = counted(len(dataset.train), "training image")
             print(f"With {there} a step takes {settings.batch_size}; --batch-size sets another number.", flush=True)

@@ -39,7 +39,7 @@ def as_images(images: Any, *, image_shape: ImageShape | None = None, what: str =
     Raises:
         UsageError: they are no images, or of another shape.
     """
-    array = _as_array(images, what)
+    array = as_array(images, what)
     if image_shape and array.shape in (image_shape, image_shape[:2] if image_shape[2] == 1 else None):
         array = array[None]
     _check_shape(array.shape, image_shape, what)
@@ -94,7 +94,12 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def _as_array(images: Any, what: str) -> Any:
+def as_array(images: Any, what: str = "images") -> Any:
+    """An array of uint8, integers, floats or booleans; stored images and JAX's bytes as they are.
+
+    Raises:
+        UsageError: it is of another type, holds masked values, or NumPy makes no array of it.
+    """
     jax = sys.modules.get("jax")  # who has a JAX array has imported it
     if isinstance(images, StoredImages) or (jax and isinstance(images, jax.Array) and images.dtype == np.uint8):
         return images

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax.config import few_images_batch
 from vae_jax.data import catalogue
 from vae_jax.data.checks import ImageShape, as_images, as_labels, natural_sorted
 from vae_jax.data.idx import MNIST_FAMILY
@@ -195,7 +196,7 @@ def check_batch_size(train: Split, batch_size: int) -> None:
     if len(train) < batch_size:
         raise UsageError(
             f"--batch-size must be at most the {counted(len(train), 'training image')}, got {batch_size}.\n"
-            f"Give --batch-size {min(32, len(train))}, or more images."
+            f"Give --batch-size {few_images_batch(len(train))}, or more images."
         )
 
 

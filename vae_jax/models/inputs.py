@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from vae_jax.data.checks import as_images
+from vae_jax.data.checks import as_array, as_images
 from vae_jax.errors import UsageError
 
 
@@ -21,17 +21,17 @@ def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch 
     Raises:
         UsageError: they have another shape or type, or floats that are no pixels.
     """
-    if not hasattr(x, "shape"):
-        x = np.asarray(as_images(x, image_shape=image_shape))
-    if len(x.shape) != 4 or x.shape[1:] != tuple(image_shape):
+    traced = isinstance(x, jax.core.Tracer)
+    if not isinstance(x, jax.Array):
+        x = np.asarray(as_array(x))
+    if len(x.shape) != 4 or x.shape[1:] != tuple(image_shape) or not len(x):
         raise UsageError(f"images must be [batch, {', '.join(map(str, image_shape))}], got {x.shape}.")
-    floats = isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating)
-    if isinstance(x, jax.core.Tracer):
-        if not floats and x.dtype not in (jnp.uint8, bool):
+    floats = jnp.issubdtype(x.dtype, jnp.floating)
+    if not floats and x.dtype not in (np.uint8, bool):
+        if traced:
             raise UsageError(f"images must be bytes, or floats in [0, 1], got {x.dtype}. Convert them.")
-    elif not floats and x.dtype not in (np.uint8, bool):
         x = as_images(x)
-    elif floats and x.size:
+    elif floats and not traced and x.size:
         low, high = float(np.min(np.asarray(x))), float(np.max(np.asarray(x)))  # NaN where there is one
         if not (math.isfinite(low) and math.isfinite(high)) or (low >= 0 and high > 2):
             raise UsageError(

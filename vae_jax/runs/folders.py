@@ -8,14 +8,13 @@ from typing import Any
 from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset
 from vae_jax.domains import flag_of
-from vae_jax.errors import RunError, UsageError
+from vae_jax.errors import RunError, UsageError, counted
 from vae_jax.files import is_leftover, remove_leftovers, writing
 from vae_jax.runs.checkpoints import Checkpoints, set_aside_after
 from vae_jax.runs.datasets import as_recorded
 from vae_jax.runs.environment import write_environment
 from vae_jax.runs.records import (
     check_described,
-    counted,
     read_config,
     read_dataset_record,
     read_metrics,

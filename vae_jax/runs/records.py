@@ -36,11 +36,6 @@ _REMEDY = "Restore the file, or train the run again in another --run-dir."
 S = TypeVar("S", bound=Settings)
 
 
-def counted(number: int, thing: str) -> str:
-    """A number of things in words, such as "1 epoch"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically: whoever reads sees the old file or the new one."""
     with replacing(path) as temporary:

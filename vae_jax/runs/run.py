@@ -1,4 +1,4 @@
-"""Run directories: which may be used or gone on with, and the way back from one to the model."""
+"""The way back from a run directory to the model, and what it does with images."""
 
 import dataclasses
 import math
@@ -41,8 +41,6 @@ _OF_TRAINING: dict[str, Any] = {
     f.name: f.default for f in dataclasses.fields(Settings) if f.metadata["group"] == "training"
 }
 """What a model that is trained does not depend on, such as an optimiser whose name may not be registered here."""
-
-
 _BYTES = 16  # of a pixel while it is generated: a few copies in float32
 
 

@@ -9,12 +9,11 @@ import jax
 from PIL import Image, ImageSequence
 
 from vae_jax.config import Settings
-from vae_jax.errors import UsageError
+from vae_jax.errors import UsageError, counted
 from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import MissingDataError, find_dataset
 from vae_jax.runs.records import (
-    counted,
     read_config,
     read_dataset_record,
     read_json,
