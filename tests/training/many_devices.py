@@ -115,7 +115,7 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     models.CHUNK = 2  # so that one device and each of two take their part of a batch of convolutions in chunks
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
-    few = {"free bits": [("jit", 8), ("pmap", 2)], "sparse": [("pmap", 8)]}
+    few = {"free bits": [("pmap", 2)], "sparse": [("jit", 8)]}
     if sys.argv[1] == "few":
         found = {"fit": fitted(), "together": together(VAE, 9, [(0,), (1, 2)])} | dict(differences(few))
     else:
