@@ -141,6 +141,8 @@ class Settings:
     epochs: int | None = epoch_number(group="training", common=True)
     """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
     --resume stretch the cosine of the learning rate from there on."""
+    steps: int | None = at_least(1, None, group="training")
+    """Steps of the whole run, in place of --epochs; the last epoch may then end early."""
     batch_size: int = at_least(1, 256, group="training", common=True)
     """Images a step. The command takes 32, or all there are, where there are fewer images than the default."""
     optimizer: str = named("adam", OPTIMIZERS, group="training")
@@ -228,6 +230,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",
         ),
         (
+            settings.steps is not None and settings.epochs is not None,
+            f"--steps {settings.steps} and --epochs {settings.epochs} both say when a run ends. Leave one out.",
+        ),
+        (
             settings.iwae_samples > 0 and not ae and (settings.likelihood, settings.binarize) == ("bernoulli", "none"),
             "--iwae-samples needs a likelihood, which bernoulli on grey pixels is not: add --binarize dynamic or "
             f"another --likelihood, got {settings.iwae_samples}.",
@@ -268,6 +274,18 @@ def hidden_sizes(settings: Settings) -> tuple[int, ...]:
     return own if settings.hidden_sizes is None else settings.hidden_sizes
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Steps that see every image once; the last batch may be short."""
+    return -(-images // batch_size)
+
+
 def epochs(settings: Settings, images: int) -> int:
-    """The number of epochs: that given, or the default for so many training images."""
+    """The number of epochs over so many training images: that given, or the default; the last one may end early."""
+    if settings.steps is not None:
+        return -(-settings.steps // steps_per_epoch(images, settings.batch_size))
     return settings.epochs or (36 if images >= 10_000 else 100)
+
+
+def total_steps(settings: Settings, images: int) -> int:
+    """Steps of a whole run over so many training images."""
+    return settings.steps or epochs(settings, images) * steps_per_epoch(images, settings.batch_size)

@@ -133,6 +133,9 @@ train digits --arch conv --dense-size 1000000 --hidden-sizes 900000 | GiB
 train digits --arch patch --model ae --latent-dim 3 | --latent-dim; 3
 train digits --batch-size 100000 | --batch-size; 100000; 1,295
 train steps.npz --epochs 1000000 --batch-size 1 | --epochs; steps
+train digits --minutes 1 --epochs 2 | --minutes; --epochs
+train digits --steps 3 --epochs 2 | --steps 3; --epochs 2
+train digits --minutes 0 | --minutes; above 0
 train digits --run-dir file | --run-dir; file
 train digits --run-dir full | --run-dir; full
 train digits --run-dir run | --run-dir; finished run

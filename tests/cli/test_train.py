@@ -20,6 +20,7 @@ from vae_jax.cli.progress import Progress
 from vae_jax.cli.session import load
 from vae_jax.models.evaluation import evaluate
 from vae_jax.plots.animation import read_progress_grids
+from vae_jax.runs.verify import check
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset", "digits", "--epochs", "2", "--hidden-sizes", "16", "--no-compilation-cache", "--grid-size", "5"]
@@ -50,6 +51,21 @@ def vae_run(tmp_path_factory):
     result = command("experiments.mnist", *SMALL, "--run-dir", str(path))
     assert result.returncode == 0, result.stderr
     return path, result.stdout
+
+
+def test_minutes_become_steps_by_the_pace_of_the_first_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_jax.training.fit.PACE_SECONDS", 0.0)
+    monkeypatch.setattr("vae_jax.cli.session.draw_run", lambda *_: None)
+    flags = [*SMALL[:2], *SMALL[4:], "--run-dir", str(tmp_path / "run"), "--minutes", "1e-9"]
+    main(mnist.Config, mnist.run, flags)
+    assert "1e-09 minutes of training are 1 step, 0.2 epochs, at " in capsys.readouterr().out
+    run = vae_jax.load_run(tmp_path / "run")
+    assert (run.config.steps, run.config.epochs, run.summary["steps"]) == (1, None, 1)
+    assert all(good for _, good, _ in check(run.path))
+    for more, words in (["--minutes", "1"], "a run that goes on keeps its steps"), ([], "finished run of --steps 1"):
+        with pytest.raises(SystemExit):
+            main(mnist.Config, mnist.run, ["--resume", "--run-dir", str(tmp_path / "run"), *more])
+        assert words in capsys.readouterr().err
 
 
 def test_a_run_leaves_the_directory_of_the_design(vae_run):

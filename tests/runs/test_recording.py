@@ -57,7 +57,7 @@ def assert_same(a, b):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic"},
+        {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic", "epochs": None, "steps": 14},
         pytest.param({"model": "ae", "likelihood": "squared_error", "corruption": "masking"}, marks=pytest.mark.slow),
         pytest.param({"arch": "conv", "hidden_sizes": (2,), "dense_size": 2}, marks=pytest.mark.slow),
         pytest.param({"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0}, marks=pytest.mark.slow),
@@ -67,7 +67,13 @@ def assert_same(a, b):
         pytest.param({"device_data": "never", "model": "ae", "corruption": "masking"}, marks=pytest.mark.slow),
     ],
     ids=[
-        *("vae with EMA and KL warm-up", "denoising ae", "conv vae", "conv ae", "early stopping under pmap"),
+        *(
+            "vae with EMA and KL warm-up that ends in an epoch",
+            "denoising ae",
+            "conv vae",
+            "conv ae",
+            "early stopping under pmap",
+        ),
         *("vae under pmap", "streamed vae", "streamed denoising ae"),
     ],
 )

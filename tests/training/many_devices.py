@@ -37,12 +37,13 @@ CASES = {
 
 def after_20_steps(settings, layout):
     """Vectors of all parameters with their moving average, of what they were at first, and of the steps' metrics."""
+    settings = dataclasses.replace(settings, checkpoint_every_steps=3)
     recipe = Recipe(build_model(settings, (8, 8, 1)), settings, len(IMAGES), given_optimizer=SGD)
     state, steps = init_state(recipe), recipe.steps
     program = compile_program(recipe, Data(jax.device_put(IMAGES)), state, layout)
     progress, seen = Progress(state, zero_metrics(steps)), []
     for epoch in range(20 // steps):
-        progress = run_epoch(program, epoch, progress._replace(metrics=zero_metrics(steps)), 3, None)
+        progress = run_epoch(program, recipe, epoch, progress._replace(metrics=zero_metrics(steps)), None)
         seen.append(progress.metrics)
     trees = [(of.params, of.ema_params) for of in (progress.state, init_state(recipe))]
     return tuple(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (*trees, seen))

@@ -9,7 +9,7 @@ import oracles
 import pytest
 from jax.sharding import PartitionSpec
 
-from vae_jax.config import Settings
+from vae_jax.config import Settings, epochs, total_steps
 from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
@@ -59,6 +59,15 @@ def test_rows_add_up_and_count_every_image_and_the_loss_falls(straight):
         for part in (row["train"], row["validation"]):
             assert abs(part["loss"] - (part["reconstruction"] + row["beta"] * part["kl"])) <= 1e-3
     assert straight.history[-1]["train"]["loss"] < straight.history[0]["train"]["loss"]
+
+
+def test_with_steps_the_last_epoch_ends_early_and_the_schedule_with_it():
+    settings = dataclasses.replace(SETTINGS, epochs=None, steps=14)
+    result = run(settings)
+    assert [(row["epoch"], row["step"]) for row in result.history] == [(1, 6), (2, 12), (3, 14)]
+    assert int(result.state.step) == 14
+    assert run(settings, Progress(result.state, zero_metrics(6)), result.history).history == result.history
+    assert (epochs(settings, 42), total_steps(settings, 42)) == (3, 14)  # on which the schedule depends
 
 
 def test_same_seed_same_parameters_other_seed_others(straight):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from vae_jax._xla import enable_compilation_cache
 from vae_jax.cli.flags import HELP, guess, help_text, read_flags
 from vae_jax.config import Settings, check_settings
-from vae_jax.domains import at_least, choice
+from vae_jax.domains import at_least, choice, setting
 from vae_jax.errors import RunError, UsageError
 from vae_jax.training.processes import connect, ending_together, is_connected, is_first, leave, wait_for_others
 
@@ -46,6 +46,14 @@ class TrainingConfig(Settings):
     resume: bool = choice(False, group="run", common=True)
     """Go on with the run in --run-dir from its latest checkpoint; its settings are taken over. A directory in
     which none has begun yet is begun."""
+    minutes: float | None = setting(
+        None,
+        "a number above 0 and at most 1e6",
+        lambda v: v is None or 0 < v <= 1e6,
+        group="training",
+        common=True,
+    )
+    """Train for about so long, in place of --epochs; how many steps that are is measured first, and kept."""
     compilation_cache: bool = choice(True, group="devices")
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
     coordinator: str | None = choice(None, group="devices")

@@ -14,7 +14,8 @@ from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
 from vae_jax.config import Settings, few_images_batch
 from vae_jax.data.dataset import Dataset, load_dataset
-from vae_jax.errors import Interrupted, counted
+from vae_jax.domains import MOST_STEPS
+from vae_jax.errors import Interrupted, UsageError, counted
 from vae_jax.files import locked
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.codes import Codes
@@ -25,7 +26,7 @@ from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.recording import record_training
 from vae_jax.runs.records import read_dataset_record
 from vae_jax.runs.run import Run
-from vae_jax.training.fit import Hooks, make_recipe
+from vae_jax.training.fit import Hooks, make_recipe, seconds_per_step
 from vae_jax.training.processes import is_first, text_of_first
 from vae_jax.training.recipe import Recipe
 
@@ -42,10 +43,14 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
     try:
         if not is_first():
+            if config.minutes:
+                recipe = _for_minutes(recipe, dataset, config.minutes)
             _train(config, recipe, dataset, path, signals, None)
             return None
         with locked(path):
             _announce(config, dataset, path)
+            if config.minutes:
+                recipe = _for_minutes(recipe, dataset, config.minutes)
             progress = Progress(recipe, dataset, path)
             try:
                 _train(config, recipe, dataset, path, signals, progress)
@@ -64,7 +69,12 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
         UsageError: the data can't be had, or the model can't be trained on it.
     """
     path = config.run_dir
-    if config.resume and path is not None and has_begun(path):
+    begun = config.resume and path is not None and has_begun(path)
+    for name, given in (("resume", begun), ("epochs", config.epochs), ("steps", config.steps)):
+        if config.minutes and given:
+            reason = "a run that goes on keeps its steps" if name == "resume" else "both say when a run ends"
+            raise UsageError(f"--minutes {config.minutes:g} can't be given with --{name}: {reason}.\nLeave one out.")
+    if begun and path is not None:
         dataset, words = find_dataset(config, read_dataset_record(path), config.data_dir, in_file=True), False
     else:
         reading: Any = {"background": config.background, "skip_damaged": config.skip_damaged}
@@ -78,8 +88,22 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
         if is_first():
             there = counted(len(dataset.train), "training image")
             print(f"With {there} a step takes {settings.batch_size}; --batch-size sets another number.", flush=True)
+    if settings.minutes:
+        settings = dataclasses.replace(settings, steps=1)
     check_trainable(settings, dataset)
     return dataset, make_recipe(build_model(settings, dataset.image_shape), dataset.train, settings)
+
+
+def _for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
+    # The same for as many steps as fit into so many minutes.
+    endless = dataclasses.replace(recipe, settings=dataclasses.replace(recipe.settings, steps=MOST_STEPS))
+    seconds = seconds_per_step(endless, dataset.train, dataset.validation)
+    steps = max(1, min(MOST_STEPS, round(60 * minutes / seconds)))
+    if is_first():
+        rate = recipe.settings.batch_size / seconds
+        said = f"{counted(steps, 'step')}, {steps / recipe.steps:.1f} epochs, at {rate:,.0f} images/s"
+        print(f"{minutes:g} minutes of training are {said}.", flush=True)
+    return dataclasses.replace(recipe, settings=dataclasses.replace(recipe.settings, steps=steps))
 
 
 def _command(path: Path) -> str:

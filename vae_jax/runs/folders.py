@@ -104,6 +104,11 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
     stopped = has_stopped(rows, settings, len(dataset.train))
     if read_summary(path) and (stopped or len(rows) >= epochs(settings, len(dataset.train))):
         remedy = "no --patience or a larger one" if stopped else "more --epochs"
+        if settings.steps and not stopped:
+            raise UsageError(
+                f"--run-dir {path} holds a finished run of --steps {settings.steps}; nothing was changed.\n"
+                "It can't go on: give another --run-dir."
+            )
         raise UsageError(
             f"--run-dir {path} holds a finished run of {counted(len(rows), 'epoch')}; nothing was changed.\n"
             f"Give {remedy} to go on with it, or another --run-dir."
@@ -172,9 +177,10 @@ def resume_run(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress |
             f"{path} was trained together with runs of more images, at {history[0]['step']} steps an epoch in place of "
             f"{steps}: it can't go on alone.\nTrain it in another --run-dir."
         )
-    if [row["step"] for row in history] != [steps * (i + 1) for i in range(done // steps)]:
+    ends = [recipe.step_after(epoch) for epoch in range(-(-done // steps)) if recipe.step_after(epoch) <= done]
+    if [row["step"] for row in history] != ends:
         raise UsageError(
-            f"{path / 'metrics.jsonl'} is damaged: it must hold each epoch before step {done} once, {done // steps} in "
+            f"{path / 'metrics.jsonl'} is damaged: it must hold each epoch before step {done} once, {len(ends)} in "
             f"all, got {[row['epoch'] for row in history]}.\nRestore the file, or train in another --run-dir."
         )
     changed, resumed = changed_on_resume(path, settings), saved["resumed"]

@@ -9,6 +9,7 @@ import jax
 from PIL import Image, ImageSequence
 
 from vae_jax.config import Settings
+from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError, counted
 from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.runs.checkpoints import Checkpoints
@@ -67,8 +68,9 @@ def _metrics(path: Path) -> str:
     # A last line cut short is what a kill leaves; going on drops it.
     if len(written) > len(rows) + (0 if read_summary(path) else 1):
         raise ValueError(f"line {len(rows) + 1} is no JSON")
+    end = read_settings(path, Settings).steps or MOST_STEPS  # where the last epoch may end early
     for i, row in enumerate(rows):
-        if row["epoch"] != i + 1 or row["step"] != rows[0]["step"] * (i + 1):
+        if row["epoch"] != i + 1 or row["step"] != min(rows[0]["step"] * (i + 1), end):
             raise ValueError(
                 f"line {i + 1} is epoch {row['epoch']} at step {row['step']}: each epoch must be there once"
             )

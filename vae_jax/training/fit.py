@@ -30,6 +30,10 @@ _MADE_BY = {
 }
 
 
+PACE_SECONDS = 3.0
+"""About so long the pace of the steps is measured."""
+
+
 class FitResult(NamedTuple):
     """What `fit` gives back."""
 
@@ -134,15 +138,45 @@ def go_on(
         program = compile_program(recipe, data, progress.state, layout)
     if hooks.on_start:
         hooks.on_start()
-    for epoch in range(int(progress.state.step) // steps, epochs(settings, len(train))):
+    for epoch in range(epochs(settings, len(train))):
+        if int(progress.state.step) >= recipe.step_after(epoch):
+            continue
         if has_stopped(history, settings, len(train)):
             break
-        progress = run_epoch(program, epoch, progress, settings.checkpoint_every_steps, hooks.on_part)
+        progress = run_epoch(program, recipe, epoch, progress, hooks.on_part)
         history.append(epoch_row(recipe, epoch, progress, validation_images, validation.labels))
         if hooks.on_epoch:
             hooks.on_epoch(progress.state, history[-1])
         progress = progress._replace(metrics=zero_metrics(steps), seconds=0.0)
     return FitResult(progress.state.evaluation_params, progress.state, history)
+
+
+def seconds_per_step(recipe: Recipe, train: Split, validation: Split) -> float:
+    """What a step takes on this machine, from some seconds of training whose result is dropped; in all processes alike.
+
+    Raises:
+        RunError: a loss that is not finite.
+    """
+
+    def part(progress: Progress) -> None:
+        if int(progress.state.step) * progress.seconds_per_step >= PACE_SECONDS:
+            raise _Measured(progress.seconds_per_step)
+
+    def whole(_: TrainState, row: Row) -> None:
+        seconds = from_first_process(row["seconds"]) / recipe.steps
+        if row["step"] * seconds >= PACE_SECONDS:
+            raise _Measured(seconds)
+
+    try:
+        go_on(recipe, train, validation, None, [], Hooks(whole, part))
+    except _Measured as measured:
+        return measured.seconds
+    raise AssertionError
+
+
+class _Measured(Exception):
+    def __init__(self, seconds: float):
+        self.seconds = seconds
 
 
 def epoch_row(
@@ -161,4 +195,4 @@ def epoch_row(
     scores = mean_loss(ImageLosses(*(values[:number] for values in losses)))
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
-    return make_row(epoch + 1, (epoch + 1) * recipe.steps, progress.metrics, scores, recipe.beta, progress.seconds)
+    return make_row(epoch + 1, recipe.step_after(epoch), progress.metrics, scores, recipe.beta, progress.seconds)

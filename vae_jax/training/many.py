@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from vae_jax.config import Settings, check_settings, epochs
+from vae_jax.config import Settings, check_settings, epochs, steps_per_epoch
 from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError
@@ -18,7 +18,6 @@ from vae_jax.models.autoencoders import AnyModel, check_model
 from vae_jax.training.devices import ONE_DEVICE, Members, choose_members
 from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row
-from vae_jax.training.optimizer import steps_per_epoch
 from vae_jax.training.program import Program, Progress, run_epoch
 from vae_jax.training.recipe import RATES, Recipe
 from vae_jax.training.step import (
@@ -68,7 +67,7 @@ def fit_many(
     progress = Progress(states, jax.vmap(lambda _: zero_metrics(program.steps))(keys))
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(members[0], number)):
-        progress = run_epoch(program, epoch, progress, members[0].checkpoint_every_steps, on_part)
+        progress = run_epoch(program, recipes[0], epoch, progress, on_part)
         for i, (positions, history) in enumerate(zip(held_out, histories, strict=True)):
             # Padded to the longest member's, so that one program serves all.
             chosen = np.resize(positions, max(map(len, held_out)))

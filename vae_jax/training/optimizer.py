@@ -1,6 +1,5 @@
 """The optimiser of a run, its learning rate and the steps that it depends on."""
 
-import math
 from typing import Any
 
 import jax
@@ -8,18 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from vae_jax.config import Settings, epochs
+from vae_jax.config import Settings, total_steps
 from vae_jax.registry import OPTIMIZERS
-
-
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Steps that see every image once; the last batch may be short."""
-    return math.ceil(images / batch_size)
-
-
-def total_steps(settings: Settings, images: int) -> int:
-    """Steps of a whole run over so many training images."""
-    return epochs(settings, images) * steps_per_epoch(images, settings.batch_size)
 
 
 def warmup_steps(settings: Settings, images: int) -> int:

@@ -77,32 +77,33 @@ def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layou
 
 def run_epoch(
     program: Program,
+    recipe: Recipe,
     epoch: int,
     progress: Progress,
-    every: int,
     on_part: Callable[[Progress], None] | None,
 ) -> Progress:
     """The rest of epoch number `epoch`, from 0, in parts of about half a second; gives its metrics on the host.
 
-    A part ends at multiples of `every` steps at the latest, counted from the run's start, where `every` is not 0.
-    Between parts `on_part` is called with the progress; it may raise to end the training.
+    A part ends at multiples of the recipe's `checkpoint_every_steps` at the latest, counted from the run's start, where
+    that is not 0. Between parts `on_part` is called with the progress; it may raise to end the training.
     """
     seconds, pace = progress.seconds, progress.seconds_per_step
-    before = epoch * program.steps
+    before, every = epoch * program.steps, recipe.settings.checkpoint_every_steps
+    last = recipe.step_after(epoch) - before
     done = int(np.max(jax.device_get(progress.state.step))) - before
     started = time.perf_counter()
     batches = program.order(np.int32(epoch))
     state, metrics = program.place((progress.state, progress.metrics))
-    while done < program.steps:
+    while done < last:
         length = max(1, round(PART_SECONDS / pace)) if pace else 1
-        boundary = every - (before + done) % every if every else program.steps
-        stop = min(done + length, done + boundary, program.steps)
+        boundary = every - (before + done) % every if every else last
+        stop = min(done + length, done + boundary, last)
         state, metrics = program.advance(state, metrics, batches, np.int32(done), np.int32(stop))
         jax.block_until_ready(metrics)
         taken = time.perf_counter() - started
         # The processes have to cut an epoch alike, or one waits for another's step for ever.
         seconds, pace, done = seconds + taken, from_first_process(taken / (stop - done)), stop
-        if on_part and done < program.steps:
+        if on_part and done < last:
             on_part(Progress(program.local(state), program.local(metrics), seconds, pace))
         started = time.perf_counter()
     return Progress(program.local(state), jax.tree.map(np.asarray, metrics), seconds, pace)

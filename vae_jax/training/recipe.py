@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import optax
 
-from vae_jax.config import Settings, objective_name
+from vae_jax.config import Settings, objective_name, steps_per_epoch, total_steps
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, build_model
 from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.registry import OBJECTIVES
-from vae_jax.training.optimizer import make_optimizer, steps_per_epoch
+from vae_jax.training.optimizer import make_optimizer
 
 RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
@@ -64,6 +64,10 @@ class Recipe:
     def steps(self) -> int:
         """Of an epoch."""
         return steps_per_epoch(self.images, self.settings.batch_size)
+
+    def step_after(self, epoch: int) -> int:
+        """Steps that are done after epoch number `epoch`, from 0; the last epoch may end early."""
+        return min((epoch + 1) * self.steps, total_steps(self.settings, self.images))
 
     def rates(self) -> dict[str, np.ndarray]:
         """The settings' values of RATES, as arguments of a program."""

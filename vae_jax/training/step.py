@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from vae_jax.config import steps_per_epoch
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.inputs import Batch
 from vae_jax.models.objectives import total
 from vae_jax.training.devices import Layout
-from vae_jax.training.optimizer import global_norm, steps_per_epoch
+from vae_jax.training.optimizer import global_norm
 from vae_jax.training.recipe import Recipe
 
 
