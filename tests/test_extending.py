@@ -89,10 +89,10 @@ class TwoHills(Prior):
         hills = [-0.5 * jnp.sum((z - centre) ** 2 + jnp.log(2 * jnp.pi), axis=-1) for centre in (-2.0, 2.0)]
         return jax.nn.logsumexp(jnp.stack(hills), axis=0) - jnp.log(2.0)
 
-    def sample(self, params, key, shape):
+    def sample(self, params, key, shape, temperature=1.0):
         which, where = jax.random.split(key)
         side = jnp.where(jax.random.bernoulli(which, shape=(shape[0], 1)), 2.0, -2.0)
-        return side + jax.random.normal(where, shape)
+        return side + temperature * jax.random.normal(where, shape)
 
 
 # An objective: beta along a cosine.

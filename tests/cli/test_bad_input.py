@@ -175,6 +175,11 @@ score run good.npz --output x.npz | --output; x.npz; .csv
 reconstruct run good.npz --output x.csv | --output; folder without the ending .csv
 generate run --output x.jpg | --output; end in .png, or be the name of a folder without the ending .jpg; 'x.jpg'
 generate run --output x.npz | --output; without the ending .npz
+generate run --temperature -1 | --temperature; -1; at least 0
+nearest run mine.npz --number 0 | --number; 0
+nearest run mine.npz --output x.npz | --output; .png or .csv; x.npz
+interpolate run mine.npz mine.npz --output x.csv | --output; .png
+interpolate run mine.npz | SECOND
 compress run good.npz x.png | OUTPUT; end in .vaez, or be the name of a file without the ending .png
 decompress run good.npz x.csv | OUTPUT; .npz; x.csv
 train digits --run-dir x.jpg | --run-dir; folder without the ending .jpg

@@ -128,12 +128,46 @@ def test_reconstruct_writes_each_image_beside_its_reconstruction(finished_run, p
     assert {path.name for path in (folder / "empty").iterdir()} == {"a.png", "b.png", "reconstruct.csv"}
 
 
+def test_nearest_finds_the_training_images_whose_codes_are_nearest(finished_run, pictures, digits, capsys):
+    folder, images = pictures
+    arguments = ["nearest", str(finished_run), str(folder / "pics"), "--number", "3"]
+    tool(arguments)
+    assert pixels(folder / "pics-nearest.png").shape[0] > 300
+    refused_again(arguments, folder, capsys)
+    tool([*arguments, "--output", str(folder / "mine.csv")])
+    run = vae_jax.load_run(finished_run)
+    ours, theirs = run.encode(images).means, run.encode(digits.train.images).means
+    distances = np.sqrt(((ours[:, None] - theirs[None]) ** 2).sum(axis=2))
+    for row, file, each in zip(table(folder / "mine.csv"), FILES, distances, strict=True):
+        assert row["file"] == file
+        assert [int(row[f"nearest_{i}"]) for i in (1, 2, 3)] == np.argsort(each)[:3].tolist()
+        assert float(row["distance_3"]) == pytest.approx(np.sort(each)[2], rel=1e-4)
+    # An image of the training set is nearest to itself.
+    np.savez(folder / "known.npz", images=digits.train.images[7:9])
+    tool(["nearest", str(finished_run), str(folder / "known.npz"), "--output", str(folder / "known.csv")])
+    assert [row["nearest_1"] for row in table(folder / "known.csv")] == ["7", "8"]
+
+
+def test_interpolate_draws_the_way_between_two_pictures(finished_run, pictures, capsys):
+    folder, _ = pictures
+    arguments = ["interpolate", str(finished_run), *(str(folder / "pics" / FILES[i]) for i in (0, 3))]
+    tool(arguments)
+    assert pixels(folder / "pics" / "cat" / "a-interpolated.png").shape[1] > 600
+    refused_again(arguments, folder, capsys)
+    with pytest.raises(SystemExit):
+        tool([*arguments[:3], str(folder / "pics" / "dog"), "--output", str(folder / "way.png")])
+    assert "dog must be one picture, got 3 images" in capsys.readouterr().err
+
+
 def test_generate_writes_what_the_run_generates(finished_run, tmp_path, capsys):
     output, sheet = tmp_path / "new", tmp_path / "sheet.png"
     flags = ["generate", str(finished_run), "--number", "5", "--seed", "3", "--output"]
     tool([*flags, str(output)])
     tool([*flags, str(sheet)])
     images = np.rint(255 * vae_jax.load_run(finished_run).generate(5, seed=3)).astype(np.uint8)[..., 0]
+    tool([*flags, str(tmp_path / "typical"), "--temperature", "0"])
+    (centre,) = np.rint(255 * vae_jax.load_run(finished_run).decode(np.zeros((1, 2)))).astype(np.uint8)[..., 0]
+    np.testing.assert_array_equal(pixels(tmp_path / "typical" / "4.png"), centre)
     assert {path.name for path in output.iterdir()} == {f"{i}.png" for i in range(5)}
     for i, image in enumerate(images):
         np.testing.assert_array_equal(pixels(output / f"{i}.png"), image)

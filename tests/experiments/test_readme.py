@@ -13,6 +13,7 @@ from PIL import Image
 from experiments import mnist, results
 from experiments.results.uses import USES
 from vae_jax.cli.command import parse
+from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,9 @@ def recorded(tmp_path):
     root = tmp_path / "runs"
     data = {"name": "mnist", "sha256": "0", "image_shape": [28, 28, 1], "train": 55_000}
     for name, _, flags in results.RUNS:
-        config = {"schema": 4, "settings": vars(parse(mnist.Config, flags.split())), "dataset": data}
+        parsed = parse(mnist.Config, flags.split())
+        settings = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(Settings)}
+        config = {"schema": 4, "settings": settings, "dataset": data}
         summary = {"test": TEST, "images_per_second": 35580.4, "seconds": 58.3}
         record(root / name, results.FIGURES, summary, config=config)
     for use in USES:

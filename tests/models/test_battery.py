@@ -99,8 +99,8 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
         value = jax.value_and_grad(mean, has_aux=True)(params, batch)
         posterior = model.encode(params, batch.inputs)
         decoded = model.decode(params, posterior.sample(batch.keys))
-        given = () if model.stochastic else (posterior.mean,)
-        made = [model.likelihood.mean(decoded), model.generate(params, jax.random.key(2), 6, *given)]
+        given = {} if model.stochastic else {"codes": posterior.mean}
+        made = [model.likelihood.mean(decoded), model.generate(params, jax.random.key(2), 6, **given)]
         if model.likelihood.kind != "none":
             made.append(model.likelihood.sample(jax.random.key(3), decoded))
             return *value, posterior, decoded, made, model.likelihood.log_prob(decoded, made[-1])

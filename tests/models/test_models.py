@@ -43,10 +43,13 @@ def test_autoencoder_generates_from_the_gaussian_of_its_codes():
     codes = 3 + 0.5 * jax.random.normal(KEY, (500, 1))
     # The decoder is linear here, so the images' mean and spread are those of the latents.
     weight, bias = params["decoder"]["Dense_0"]["kernel"][0], params["decoder"]["Dense_0"]["bias"]
-    images = ae.generate(params, KEY, 4_000, codes).reshape(4_000, -1)
+    images = ae.generate(params, KEY, 4_000, codes=codes).reshape(4_000, -1)
     spread = float(jnp.std(codes)) * jnp.abs(weight)
     assert (np.abs(images.mean(0) - (jnp.mean(codes) * weight + bias)) < 5 * spread / np.sqrt(4_000) + 1e-6).all()
     np.testing.assert_allclose(images.std(0), spread, rtol=5 / np.sqrt(2 * 4_000))
+    cool = ae.generate(params, KEY, 4_000, 0.5, codes=codes).reshape(4_000, -1)
+    centre = np.asarray(jnp.mean(codes) * weight + bias)
+    np.testing.assert_allclose(np.asarray(cool) - centre, 0.5 * (np.asarray(images) - centre), atol=1e-5)
 
 
 def test_parameters_are_drawn_by_the_key_with_one_program_for_each_model(compilations):

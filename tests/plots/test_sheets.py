@@ -74,6 +74,12 @@ def interpolation(shape):
     return figure, {i: np.stack([np.stack([ends[i, 0], *row, ends[i, 1]]) for row in decoded[i]]) for i in (0, 1)}
 
 
+def nearest(shape):
+    images, found = make(shape, 2), make(shape, 2, 3)
+    figure = plots.neighbours(images, found, RNG.random((2, 3)), ["a$.png", "photo of a cat on a roof"], TITLE)
+    return figure, {i: np.concatenate([images[i, None], found[i]])[None] for i in (0, 1)}
+
+
 def atoms(shape):
     change = make(shape, 3) - 0.5
     white = blank(0.5 + 0.5 * change / np.abs(change).max(axis=(1, 2, 3), keepdims=True), 1)
@@ -105,7 +111,7 @@ def spaces(shape):
     return comparison([space], TITLE), {1: images[::-1], 3: paths}
 
 
-FIGURES = (grid, reconstructions, traversal, interpolation, atoms, anomalies, codecs, denoisers, spaces)
+FIGURES = (grid, reconstructions, traversal, interpolation, nearest, atoms, anomalies, codecs, denoisers, spaces)
 HARD = ((1, 784, 1), (4000, 1, 1), (16, 16, 4))
 
 

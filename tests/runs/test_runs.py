@@ -235,15 +235,22 @@ def test_a_row_is_never_lost_when_the_end_comes_between_row_and_checkpoint(digit
 
 
 @pytest.mark.parametrize(
-    ("method", "argument", "words"),
+    ("method", "given", "words"),
     [
-        *[("decode", codes, "finite numbers [n, 2]") for codes in ([0.0, 0.0], [[0, 0, 0]], [[0, np.nan]], "ab", None)],
-        *[("generate", number, "integer of at least 1") for number in (0, 2.5, True, "3", 10**12)],
+        *[
+            ("decode", {"codes": codes}, "finite numbers [n, 2]")
+            for codes in ([0.0, 0.0], [[0, 0, 0]], [[0, np.nan]], "ab", None)
+        ],
+        *[("generate", {"number": n}, "integer of at least 1") for n in (0, 2.5, True, "3", 10**12)],
+        *[
+            ("generate", {"number": 3, "temperature": value}, "temperature must be a finite number of at least 0")
+            for value in (-1, np.nan, np.inf, "1")
+        ],
     ],
 )
-def test_what_is_no_code_and_no_number_is_refused(finished, method, argument, words):
+def test_what_is_no_code_and_no_number_is_refused(finished, method, given, words):
     with pytest.raises(UsageError, match=re.escape(words)):
-        getattr(load_run(finished[0]), method)(argument)
+        getattr(load_run(finished[0]), method)(**given)
 
 
 def test_codes_are_what_numpy_makes_of_them_and_a_number_may_be_numpys(finished):

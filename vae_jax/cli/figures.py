@@ -186,29 +186,46 @@ def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference:
 
 def draw_interpolations(config: Any, run: Run, part: Split, codes: Codes, title: str, path: Path) -> None:
     """From image to image, of different classes where there are labels, as the flags of plot say."""
-    functions = {"straight": traversal.linear_interpolation, "spherical": traversal.spherical_interpolation}
-    kinds = [kind for kind in functions if config.interpolation in ("both", kind)]
-    note = "spherical: equal angles about the origin, the norm goes linearly" if "spherical" in kinds else ""
-    if note and not run.model.stochastic:
-        note += "\nwithout a prior about the origin it has no meaning for an AE: for comparison only"
-    if codes.means.shape[1] == 1:
-        kinds, note = kinds[:1], "in one dimension, straight and spherical are the same"
     pairs = traversal.choose_pairs(part.labels, len(part), config.interpolations)
-    a, b = codes.means[pairs[:, 0]], codes.means[pairs[:, 1]]
-    z = np.stack([functions[kind](a, b, STEPS) for kind in kinds], axis=1)
-    decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1])), 0, 1)
     if part.labels is None:
         names, what = pairs.astype(str), f"pairs of {config.split} images, named by position"
     else:
         known, index = classes_of(part.labels, len(part), run.dataset.get("class_names"))
         names, what = np.array(known)[index[pairs]], f"{config.split} images"
         what += "" if len(known) == 1 else " of different classes"
+    named = [f"{first}\nto {last}" for first, last in names]
+    draw_ways(run, part.images[pairs], codes.means[pairs], config.interpolation, named, (title, what), path)
+
+
+def draw_ways(
+    run: Run, ends: np.ndarray, codes: np.ndarray, way: str, names: list[str], title: tuple[str, str], path: Path
+) -> None:
+    """From each first image [pairs, 2, height, width, channels], with its code, to its second.
+
+    The way is straight, spherical or both; the title is the headline, and what the images are.
+    """
+    functions = {"straight": traversal.linear_interpolation, "spherical": traversal.spherical_interpolation}
+    kinds = [kind for kind in functions if way in ("both", kind)]
+    note = "spherical: equal angles about the origin, the norm goes linearly" if "spherical" in kinds else ""
+    if note and not run.model.stochastic:
+        note += "\nwithout a prior about the origin it has no meaning for an AE: for comparison only"
+    if codes.shape[-1] == 1:
+        kinds, note = kinds[:1], "in one dimension, straight and spherical are the same"
+    z = np.stack([functions[kind](codes[:, 0], codes[:, 1], STEPS) for kind in kinds], axis=1)
+    decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1])), 0, 1)
     figure = plots.interpolations(
-        part.images[pairs].astype(np.float32) / 255,
+        ends.astype(np.float32) / 255,
         decoded.reshape(*z.shape[:-1], *decoded.shape[1:]),
-        [f"{first}\nto {last}" for first, last in names],
+        names,
         kinds,
-        f"{title}\n{' and '.join(kinds)} interpolation between {what}",
+        f"{title[0]}\n{' and '.join(kinds)} interpolation between {title[1]}",
         note,
     )
     plots.save(figure, path)
+
+
+def draw_nearest(
+    images: np.ndarray, found: np.ndarray, distances: np.ndarray, names: list[str], title: str, path: Path
+) -> None:
+    """Images [rows, height, width, channels], and beside each those found [rows, number, ...] with their distances."""
+    plots.save(plots.neighbours(images / np.float32(255), found / np.float32(255), distances, names, title), path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vae_jax.cli.command import RunConfig, free_output
 from vae_jax.cli.images import REMEDY, as_bytes, new_folder, shown_as, write_png
-from vae_jax.domains import at_least, seed_field
+from vae_jax.domains import at_least, non_negative, seed_field
 from vae_jax.errors import counted
 from vae_jax.files import replacing, writing
 
@@ -19,6 +19,8 @@ class Config(RunConfig):
 
     number: int = at_least(1, 16, most=10_000)
     """Of images."""
+    temperature: float = non_negative(1.0, most=100)
+    """Multiplies how far the latents spread: below 1 the images are more typical and more alike."""
     seed: int = seed_field()
     """Of the draws."""
     output: Path | None = None
@@ -37,7 +39,7 @@ def run(config: Config) -> Path:
     restored, codes = load_run(config.run), None
     if not restored.model.stochastic:
         codes = restored.encode(load_dataset_of(restored, config.data_dir).validation.images)
-    images = restored.generate(config.number, seed=config.seed, codes=codes)
+    images = restored.generate(config.number, seed=config.seed, temperature=config.temperature, codes=codes)
     if output.suffix.lower() == ".png":
         from vae_jax.plots import sheets
 

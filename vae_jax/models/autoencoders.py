@@ -120,10 +120,10 @@ class VariationalAutoencoder(Model):
         return DiagonalGaussian.from_features(self.features(params, x))
 
     def generate(
-        self, params: Parameters, key: Key[Array, ""], number: int
+        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0
     ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the prior."""
-        z = self.prior.sample(params.get("prior", {}), key, (number, self.latent_dim))
+        """Expected images of latents drawn from the prior, at a temperature."""
+        z = self.prior.sample(params.get("prior", {}), key, (number, self.latent_dim), temperature)
         return self.decode_mean(params, z)
 
 
@@ -146,13 +146,22 @@ class Autoencoder(Model):
         return Delta(keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code)
 
     def generate(
-        self, params: Parameters, key: Key[Array, ""], number: int, codes: Float[Array | np.ndarray, "codes latent"]
+        self,
+        params: Parameters,
+        key: Key[Array, ""],
+        number: int,
+        temperature: Any = 1.0,
+        *,
+        codes: Float[Array | np.ndarray, "codes latent"],
     ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the Gaussian fitted to `codes`: an autoencoder has no prior."""
+        """Expected images of latents drawn from the Gaussian fitted to `codes`: an autoencoder has no prior.
+
+        The temperature multiplies their distance from its mean.
+        """
         codes = jnp.asarray(codes)
         centred = codes - jnp.mean(codes, axis=0, keepdims=True)
         # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
-        noise = jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
+        noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
         return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred)
 
 

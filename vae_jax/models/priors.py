@@ -31,8 +31,10 @@ class Prior:
         """Log density of latents."""
         raise NotImplementedError
 
-    def sample(self, params: Parameters, key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "number latent"]:
-        """Draw latents of this shape, (number, latent)."""
+    def sample(
+        self, params: Parameters, key: Key[Array, ""], shape: tuple[int, int], temperature: Any = 1.0
+    ) -> Float[Array, "number latent"]:
+        """Draw latents of this shape, (number, latent); the temperature multiplies how far they spread."""
         raise NotImplementedError
 
     def kl(self, params: Parameters, posterior: Any, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
@@ -59,9 +61,11 @@ class StandardNormal(Prior):
         """Log density of latents."""
         return -0.5 * jnp.sum(z**2 + math.log(2 * math.pi), axis=-1)
 
-    def sample(self, params: Parameters, key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "number latent"]:
-        """Draw latents of this shape, (number, latent)."""
-        return jax.random.normal(key, shape)
+    def sample(
+        self, params: Parameters, key: Key[Array, ""], shape: tuple[int, int], temperature: Any = 1.0
+    ) -> Float[Array, "number latent"]:
+        """Draw latents of this shape, (number, latent), from N(0, temperature^2 I)."""
+        return temperature * jax.random.normal(key, shape)
 
     def kl(self, params: Parameters, posterior: Any, z: Any = None) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, in closed form."""

@@ -3,13 +3,14 @@
 from vae_jax.plots.run import dictionaries, latent_grid, latent_means, reconstructions, samples, training_curves
 from vae_jax.plots.sheets import tile
 from vae_jax.plots.style import save
-from vae_jax.plots.traversal import interpolations, traversals
+from vae_jax.plots.traversal import interpolations, neighbours, traversals
 
 __all__ = [
     "dictionaries",
     "interpolations",
     "latent_grid",
     "latent_means",
+    "neighbours",
     "reconstructions",
     "samples",
     "save",

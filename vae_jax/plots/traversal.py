@@ -7,7 +7,7 @@ from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_jax.plots.sheets import picture
+from vae_jax.plots.sheets import name_rows, picture
 
 
 def traversals(
@@ -81,6 +81,33 @@ def interpolations(
         _name_on_the_right(panel, np.arange(number) + 0.5, kinds, 9)
     axes[-1, 0].set_xticks(np.linspace(1.5, steps + 0.5, 5), ["0", "¼", "½", "¾", "1"], fontsize=9)
     axes[-1, 0].set_xlabel("share of the way between the framed images; at 0 and 1 their reconstructions")
+    return figure
+
+
+def neighbours(
+    images: Float[np.ndarray, "rows h w c"],
+    found: Float[np.ndarray, "rows number h w c"],
+    distances: Float[np.ndarray, "rows number"],
+    names: Sequence[str],
+    title: str,
+) -> Figure:
+    """An image a row, framed, and to its right the images that are nearest to it, with their distances below.
+
+    Args:
+        images: in [0, 1].
+        found: the nearest first.
+        distances: of the found ones.
+        names: of the rows.
+        title: what stands above.
+    """
+    rows, number = distances.shape
+    framed = np.zeros((1, number + 1), bool)
+    framed[0, 0] = True
+    panels = [[panel[None]] for panel in np.concatenate([images[:, None], found], axis=1)]
+    figure, axes = picture(title, panels, 6.0, beside=1.7, extra=0.25 * rows, lowest=0.45, framed=framed)
+    for panel, name, row in zip(axes[:, 0], names, distances, strict=True):
+        name_rows(panel, [name])
+        panel.set_xticks(np.arange(1, number + 1) + 0.5, [f"{distance:.3g}" for distance in row], fontsize=8)
     return figure
 
 

@@ -104,7 +104,13 @@ class Run(NamedTuple):
         return mean_loss(image_losses(*arguments, samples=samples, inputs=self.inputs))
 
     def generate(
-        self, number: Any, *, seed: int = 0, key: Key[Array, ""] | None = None, codes: Codes | None = None
+        self,
+        number: Any,
+        *,
+        seed: int = 0,
+        key: Key[Array, ""] | None = None,
+        temperature: Any = 1.0,
+        codes: Codes | None = None,
     ) -> Float[np.ndarray, "number height width channels"]:
         """Expected images of new latents: of the prior, or for an AE, which has none, of a Gaussian fitted to codes.
 
@@ -112,6 +118,7 @@ class Run(NamedTuple):
             number: of images.
             seed: of the draws.
             key: of the draws, in place of the seed.
+            temperature: multiplies how far the latents spread: below 1 they are more alike and more typical.
             codes: to fit the Gaussian to; by default those of the run's own validation images.
         """
         number = as_declared(number, int)
@@ -120,12 +127,14 @@ class Run(NamedTuple):
             raise UsageError(
                 f"number must be an integer of at least 1 and, for the memory, at most {most}, got {number!r}."
             )
-        given: tuple[Any, ...] = ()
+        temperature = as_declared(temperature, float)
+        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
+            raise UsageError(f"temperature must be a finite number of at least 0, got {temperature!r}.")
+        given = {}
         if not self.model.stochastic:
-            given = ((codes or self.encode(load_dataset_of(self).validation.images)).means,)
-        return np.asarray(
-            _generate(self.model, number, self.params, jax.random.key(seed) if key is None else key, *given)
-        )
+            given["codes"] = (codes or self.encode(load_dataset_of(self).validation.images)).means
+        drawn = jax.random.key(seed) if key is None else key
+        return np.asarray(_generate(self.model, number, self.params, drawn, jnp.float32(temperature), **given))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -134,8 +143,8 @@ def _decode(model: Any, params: Parameters, codes: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generate(model: Any, number: int, params: Parameters, key: Array, *codes: Array) -> Array:
-    return model.generate(params, key, number, *codes)
+def _generate(model: Any, number: int, params: Parameters, key: Array, temperature: Array, **codes: Array) -> Array:
+    return model.generate(params, key, number, temperature, **codes)
 
 
 def load_run(
