@@ -59,10 +59,11 @@ class Settings:
     model: Literal["vae", "ae"] = choice("vae", group="model", common=True)
     """Variational autoencoder, or the classic autoencoder with the same networks."""
     arch: str = named("mlp", ARCHITECTURES, group="model", common=True)
-    """Fully connected; convolutional with stride 2; or, for a denoising AE, a code at each patch of 4x4 pixels."""
+    """Fully connected; convolutional with stride 2; for a denoising AE, a code at each patch of 4x4 pixels; or for
+    photographs, residual blocks of which each sees the pixels of a place as channels."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes(group="model", common=True)
-    """Widths of the encoder's hidden layers (channels for conv and patch); the decoder mirrors them. Default:
-    512 256 128 for mlp, 32 64 for conv, 64 64 for patch."""
+    """Widths of the encoder's hidden layers (channels for conv, patch and residual, which has a block for each); the
+    decoder mirrors them. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch, 128 128 for residual."""
     dense_size: int = at_least(
         0, 16, " (0: none)", most=MOST_UNITS, group="model", needs=_used(ARCHITECTURES, "dense_size")
     )
@@ -83,6 +84,9 @@ class Settings:
     latents and the losses are float32 either way."""
     latent_dim: int = at_least(1, 2, most=MOST_UNITS, group="model", common=True)
     """Dimensions of the latent space."""
+    latent: Literal["map", "vector"] = choice("map", group="model", needs=_used(ARCHITECTURES, "latent"))
+    """A latent of residual networks with as many dimensions for each place of a map, in order of rows, columns and
+    channels, for much detail; or a vector of which each dimension acts on the whole image."""
     likelihood: str = named("bernoulli", LIKELIHOODS, group="model", common=True)
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
     sigma: float = positive(0.1, least=1e-4, group="model", needs=_used(LIKELIHOODS, "sigma"))
@@ -207,7 +211,7 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
     level, objective = settings.corruption_level, settings.objective
     return [
         (
-            arch in ("conv", "patch") and settings.hidden_sizes == (),
+            arch in ("conv", "patch", "residual") and settings.hidden_sizes == (),
             f"--hidden-sizes must name at least one layer for --arch {arch}, got none.",
         ),
         (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),

@@ -77,6 +77,7 @@ ARCHITECTURES = Registry(
     mlp=Entry("models.networks:mlp", ("fourier_features",), (512, 256, 128)),
     conv=Entry("models.networks:conv", ("fourier_features", "dense_size"), (32, 64)),
     patch=Entry("models.networks:patch", (), (64, 64)),
+    residual=Entry("models.residual:residual", ("latent",), (128, 128)),
 )
 LIKELIHOODS = Registry(
     "likelihood",

@@ -13,7 +13,8 @@ from experiments.study import Study, begin
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.errors import UsageError, counted
-from vae_jax.models.networks import patch_places
+from vae_jax.models.layers import places_of
+from vae_jax.models.networks import PATCH
 from vae_jax.runs.run import Run, load_run
 
 CODE_CHANNELS = 64
@@ -87,7 +88,7 @@ def _plain_settings(config: Config, model: str, dataset: Dataset) -> Settings:
 
 def _settings(config: Config, corruption: Corruption, dataset: Dataset) -> Settings:
     patch = config.arch == "patch"
-    places = math.prod(patch_places(*dataset.image_shape[:2]))
+    places = math.prod(places_of(dataset.image_shape[:2], PATCH))
     return config.settings(
         dataset,
         model="ae",

@@ -131,6 +131,7 @@ train digits --hidden-sizes 1000000 1000000 | --hidden-sizes; GiB; 1000000
 train digits --latent-dim 1000000 --hidden-sizes 900000 | --latent-dim; GiB
 train digits --arch conv --dense-size 1000000 --hidden-sizes 900000 | GiB
 train digits --arch patch --model ae --latent-dim 3 | --latent-dim; 3
+train digits --arch residual --latent-dim 3 | --latent-dim; 3; Use 4, or --latent vector
 train digits --batch-size 100000 | --batch-size; 100000; 1,295
 train steps.npz --epochs 1000000 --batch-size 1 | --epochs; steps
 train digits --minutes 1 --epochs 2 | --minutes; --epochs

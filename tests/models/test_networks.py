@@ -7,6 +7,7 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model, check_model
+from vae_jax.models.residual import block_of
 from vae_jax.registry import ARCHITECTURES
 
 SHAPES = [(8, 8, 1), (7, 5, 1), (1, 1, 1), (1, 12, 2), (9, 12, 3)]
@@ -19,10 +20,31 @@ def networks(arch, image_shape, features, **settings):
 @pytest.mark.parametrize("image_shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     ("arch", "sizes"),
-    [("mlp", (6, 5)), ("mlp", ()), ("conv", (4, 5)), ("conv", (2, 3, 4)), ("patch", (4, 4, 3))],
+    [
+        *(("mlp", (6, 5)), ("mlp", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
+        ("patch", (4, 4, 3)),
+        ("residual", (1, 6)),
+    ],
 )
 def test_any_image_shape_goes_in_and_comes_out(arch, sizes, image_shape):
     check_model(build_model(Settings(model="ae", arch=arch, hidden_sizes=sizes, latent_dim=36), image_shape))
+
+
+@pytest.mark.parametrize("latent", ["map", "vector"])
+@pytest.mark.parametrize(
+    ("image_shape", "block", "places"),
+    [
+        ((1, 784, 1), (1, 64), 13),
+        ((33, 17, 3), (4, 4), 45),
+        ((64, 64, 3), (4, 4), 256),
+        ((3, 65, 1), (3, 8), 9),
+        ((500, 300, 3), (32, 32), 160),
+    ],
+)
+def test_a_residual_networks_map_has_at_most_16_places_a_side(image_shape, block, places, latent):
+    assert block_of(*image_shape[:2]) == block
+    settings = Settings(arch="residual", hidden_sizes=(4,), latent_dim=places, latent=latent)
+    check_model(build_model(settings, image_shape))
 
 
 class _Plain:
@@ -69,10 +91,20 @@ def _conv_decoder(net, z):
     return net.conv("Conv_0", h)
 
 
-def _patch_encoder(net, x):
+def _patches(x):
     padded = jnp.pad(x, ((0, 0), (0, 1), (0, 3), (0, 0)))
     patches = [[padded[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].reshape(-1, 48) for j in range(2)] for i in range(2)]
-    h = nn.gelu(net.conv("Conv_0", jnp.stack([jnp.stack(row, axis=1) for row in patches], axis=1)))
+    return jnp.stack([jnp.stack(row, axis=1) for row in patches], axis=1)
+
+
+def _joined(patches):
+    patches = patches.reshape(-1, 2, 2, 4, 4, 3)
+    rows = [jnp.concatenate([patches[:, i, j] for j in range(2)], axis=2) for i in range(2)]
+    return jnp.concatenate(rows, axis=1)[:, :7, :5]
+
+
+def _patch_encoder(net, x):
+    h = nn.gelu(net.conv("Conv_0", _patches(x)))
     h = h + nn.gelu(net.conv("Conv_1", h))
     return net.dense("Conv_2", h).reshape(x.shape[0], -1)
 
@@ -80,28 +112,59 @@ def _patch_encoder(net, x):
 def _patch_decoder(net, z):
     h = nn.gelu(net.dense("Conv_0", z.reshape(-1, 2, 2, 4)))  # not residual, though as wide as the code
     h = h + nn.gelu(net.conv("Conv_1", h))
-    patches = net.conv("Conv_2", h).reshape(-1, 2, 2, 4, 4, 3)
-    rows = [jnp.concatenate([patches[:, i, j] for j in range(2)], axis=2) for i in range(2)]
-    return jnp.concatenate(rows, axis=1)[:, :7, :5]
+    return _joined(net.conv("Conv_2", h))
+
+
+def _residual_blocks(net, h, names):
+    for number in range(2):
+        h = net.dense(next(names), h) if number else h  # from one width to the other
+        inner = net.dense(next(names), nn.gelu(h))
+        inner = net.conv(next(names), nn.gelu(inner))
+        h = h + net.dense(next(names), nn.gelu(inner))
+    return h
+
+
+def _residual_encoder(net, x):
+    names = (f"Conv_{number}" for number in range(99))
+    h = _residual_blocks(net, net.dense(next(names), _patches(x)), names)
+    if "DenseFromMaps_0" in net.params["params"]:
+        h = net.dense("DenseFromMaps_0", h.reshape(x.shape[0], -1))
+        means, logvars = h[:, :8], h[:, 8:]
+    else:  # a VAE's: of each place its means, then its log variances
+        h = net.dense(next(names), h)
+        means, logvars = (part.reshape(x.shape[0], -1) for part in (h[..., :2], h[..., 2:]))
+    return jnp.concatenate([means, logvars - 1], axis=1)
+
+
+def _residual_decoder(net, z):
+    names = (f"Conv_{number}" for number in range(99))
+    if "DenseToMaps_0" in net.params["params"]:
+        h = net.dense("DenseToMaps_0", z).reshape(-1, 2, 2, 6)
+    else:
+        h = net.dense(next(names), z.reshape(-1, 2, 2, 2))
+    h = _residual_blocks(net, h, names)
+    return _joined(net.conv(next(names), h))
 
 
 @pytest.mark.parametrize("device", ["the CPU", "others"])
 @pytest.mark.parametrize(
-    ("arch", "sizes", "dense_size", "plain"),
+    ("arch", "sizes", "more", "plain"),
     [
-        ("mlp", (4, 5), 16, (_mlp_encoder, _mlp_decoder)),
-        ("conv", (4, 5), 3, (_conv_encoder, _conv_decoder)),
-        ("conv", (4, 5), 0, (_conv_encoder_without_dense, _conv_decoder)),
-        ("patch", (4, 4), 3, (_patch_encoder, _patch_decoder)),
+        ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
+        ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
+        ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
+        ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),
+        ("residual", (4, 6), {"latent_dim": 8}, (_residual_encoder, _residual_decoder)),
+        ("residual", (4, 6), {"latent_dim": 8, "latent": "vector"}, (_residual_encoder, _residual_decoder)),
     ],
-    ids=["mlp", "conv", "conv without dense", "patch"],
+    ids=["mlp", "conv", "conv without dense", "patch", "residual", "residual to a vector"],
 )
-def test_networks_and_their_gradients_are_those_of_plain_layers(arch, sizes, dense_size, plain, device, monkeypatch):
+def test_networks_and_their_gradients_are_those_of_plain_layers(arch, sizes, more, plain, device, monkeypatch):
     if device == "others":
         monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     rng = np.random.default_rng(0)
-    built = networks(arch, (7, 5, 3), 16, hidden_sizes=sizes, dense_size=dense_size)
-    for network, reference, shape in zip(built, plain, [(3, 7, 5, 3), (3, 16)], strict=True):
+    built = networks(arch, (7, 5, 3), 16, hidden_sizes=sizes, **more)
+    for network, reference, shape in zip(built, plain, [(3, 7, 5, 3), (3, more.get("latent_dim", 16))], strict=True):
         x = jnp.float32(rng.normal(size=shape))
         shapes = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
         params = jax.tree.map(lambda leaf: jnp.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
@@ -123,11 +186,15 @@ def test_networks_and_their_gradients_are_those_of_plain_layers(arch, sizes, den
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="The products run on the CPU only.")
 @pytest.mark.parametrize(
     ("arch", "sizes", "maps"),
-    [("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"]), ("patch", (5, 6, 6), ["2,2,5", "2,2,6"])],
+    [
+        ("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"]),
+        ("patch", (5, 6, 6), ["2,2,5", "2,2,6"]),
+        ("residual", (10, 14), ["2,2,10", "2,2,14", "2,2,5", "2,2,7"]),
+    ],
 )
 def test_no_network_transposes_a_map_between_convolutions_on_the_cpu(arch, sizes, maps):
     # What makes the products fast: the batch stays last, forward and backward, also around the activations.
-    encoder, decoder = networks(arch, (8, 8, 1), 12, hidden_sizes=sizes, dense_size=3)
+    encoder, decoder = networks(arch, (8, 8, 1), 12, hidden_sizes=sizes, dense_size=3, latent_dim=12)
 
     def loss(params, x, z):
         return jnp.sum(encoder.apply(params[0], x) ** 2) + jnp.sum(decoder.apply(params[1], z) ** 2)
@@ -184,3 +251,19 @@ def test_patches_keep_their_places():
 def test_a_latent_that_can_not_be_shared_out_among_the_patches_is_refused():
     with pytest.raises(UsageError, match="--latent-dim must be a multiple of 49"):
         build_model(Settings(model="ae", arch="patch", latent_dim=50), (28, 28, 1))
+    for given, near in ((2, "49"), (50, "49 or 98")):
+        with pytest.raises(UsageError, match=rf"multiple of 49 .* got {given}\.\nUse {near}, or --latent vector\.$"):
+            build_model(Settings(arch="residual", latent_dim=given), (28, 28, 1))
+
+
+@pytest.mark.parametrize("kind", ["vae", "ae"])
+def test_what_a_residual_encoder_says_at_first_and_how_little_its_blocks_add(kind):
+    model = build_model(Settings(kind, "residual", (64, 64), latent_dim=8), (7, 5, 3))
+    params = jax.jit(model.encoder.init)(jax.random.key(0), black := jnp.zeros((1, 7, 5, 3)))["params"]
+    said = jax.jit(model.encode)({"encoder": params}, black)
+    np.testing.assert_array_equal(said.mean, np.zeros((1, 8)))
+    if kind == "vae":
+        np.testing.assert_allclose(said.logvar, -np.ones((1, 8)), atol=2e-3)  # bounded smoothly
+    for name, inputs, gain in (("Conv_0", 48, 1), ("Conv_2", 9 * 32, 1), ("Conv_3", 32, 0.25 / 2)):
+        kernel = params[name]["kernel"]
+        assert np.var(kernel) == pytest.approx(gain / inputs, rel=5 * (2 / kernel.size) ** 0.5), name

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax.models.convolutions import Maps, convolution, transposed_convolution
@@ -28,6 +29,26 @@ def on_maps(function: Callable[..., Array], *maps: Maps) -> Maps:
     return jax.lax.platform_dependent(*maps, cpu=batch_last, default=function)
 
 
+def places_of(size: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of blocks of pixels that cover an image of this height and width."""
+    return -(-size[0] // block[0]), -(-size[1] // block[1])
+
+
+def space_to_depth(x: Maps, block: tuple[int, int]) -> Float[Array, "batch rows columns outputs"]:
+    """The pixels of each block as channels of one place; zeros fill the last blocks."""
+    (down, across), (rows, columns) = block, places_of(x.shape[1:3], block)
+    pads = ((0, 0), (0, rows * down - x.shape[1]), (0, columns * across - x.shape[2]), (0, 0))
+    x = jnp.pad(x, pads).reshape(-1, rows, down, columns, across, x.shape[3])
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, down * across * x.shape[-1])
+
+
+def depth_to_space(x: Maps, block: tuple[int, int]) -> Float[Array, "batch out_height out_width outputs"]:
+    """The inverse of `space_to_depth`, without a crop (Shi et al. 2016, pixel shuffle)."""
+    (down, across), (_, rows, columns, depth) = block, x.shape
+    x = x.reshape(-1, rows, columns, down, across, depth // (down * across)).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(-1, rows * down, columns * across, x.shape[-1])
+
+
 class Conv(nn.Module):
     """Convolution with bias; the output's sides are the input's divided by the stride, rounded up.
 
@@ -38,11 +59,14 @@ class Conv(nn.Module):
     stride: int = 1
     side: int = 3
     """Pixels a side of the kernel."""
+    gain: float = 1.0
+    """Of the kernel as it begins, where 1 keeps the variance of the values."""
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "batch out_height out_width outputs"]:
         """Convolve."""
-        return convolution(x, *_parameters(self, (self.side, self.side, x.shape[-1], self.channels)), self.stride)
+        shape = (self.side, self.side, x.shape[-1], self.channels)
+        return convolution(x, *_parameters(self, shape, self.gain), self.stride)
 
 
 class ConvTranspose(nn.Module):
@@ -100,6 +124,6 @@ class DenseToMaps(nn.Module):
         return jax.lax.platform_dependent(x, kernel, bias, cpu=batch_last, default=plain)
 
 
-def _parameters(module: nn.Module, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    kernel = module.param("kernel", nn.linear.default_kernel_init, shape)
+def _parameters(module: nn.Module, shape: tuple[int, ...], gain: float = 1.0) -> tuple[Array, Array]:
+    kernel = module.param("kernel", nn.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal"), shape)
     return kernel, module.param("bias", nn.initializers.zeros_init(), shape[-1:])

@@ -13,7 +13,16 @@ from jaxtyping import Array, Float
 
 from vae_jax.config import Settings, hidden_sizes
 from vae_jax.errors import UsageError
-from vae_jax.models.layers import Conv, ConvTranspose, DenseFromMaps, DenseToMaps, on_maps
+from vae_jax.models.layers import (
+    Conv,
+    ConvTranspose,
+    DenseFromMaps,
+    DenseToMaps,
+    depth_to_space,
+    on_maps,
+    places_of,
+    space_to_depth,
+)
 
 ImageShape = tuple[int, int, int]
 Images: TypeAlias = Float[Array, "batch height width channels"]
@@ -22,11 +31,11 @@ Latents: TypeAlias = Float[Array, "batch latent"]
 Parameters: TypeAlias = Float[Array, "batch height width parameters"]
 Networks = tuple[nn.Module, nn.Module]
 """An encoder and a decoder."""
-PATCH_SIDE = 4
-"""Pixels a side of a patch of `PatchEncoder` and `PatchDecoder`."""
+PATCH = (4, 4)
+"""Rows and columns of pixels of a patch of `PatchEncoder` and `PatchDecoder`."""
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """What encoders and decoders share."""
 
     hidden_sizes: tuple[int, ...]
@@ -34,22 +43,28 @@ class _Network(nn.Module):
     activation: str
 
     def activate(self, h: Array) -> Array:
+        """The nonlinearity, of each value."""
         return getattr(nn, self.activation)(h)
 
 
-class _Encoder(_Network):
+class Encoder(Network):
+    """Images in, features out."""
+
     features: int
 
 
-class _Decoder(_Network):
+class Decoder(Network):
+    """Latents in, the likelihood's parameters out."""
+
     image_shape: ImageShape
     parameters: int = 1
     """Numbers that it gives for each value of an image."""
     fourier_features: int = 0
 
     def with_waves(self, z: Any) -> Any:
-        # Sines and cosines beside the latent: dense layers alone learn fast changes over a plane only slowly (Tancik
-        # et al. 2020). The frequencies are trained, from a standard normal that suits latents of the prior's size.
+        """Latents, with sines and cosines of them where there are Fourier features (Tancik et al. 2020)."""
+        # Dense layers alone learn fast changes over a plane only slowly. The frequencies are trained, from a standard
+        # normal that suits latents of the prior's size.
         if self.fourier_features == 0:
             return z
         shape = (z.shape[-1], self.fourier_features)
@@ -57,7 +72,7 @@ class _Decoder(_Network):
         return jnp.concatenate([z, jnp.sin(phases), jnp.cos(phases)], axis=-1)
 
 
-class MLPEncoder(_Encoder):
+class MLPEncoder(Encoder):
     """Fully connected layers on the flattened image."""
 
     @nn.compact
@@ -69,7 +84,7 @@ class MLPEncoder(_Encoder):
         return nn.Dense(self.features)(h)
 
 
-class MLPDecoder(_Decoder):
+class MLPDecoder(Decoder):
     """Fully connected layers."""
 
     @nn.compact
@@ -83,7 +98,7 @@ class MLPDecoder(_Decoder):
         return nn.Dense(height * width * channels)(h).reshape(-1, height, width, channels)
 
 
-class ConvEncoder(_Encoder):
+class ConvEncoder(Encoder):
     """3x3 convolutions of stride 2 with the hidden sizes as channels, then a dense layer (Chollet 2020)."""
 
     dense_size: int
@@ -99,7 +114,7 @@ class ConvEncoder(_Encoder):
         return nn.Dense(self.features)(self.activate(DenseFromMaps(self.dense_size)(h)))
 
 
-class ConvDecoder(_Decoder):
+class ConvDecoder(Decoder):
     """A dense layer to the smallest map, transposed convolutions of stride 2, and one convolution to the image.
 
     The hidden sizes are the channels; a map that came from an odd size is cropped to it.
@@ -123,7 +138,7 @@ class ConvDecoder(_Decoder):
         return Conv(image_channels * self.parameters)(h)
 
 
-class PatchEncoder(_Encoder):
+class PatchEncoder(Encoder):
     """A code for each patch of 4x4 pixels, as long as one likes: for denoising, which needs no bottleneck.
 
     The pixels of a patch are its channels; 3x3 convolutions over the patches, residual where the width stays, then a
@@ -133,16 +148,14 @@ class PatchEncoder(_Encoder):
     @nn.compact
     def __call__(self, x: Images) -> Features:
         """Encode images."""
-        rows, columns = patch_places(*x.shape[1:3])
-        pads = ((0, 0), (0, rows * PATCH_SIDE - x.shape[1]), (0, columns * PATCH_SIDE - x.shape[2]), (0, 0))
-        h = jnp.pad(x, pads).reshape(-1, rows, PATCH_SIDE, columns, PATCH_SIDE, x.shape[3])
-        h = h.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, PATCH_SIDE**2 * x.shape[3])
+        h = space_to_depth(x, PATCH)
+        rows, columns = h.shape[1:3]
         for size in self.hidden_sizes:
             h = _convolve(h, size, self.activate)
         return Conv(self.features // (rows * columns), side=1)(h).reshape(-1, self.features)
 
 
-class PatchDecoder(_Decoder):
+class PatchDecoder(Decoder):
     """The mirror of `PatchEncoder`: from the code at every place to its patch."""
 
     on_maps: ClassVar[bool] = True
@@ -152,20 +165,13 @@ class PatchDecoder(_Decoder):
         """Decode latents."""
         height, width, channels = self.image_shape
         channels *= self.parameters
-        rows, columns = patch_places(height, width)
+        rows, columns = places_of((height, width), PATCH)
         h = z.reshape(z.shape[0], rows, columns, -1)
         for size in self.hidden_sizes[:1]:  # mirrors the encoder's dense layer at each place
             h = on_maps(self.activate, Conv(size, side=1)(h))
         for size in self.hidden_sizes[1:]:
             h = _convolve(h, size, self.activate)
-        patches = Conv(PATCH_SIDE**2 * channels)(h)
-        patches = patches.reshape(-1, rows, columns, PATCH_SIDE, PATCH_SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
-        return patches.reshape(-1, rows * PATCH_SIDE, columns * PATCH_SIDE, channels)[:, :height, :width]
-
-
-def patch_places(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches that cover an image of so many pixels."""
-    return -(-height // PATCH_SIDE), -(-width // PATCH_SIDE)
+        return depth_to_space(Conv(PATCH[0] * PATCH[1] * channels)(h), PATCH)[:, :height, :width]
 
 
 def _convolve(h: Array, size: int, activate: Callable[[Array], Array]) -> Array:
@@ -204,7 +210,7 @@ def patch(settings: Settings, image_shape: ImageShape, features: int, parameters
     Raises:
         UsageError: the latent can't be shared out among the patches.
     """
-    rows, columns = patch_places(*image_shape[:2])
+    rows, columns = places_of(image_shape[:2], PATCH)
     if features % (rows * columns):
         raise UsageError(
             f"--latent-dim must be a multiple of {rows * columns} for --arch patch, one code for each of the "
