@@ -42,6 +42,8 @@ def _used(registry: Registry, field: str, *more: Needs) -> Needs:
     # By the entry of the registry that the settings name.
     def used(settings: Any) -> bool:
         entry = objective_name(settings) if registry is OBJECTIVES else getattr(settings, registry.field)
+        if entry is None:  # what the images will decide
+            return True
         return field in registry[entry].uses and all(test(settings) for _, test in more)
 
     users = " or ".join(name for name in registry if field in registry[name].uses)
@@ -148,7 +150,7 @@ class Settings:
     steps: int | None = at_least(1, None, group="training")
     """Steps of the whole run, in place of --epochs; the last epoch may then end early."""
     batch_size: int = at_least(1, 256, group="training", common=True)
-    """Images a step. The command takes 32, or all there are, where there are fewer images than the default."""
+    """Images a step."""
     optimizer: str = named("adam", OPTIMIZERS, group="training")
     """How a gradient becomes a step."""
     learning_rate: float = positive(3e-3, most=1e30, group="training", common=True)
@@ -268,7 +270,7 @@ def objective_name(settings: Settings) -> str:
 
 
 def few_images_batch(images: int) -> int:
-    """The batch size for fewer images than the default one: 32, or all there are."""
+    """The batch size for fewer images than a batch would have: 32, or all there are."""
     return min(32, images)
 
 

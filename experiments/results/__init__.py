@@ -38,6 +38,8 @@ RUNS = [
     ("ae-z32", "AE, 32-D", "--latent-dim 32 --model ae"),
 ]
 # What makes no other run: where it lies, where it was trained, and how it was told so.
+MNIST = ((28, 28, 1), 55_000)
+"""Shape and number of its training images."""
 FREE = {"data_dir", "device_data", "parallel"} | vars(TrainingConfig()).keys() - vars(Settings()).keys()
 FIGURES = ["latent_means.png", "latent_grid.png"]
 FIGURE_WIDTH = 1200  # pixels, of the studies' figures in the README
@@ -90,6 +92,7 @@ def run(config: Config) -> str:
 
 def _results(config: Config) -> str:
     # Here, as it imports JAX, which --help and a bad flag do not wait for.
+    from vae_jax.cli.defaults import decided
     from vae_jax.runs.records import read_dataset_record, read_settings
 
     rows = []
@@ -99,7 +102,7 @@ def _results(config: Config) -> str:
             going_on = ["--resume"] if (path / "config.json").exists() else []
             _command(config, "mnist", [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on])
         recorded = vars(read_settings(path, mnist.Config)) | {"dataset": read_dataset_record(path)["name"]}
-        wanted = vars(parse(mnist.Config, [*flags.split(), "--dataset", "mnist"]))
+        wanted = vars(decided(parse(mnist.Config, [*flags.split(), "--dataset", "mnist"]), *MNIST))
         _check_flags(path, recorded, {name: wanted[name] for name in wanted if name not in FREE})
         rows.append((title, flags, _read(path / "summary.json")))
     first = config.root / RUNS[0][0]

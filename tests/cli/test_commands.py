@@ -16,6 +16,7 @@ from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
 from vae_jax.cli.command import check_name, parse
+from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container
@@ -215,7 +216,38 @@ def test_few_images_make_a_smaller_batch_and_a_folder_may_have_a_dot(tmp_path, c
     check_name(few.run_dir, "", flag="--run-dir")
     for config, size in ((few, 32), (replace(few, classes=(0,)), 15), (replace(few, batch_size=8), 8)):
         assert load(config)[1].settings.batch_size == size
-        assert (f"a step takes {size};" in capsys.readouterr().out) == (size != 8)
+        assert (f"training images: --batch-size {size}." in capsys.readouterr().out) == (size != 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "shape", "wanted", "said"),
+    [
+        ("", (28, 28, 1), ("mlp", "bernoulli", 2, 256, 3e-3), ""),
+        (
+            "",
+            (32, 32, 3),
+            ("residual", "discretized_logistic", 1024, 32, 2e-3),
+            "For images of 32x32 with 3 channels: --arch residual --likelihood discretized_logistic --latent-dim 1024 "
+            "--batch-size 32 --learning-rate 0.002.",
+        ),
+        ("--latent vector", (64, 48, 1), ("residual", "discretized_logistic", 128, 32, 2e-3), "64x48 in grey"),
+        ("--binarize dynamic", (64, 64, 1), ("residual", "bernoulli", 4096, 32, 2e-3), "--latent-dim 4096"),
+        ("--arch conv --latent-dim 9", (32, 32, 3), ("conv", "discretized_logistic", 9, 256, 3e-3), "--likelihood"),
+        (
+            "--arch mlp --likelihood gaussian --batch-size 7 --learning-rate 1 --latent-dim 3",
+            (9, 9, 3),
+            ("mlp", "gaussian", 3, 7, 1.0),
+            "",
+        ),
+    ],
+)
+def test_what_the_command_line_leaves_open_is_decided_by_the_images_and_said(flags, shape, wanted, said):
+    config = parse(TrainConfig, flags.split())
+    found = decided(config, shape, 1000)
+    assert (found.arch, found.likelihood, found.latent_dim, found.batch_size, found.learning_rate) == wanted
+    words = in_words(config, found, shape, 1000)
+    assert words.startswith(said) if said.startswith("For") else said in words
+    assert bool(words) == bool(said)
 
 
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):

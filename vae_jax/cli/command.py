@@ -37,9 +37,31 @@ class RunConfig:
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
 
 
+def _by_images(name: str) -> Any:
+    # A setting that the images decide where it is not given.
+    field = Settings.__dataclass_fields__[name]
+    valid = field.metadata.get("valid", lambda _: True)
+    return dataclasses.field(default=None, metadata={**field.metadata, "valid": lambda v: v is None or valid(v)})
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(Settings):
     """The flags of every command that trains."""
+
+    arch: str | None = _by_images("arch")  # type: ignore[assignment]
+    """mlp: fully connected. conv: convolutions of stride 2. patch: for a denoising AE, a code at each patch of 4x4
+    pixels. residual: for photographs, residual blocks that see the pixels of a place as channels. Default: mlp for
+    grey images of at most 1,024 pixels, residual for others."""
+    likelihood: str | None = _by_images("likelihood")  # type: ignore[assignment]
+    """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2. Default: bernoulli for
+    grey images of at most 1,024 pixels and for binarised ones, discretized_logistic for others."""
+    latent_dim: int | None = _by_images("latent_dim")  # type: ignore[assignment]
+    """Dimensions of the latent space. Default: 2; with --arch residual 16 a place of its map, or 128 as a vector."""
+    batch_size: int | None = _by_images("batch_size")  # type: ignore[assignment]
+    """Images a step. Default: 256, and 32 with --arch residual; of fewer images 32, or all there are."""
+    learning_rate: float | None = _by_images("learning_rate")  # type: ignore[assignment]
+    """Peak of the learning rate, which falls to 1% of it along a cosine. Default: 0.003, and 0.002 with --arch
+    residual."""
 
     run_dir: Path | None = choice(None, group="run", common=True)
     """Where the run is written. Default: a new directory under runs/."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
+from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.figures import draw_run, headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
-from vae_jax.config import Settings, few_images_batch
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import Interrupted, UsageError, counted
@@ -39,7 +39,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
     dataset, recipe = load(config)
     path = config.run_dir
     if path is None:
-        name = f"{dataset.name}-{config.model}-z{config.latent_dim}"
+        name = f"{dataset.name}-{config.model}-z{recipe.settings.latent_dim}"
         path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
     try:
         if not is_first():
@@ -70,8 +70,8 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     """
     path = config.run_dir
     begun = config.resume and path is not None and has_begun(path)
-    for name, given in (("resume", begun), ("epochs", config.epochs), ("steps", config.steps)):
-        if config.minutes and given:
+    for name, is_given in (("resume", begun), ("epochs", config.epochs), ("steps", config.steps)):
+        if config.minutes and is_given:
             reason = "a run that goes on keeps its steps" if name == "resume" else "both say when a run ends"
             raise UsageError(f"--minutes {config.minutes:g} can't be given with --{name}: {reason}.\nLeave one out.")
     if begun and path is not None:
@@ -83,11 +83,10 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     classes = None if config.classes is None else dataset.labels_of(config.classes, words=words)
     settings = dataclasses.replace(config, dataset=name, data_dir=folder, classes=classes)
     dataset = dataset.of_classes(classes)
-    if settings.batch_size == Settings.batch_size > len(dataset.train):
-        settings = dataclasses.replace(settings, batch_size=few_images_batch(len(dataset.train)))
-        if is_first():
-            there = counted(len(dataset.train), "training image")
-            print(f"With {there} a step takes {settings.batch_size}; --batch-size sets another number.", flush=True)
+    given, about = settings, (dataset.image_shape, len(dataset.train))
+    settings = decided(given, *about)
+    if is_first() and (said := in_words(given, settings, *about)):
+        print(said, flush=True)
     if settings.minutes:
         settings = dataclasses.replace(settings, steps=1)
     check_trainable(settings, dataset)
