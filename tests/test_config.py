@@ -151,6 +151,7 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"likelihood": "squared_error"}, "squared_error needs --model ae"),
         ({"arch": "conv", "hidden_sizes": ()}, "at least one layer for --arch conv"),
         ({"arch": "residual", "hidden_sizes": ()}, "at least one layer for --arch residual"),
+        ({"augment": ("flip", "flip")}, "--augment must be of flip and crop, each at most once, got "),
         ({"latent": "vector"}, "--latent vector has no effect: it needs --arch residual"),
         ({"arch": "patch"}, "patch needs --model ae"),
         ({"model": "ae", "sparsity": "kl"}, "add --code-activation sigmoid"),

@@ -108,6 +108,11 @@ class Settings:
     """Weight of the penalty of --sparsity l1 or kl."""
     sparsity_target: float = probability(0.05, group="model", needs=_TARGETED)
     """Wanted mean activation of a unit (kl), or share of the units that are kept (topk)."""
+    augment: tuple[Literal["flip", "crop"], ...] = setting(
+        (), "of flip and crop, each at most once", lambda v: not v or are_different(v), group="data"
+    )
+    """Training images changed anew at each step: left and right exchanged, half of the time; shifted by up to an eighth
+    of each side, with the edge repeated. Letters and digits mean something else when they are flipped."""
     corruption: Literal["none", "gaussian", "gaussian_clipped", "salt_and_pepper", "masking"] = choice(
         "none", group="data", needs=("a --corruption-level above 0", lambda settings: settings.corruption_level > 0)
     )

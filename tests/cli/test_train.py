@@ -115,6 +115,10 @@ def test_resuming_a_finished_run_with_more_epochs_takes_the_saved_settings(vae_r
         pytest.param(
             ["--arch", "conv", "--hidden-sizes", "4", "--model", "ae", "--latent-dim", "1"], marks=pytest.mark.slow
         ),
+        pytest.param(
+            ["--arch", "residual", "--hidden-sizes", "4", "--latent-dim", "8", "--augment", "flip", "crop"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=" ".join,
 )

@@ -6,7 +6,7 @@ from scipy import stats
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models.inputs import Inputs, as_pixels, corrupt, preprocess
+from vae_jax.models.inputs import Inputs, as_pixels, augment, corrupt, preprocess
 
 X = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (300, 6, 5, 2)), jnp.float32)
 KEYS = jax.random.split(jax.random.key(0), len(X))
@@ -111,6 +111,57 @@ def test_an_examples_noise_depends_on_the_key_and_its_index_alone():
     latents = [jax.vmap(lambda key, i=i: jax.random.normal(jax.random.fold_in(key, i), X.shape[1:])) for i in range(3)]
     for latent in latents:
         assert within(noise * np.asarray(latent(whole.keys)), 0, 1)
+
+
+def shifted(image, down, across):
+    rows, columns = (
+        np.clip(np.arange(side) + by, 0, side - 1) for side, by in zip(image.shape, (down, across), strict=False)
+    )
+    return image[rows][:, columns]
+
+
+def test_augmentation_mirrors_half_of_the_images_and_shifts_each_by_every_number_of_pixels_alike():
+    image = np.arange(16 * 5 * 2, dtype=np.uint8).reshape(16, 5, 2)
+    images, keys = jnp.asarray(np.tile(image, (1000, 1, 1, 1))), jax.random.split(jax.random.key(5), 1000)
+    flips, crops, both = (np.asarray(augment(images, k, keys)) for k in (("flip",), ("crop",), ("crop", "flip")))
+    mirrored = (flips == image[:, ::-1]).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(flips[~mirrored], images[~mirrored])
+    assert within(mirrored, 0.5, 0.25)
+    # Up to 16 / 8 rows, and one column.
+    shifts = np.array([(down, across) for down in range(-2, 3) for across in (-1, 0, 1)])
+    same = np.array([(crops == shifted(image, *by)).all(axis=(1, 2, 3)) for by in shifts])
+    np.testing.assert_array_equal(same.sum(axis=0), np.ones(1000))
+    assert stats.chisquare(same.sum(axis=1)).pvalue > 1e-4
+    assert stats.chi2_contingency([same[:, mirrored].sum(axis=1), same[:, ~mirrored].sum(axis=1)]).pvalue > 1e-4
+    for number, by in enumerate(shifts[same.argmax(axis=0)]):  # the same together as each alone
+        np.testing.assert_array_equal(both[number], shifted(flips[number], *by))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 784, 1), (7, 2, 3)])
+def test_images_of_any_size_are_augmented(shape):
+    images = jnp.asarray(np.random.default_rng(2).integers(0, 256, (40, *shape), dtype=np.uint8))
+    found = augment(images, ("flip", "crop"), jax.random.split(KEY, 40))
+    assert (found.shape, found.dtype) == (images.shape, jnp.uint8)
+    for one, of in zip(np.asarray(found), images, strict=True):
+        assert set(one.ravel()) <= set(np.ravel(of))
+    assert np.array_equal(found, images) == (shape == (1, 1, 1))
+
+
+def test_training_images_are_augmented_before_all_else_by_the_key_and_the_index_alone():
+    inputs, indices = Inputs("threshold", "masking", 0.5, ("flip", "crop")), jnp.arange(300)
+    found = inputs.augmented(IMAGES, indices, KEY)
+    changed = (np.asarray(found) != IMAGES).any(axis=(1, 2, 3))
+    assert changed.sum() > 200
+    chosen = jnp.array([9, 7])
+    np.testing.assert_array_equal(inputs.augmented(IMAGES[chosen], chosen, KEY), found[chosen])
+    assert (np.asarray(inputs.augmented(IMAGES, indices, jax.random.key(4))) != found).any()
+    assert Inputs().augmented(IMAGES, indices, KEY) is IMAGES
+    # What evaluation sees does not know of it, nor do the keys of the rest.
+    for given in (IMAGES, found):
+        ours, plain = (one.batch(given, indices, KEY) for one in (inputs, inputs._replace(augment=())))
+        for a, b in zip(ours[:2], plain[:2], strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(inputs.batch(found, indices, KEY).x, np.asarray(found) >= 128)
 
 
 def test_the_same_images_mean_the_same_whatever_their_type():

@@ -57,7 +57,14 @@ def assert_same(a, b):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ema_decay": 0.9, "kl_warmup_steps": 10, "binarize": "dynamic", "epochs": None, "steps": 14},
+        {
+            "ema_decay": 0.9,
+            "kl_warmup_steps": 10,
+            "binarize": "dynamic",
+            "augment": ("flip",),
+            "epochs": None,
+            "steps": 14,
+        },
         pytest.param({"model": "ae", "likelihood": "squared_error", "corruption": "masking"}, marks=pytest.mark.slow),
         pytest.param({"arch": "conv", "hidden_sizes": (2,), "dense_size": 2}, marks=pytest.mark.slow),
         pytest.param({"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0}, marks=pytest.mark.slow),

@@ -25,6 +25,7 @@ from vae_jax.training.step import Data, init_state, zero_metrics
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 8, 8, 1)) ** 3 * 255).astype(np.uint8)
 SGD = optax.sgd(3e-3, momentum=0.5)
 VAE = Settings(hidden_sizes=(16,), latent_dim=6, batch_size=10, kl_warmup_steps=4, ema_decay=0.9, binarize="dynamic")
+VAE = dataclasses.replace(VAE, augment=("flip", "crop"))
 AE = Settings(model="ae", hidden_sizes=(16,), latent_dim=12, code_activation="sigmoid", sparsity="kl", batch_size=10)
 CASES = {
     "vae": VAE,
@@ -32,6 +33,7 @@ CASES = {
     "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
     "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
     "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
+    "residual": dataclasses.replace(VAE, arch="residual", hidden_sizes=(6, 4), latent_dim=8),
 }
 
 

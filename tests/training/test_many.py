@@ -49,6 +49,7 @@ TOGETHER = {
     "seeds": {"seed": [0, 1]},
     "rates": {"beta": [0.5, 2.0], "learning_rate": [0.01, 0.003], "kl_warmup_steps": 3, "ema_decay": 0.9},
     "denoising": {"model": "ae", "corruption": "gaussian", "corruption_level": [0.1, 0.5]},
+    "augmented": {"augment": ("flip", "crop"), "seed": [0, 1]},
     "sparse": {"model": "ae", "sparsity": "l1", "sparsity_weight": [0.05, 1.0]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.optimised
 
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
 ALWAYS = Settings(hidden_sizes=(9,), epochs=2, batch_size=8, learning_rate=0.01, device_data="always", ema_decay=0.9)
+ALWAYS = dataclasses.replace(ALWAYS, augment=("flip", "crop"))
 NEVER = dataclasses.replace(ALWAYS, device_data="never")
 MODEL = build_model(ALWAYS, (6, 5, 1))
 

@@ -13,6 +13,7 @@ from vae_jax.config import Settings, epochs, total_steps
 from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.evaluation import evaluate
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import ELBO
 from vae_jax.training.devices import Layout
@@ -22,7 +23,17 @@ from vae_jax.training.many import fit_many
 from vae_jax.training.optimizer import global_norm, make_optimizer
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
-from vae_jax.training.step import Data, Given, chunks_of, init_state, run_steps, shuffled, train_step, zero_metrics
+from vae_jax.training.step import (
+    Data,
+    Given,
+    Keys,
+    chunks_of,
+    init_state,
+    run_steps,
+    shuffled,
+    train_step,
+    zero_metrics,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.uniform(size=(50, 6, 5, 1)) ** 3 * 255).astype(np.uint8)
@@ -144,6 +155,22 @@ def test_another_seed_and_other_rates_are_no_new_program(way, missing):
         other = jax.tree.leaves(trained(**changes))
         assert not missing, changes
         assert not any(np.array_equal(x, y) for x, y in zip(plain, other, strict=True)), changes
+
+
+def test_images_are_augmented_in_training_and_not_in_evaluation():
+    # Of images that are their own mirror images the same is learned, flipped or not; shifted ones are others.
+    images = np.concatenate([IMAGES, IMAGES[:, :, ::-1]], axis=2)
+    train, validation = Split(images[:42], None), Split(images[42:], None)
+    flipped, plain, shifted = (
+        dataclasses.replace(SETTINGS, epochs=1, augment=kinds) for kinds in (("flip",), (), ("crop",))
+    )
+    model = build_model(plain, (6, 10, 1))
+    found = [fit(model, train, validation, settings) for settings in (flipped, plain, shifted)]
+    for a, b in zip(jax.tree.leaves(found[0].params), jax.tree.leaves(found[1].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert abs(found[2].history[0]["train"]["loss"] - found[1].history[0]["train"]["loss"]) > 1e-3
+    wanted = evaluate(model, found[2].params, validation.images, Keys.from_seed(0).evaluation, samples=1)
+    assert found[2].history[0]["validation"] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_overfits_eight_images():

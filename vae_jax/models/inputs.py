@@ -1,4 +1,7 @@
-"""What a model sees of an image: its pixels, binarised or with noise on them (Vincent et al. 2010, section 3.3)."""
+"""What a model sees of an image: its pixels, binarised or with noise on them (Vincent et al. 2010, section 3.3).
+
+In training the image itself may be mirrored or shifted before that.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -95,6 +98,37 @@ def corrupt(
     )
 
 
+def augment(
+    images: UInt8[Array, "batch height width channels"], kinds: tuple[str, ...], keys: Key[Array, " batch"]
+) -> UInt8[Array, "batch height width channels"]:
+    """Images changed as if they had been taken a little differently.
+
+    Args:
+        images: bytes.
+        kinds: "flip", left and right exchanged with probability one half; "crop", shifted along each side by as many
+            pixels as fall, each number alike, up to an eighth of the side and at least 1, with the edge repeated.
+        keys: one key an example. What one kind does to it does not depend on the other.
+    """
+    for number, (kind, change) in enumerate(_AUGMENTATIONS.items()):
+        if kind in kinds:
+            images = jax.vmap(change)(images, jax.vmap(jax.random.fold_in, (0, None))(keys, number))
+    return images
+
+
+def _flip(image: Array, key: Array) -> Array:
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def _crop(image: Array, key: Array) -> Array:
+    most = [max(1, side // 8) for side in image.shape[:2]]
+    padded = jnp.pad(image, [*((number, number) for number in most), (0, 0)], mode="edge")
+    starts = [jax.random.randint(k, (), 0, 2 * m + 1) for k, m in zip(jax.random.split(key), most, strict=True)]
+    return jax.lax.dynamic_slice(padded, (*starts, 0), image.shape)
+
+
+_AUGMENTATIONS = {"flip": _flip, "crop": _crop}
+
+
 class Batch(NamedTuple):
     """The examples of a step as the model meets them, a pytree."""
 
@@ -113,16 +147,29 @@ class Batch(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """From bytes and keys to what the encoder sees and what the loss compares with; in training and in evaluation."""
+    """From bytes and keys to what the encoder sees and what the loss compares with; in training and in evaluation.
+
+    Training alone begins with `augmented`.
+    """
 
     binarize: str = "none"
     corruption: str = "none"
     corruption_level: Any = 0.0
+    augment: tuple[str, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Any) -> "Inputs":
         """As the settings describe."""
-        return cls(settings.binarize, settings.corruption, settings.corruption_level)
+        return cls(settings.binarize, settings.corruption, settings.corruption_level, settings.augment)
+
+    def augmented(
+        self, images: UInt8[Array, "batch height width channels"], indices: Int[Array, " batch"], key: Key[Array, ""]
+    ) -> UInt8[Array, "batch height width channels"]:
+        """The images to train on in place of these, by the key and the index of each alone."""
+        if not self.augment:
+            return images
+        own = jax.random.fold_in(key, 2**32 - 1)  # which is no index
+        return augment(images, self.augment, jax.vmap(jax.random.fold_in, (None, 0))(own, indices))
 
     def batch(
         self,

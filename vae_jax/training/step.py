@@ -224,7 +224,8 @@ def run_steps(
             images, labels = _rows(data.images, indices), None if data.labels is None else data.labels[indices]
         else:
             images, labels = jax.tree.map(lambda values: values[i - first], tuple(data))
-        batch = inputs.batch(images, indices, jax.random.fold_in(noise, state.step), weights, labels)
+        key = jax.random.fold_in(noise, state.step)
+        batch = inputs.batch(inputs.augmented(images, indices, key), indices, key, weights, labels)
         state, own = train_step(recipe, state, batch, sizes[i], layout.axis, chunks)
         return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, own)
 
