@@ -12,7 +12,7 @@ from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
 from vae_jax.cli.figures import draw_run, headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
-from vae_jax.config import Settings, few_images_batch
+from vae_jax.config import READING, Settings, few_images_batch
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.errors import Interrupted, counted
 from vae_jax.files import locked
@@ -67,7 +67,7 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     if config.resume and path is not None and has_begun(path):
         dataset, words = find_dataset(config, read_dataset_record(path), config.data_dir, in_file=True), False
     else:
-        reading: Any = {"background": config.background, "skip_damaged": config.skip_damaged}
+        reading: Any = {name: getattr(config, name) for name in READING}
         dataset, words = load_dataset(config.dataset, config.data_dir, in_file=True, **reading), True
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     classes = None if config.classes is None else dataset.labels_of(config.classes, words=words)

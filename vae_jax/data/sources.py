@@ -99,6 +99,7 @@ def _ends_in(ending: str) -> Callable[[str], bool]:
     return lambda given: expanded(given).suffix.lower() == ending
 
 
+_OF_PICTURES = ("background", "image_size", "fit", "before")
 SOURCES = [
     Source(
         *("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_mnist_family),
@@ -113,14 +114,14 @@ SOURCES = [
         "a folder of images",
         lambda given: given != "" and os.path.isdir(expanded(given)),
         lambda given, reading: read_folder(expanded(given), reading),
-        uses=("background", "skip_damaged", "channels"),
+        uses=(*_OF_PICTURES, "skip_damaged"),
     ),
     Source(
         "picture",
         "one picture",
         lambda given: is_picture(expanded(given)),
         lambda given, reading: read_picture(expanded(given), reading),
-        uses=("background", "channels"),
+        uses=_OF_PICTURES,
     ),
     Source(
         "tfds",
