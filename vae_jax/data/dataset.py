@@ -253,7 +253,9 @@ def _as_splits(
 
 def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
     given, class_names = _as_splits(raw, None, in_file)
-    digest = digest_of(given.values())  # as they lie there: a file is read from its beginning to its end
+    digest = raw.sha256 or digest_of(given.values())  # as they lie there: a file is read from its beginning to its end
+    if raw.remember:
+        raw.remember(digest)
     fewest = 2 + ("test" not in given) + ("validation" not in given)  # two to train on
     if len(given["train"]) < fewest:
         raise UsageError(

@@ -1,8 +1,10 @@
 """Many pictures to one array: their size, channels and range decided over all, then decoded side by side. No JAX."""
 
+import dataclasses
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vae_jax import archives
+from vae_jax.data import stored
 from vae_jax.data.pictures import FORMATS, Look, extent, look, read, tolerant
 from vae_jax.data.raw import Pictures, Reading
 from vae_jax.domains import image_sides
@@ -19,7 +22,9 @@ from vae_jax.errors import UsageError, counted
 
 SIZE = (64, 64)
 """Height and width, where sizes differ and none is given."""
-_TOGETHER = 256  # pictures that are decoded before their pixels are put in their place
+_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_AT_ONCE = 16
+_TOGETHER = 512  # pictures that are decoded before their pixels are put in their place
 _TOGETHER_BYTES = 2**28
 _NAMED = 10  # of the files that a message is about
 
@@ -27,16 +32,20 @@ _NAMED = 10  # of the files that a message is about
 class Decoded(NamedTuple):
     """What pictures became."""
 
-    images: np.ndarray
+    images: stored.Images
     """uint8 [n, height, width, channels]."""
     names: list[str]
     """The files that they are of."""
     how: Pictures
     notes: list[str]
     """What the user should know."""
+    left_out: list[str]
+    """The files that can't be read."""
 
 
-def decode(folder: Path, names: Sequence[str], reading: Reading, *, alone: bool = False) -> Decoded:
+def decode(
+    folder: Path, names: Sequence[str], reading: Reading, *, alone: bool = False, spill: Path | None = None
+) -> Decoded:
     """Decode pictures to one size, all grey if each of them is, otherwise RGB.
 
     Args:
@@ -44,6 +53,7 @@ def decode(folder: Path, names: Sequence[str], reading: Reading, *, alone: bool 
         names: of the files, as seen from there.
         reading: what the user says.
         alone: whether it is one picture that was given, and no folder.
+        spill: of an .npy file to which large images go, and where they stay.
 
     Raises:
         UsageError: one can't be read, they are too many, or do not go together.
@@ -54,7 +64,7 @@ def decode(folder: Path, names: Sequence[str], reading: Reading, *, alone: bool 
         while looks:
             how, found = _decided(folder, looks, reading, bar)
             if not found:
-                images, notes, found = _pixels(folder, list(looks), how, reading.background, bar)
+                images, notes, found = _pixels(folder, list(looks), how, reading.background, bar, spill)
             damaged |= found
             looks = {name: seen for name, seen in looks.items() if name not in found}
             if not found or not reading.skip_damaged:
@@ -64,9 +74,10 @@ def decode(folder: Path, names: Sequence[str], reading: Reading, *, alone: bool 
     if not looks:
         raise UsageError(f"{folder} holds no image that can be read, out of {len(names)}. Give {', '.join(FORMATS)}.")
     if how.channels == 3 and reading.before and reading.before.channels == 1 and _is_grey(images):
-        images, how = images[..., :1], how._replace(channels=1)
-    left_out = noted("left out, as they can't be read", [name for name in names if name in damaged])
-    return Decoded(images, list(looks), how, [*left_out, *_notes_of(looks, how, reading), *notes])
+        images, how = np.asarray(images)[..., :1], how._replace(channels=1)
+    left_out = [name for name in names if name in damaged]
+    said = noted("left out, as they can't be read", left_out)
+    return Decoded(images, list(looks), how, [*said, *_notes_of(looks, how, reading), *notes], left_out)
 
 
 def noted(what: str, names: Iterable[str]) -> list[str]:
@@ -85,22 +96,22 @@ def _each(
     function: Callable[[Path], Any], folder: Path, names: Sequence[str], bar: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
     # What it gives for each file, and why it failed, by name. Threads: Pillow's decoders leave the lock of Python.
-    def tried(name: str) -> tuple[Any, str | None]:
-        try:
-            return function(folder / name), None
-        except Exception as error:  # of Pillow's readers
-            return None, str(error).partition("\n")[0] or type(error).__name__
-
     done: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        for name, (result, reason) in zip(names, pool.map(tried, names), strict=True):
+
+    def try_all(part: Sequence[str]) -> None:
+        for name in part:
+            try:
+                done[name] = function(folder / name)
+            except Exception as error:  # of Pillow's readers
+                failed[name] = str(error).partition("\n")[0] or type(error).__name__
             bar.update()
-            if reason is None:
-                done[name] = result
-            else:
-                failed[name] = reason
-    return done, failed
+
+    # A few at a time: to hand a picture over takes as long as to read its header.
+    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(try_all, parts))
+    return {name: done[name] for name in names if name in done}, failed
 
 
 def _decided(folder: Path, looks: dict[str, Look], reading: Reading, bar: Any) -> tuple[Pictures, dict[str, str]]:
@@ -136,29 +147,63 @@ def _decided(folder: Path, looks: dict[str, Look], reading: Reading, bar: Any) -
 
 
 def _pixels(
-    folder: Path, names: list[str], how: Pictures, background: str, bar: Any
-) -> tuple[np.ndarray, list[str], dict[str, str]]:
-    shape = (len(names), *how.size, how.channels)
-    size = int(np.prod(shape))
-    if size > archives.MOST_BYTES:
+    folder: Path, names: list[str], how: Pictures, background: str, bar: Any, spill: Path | None
+) -> tuple[stored.Images, list[str], dict[str, str]]:
+    shape, notes = (len(names), *how.size, how.channels), list[str]()
+    seen = _Seen()
+    blocks = partial(_blocks, folder, names, how, background, bar)
+    if spill and math.prod(shape) >= stored.SMALLEST_BYTES:
+        try:
+            stored.write_npy(spill, shape, blocks(seen))
+            return stored.open_npy(spill), seen.notes(how, background), seen.failed
+        except OSError as error:
+            notes = [f"not kept for the next start in {spill.parent}: {error.strerror or error}."]
+            seen = _Seen()
+    if math.prod(shape) > archives.MOST_BYTES:
         raise UsageError(
             f"{folder} holds {counted(len(names), 'image')} of {_words(how.size)} pixels, more than "
-            f"{archives.MOST_BYTES:,} bytes.\nGive fewer images, or scale them down by --image-size."
+            f"{archives.MOST_BYTES:,} bytes{', '.join(['', *notes]).rstrip('.')}.\n"
+            "Give fewer images, or scale them down by --image-size."
         )
-    images, failed, see_through, clipped = np.empty(shape, np.uint8), dict[str, str](), list[str](), list[str]()
-    step = max(1, min(_TOGETHER, _TOGETHER_BYTES * len(names) // size))
+    images, start = np.empty(shape, np.uint8), 0
+    for block in blocks(seen):
+        images[start : start + len(block)] = block
+        start += len(block)
+    return images, notes + seen.notes(how, background), seen.failed
+
+
+@dataclasses.dataclass
+class _Seen:
+    # What was found while pictures were decoded.
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    transparent: list[str] = dataclasses.field(default_factory=list)
+    clipped: list[str] = dataclasses.field(default_factory=list)
+
+    def notes(self, how: Pictures, background: str) -> list[str]:
+        outside = f"with values outside {how.levels} that the run was trained on, clipped"
+        return noted(f"transparent, shown on {background} by --background", self.transparent) + noted(
+            outside, self.clipped
+        )
+
+
+def _blocks(
+    folder: Path, names: list[str], how: Pictures, background: str, bar: Any, seen: _Seen
+) -> Iterator[np.ndarray]:
+    # The pixels of some pictures at a time; of one that can't be read, zeros.
+    row = (*how.size, how.channels)
+    step = max(1, min(_TOGETHER, _TOGETHER_BYTES // math.prod(row)))
     one = partial(read, how=how, background=background)
     for start in range(0, len(names), step):
-        done, bad = _each(one, folder, names[start : start + step], bar)
-        failed |= bad
-        for place, name in enumerate(names[start : start + step], start):
+        part = names[start : start + step]
+        done, bad = _each(one, folder, part, bar)
+        seen.failed |= bad
+        block = np.zeros((len(part), *row), np.uint8)
+        for place, name in enumerate(part):
             if name in done:
-                images[place], is_transparent, clips = done[name]
-                see_through += [name] * is_transparent
-                clipped += [name] * clips
-    notes = noted(f"transparent, shown on {background} by --background", see_through)
-    outside = f"with values outside {how.levels} that the run was trained on, clipped" if how.levels else ""
-    return images, notes + noted(outside, clipped), failed
+                block[place], is_transparent, clips = done[name]
+                seen.transparent += [name] * is_transparent
+                seen.clipped += [name] * clips
+        yield block
 
 
 def _notes_of(looks: dict[str, Look], how: Pictures, reading: Reading) -> list[str]:
@@ -171,8 +216,8 @@ def _notes_of(looks: dict[str, Look], how: Pictures, reading: Reading) -> list[s
     return notes + noted("of several pages, the first is taken", [name for name, seen in looks.items() if seen.is_book])
 
 
-def _is_grey(images: np.ndarray) -> bool:
-    return all((image == image[..., :1]).all() for image in images)
+def _is_grey(images: stored.Images) -> bool:
+    return all((image == image[..., :1]).all() for image in stored.pieces(images))
 
 
 def _words(size: tuple[int, int]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax.data import cache
 from vae_jax.data.checks import natural_sorted
 from vae_jax.data.decoding import decode, noted
 from vae_jax.data.pictures import FORMATS, looks_like_picture
@@ -57,7 +58,8 @@ def read_listed(folder: Path, places: Places, source: str, reading: Reading, not
     Raises:
         UsageError: one can't be read, or a split holds none.
     """
-    decoded = decode(folder, list(places), reading)
+    kept = cache.decoded(folder, list(places), reading)
+    decoded = kept.decoded
     for note in (*decoded.notes, *notes):
         warnings.warn(f"{folder}: {note}", stacklevel=2)
     class_names = natural_sorted({name for _, name in places.values() if name is not None})
@@ -71,7 +73,14 @@ def read_listed(folder: Path, places: Places, source: str, reading: Reading, not
         labels = [numbers[name] for _, name in map(places.__getitem__, files) if name is not None]
         rows = slice(chosen[0], chosen[-1] + 1) if len(chosen) == chosen[-1] - chosen[0] + 1 else np.array(chosen)
         splits[split] = RawSplit(choose(decoded.images, rows), labels or None, files)
-    return Raw(source, **splits, class_names=tuple(class_names) or None, pictures=decoded.how)
+    return Raw(
+        source,
+        **splits,
+        class_names=tuple(class_names) or None,
+        pictures=decoded.how,
+        sha256=kept.sha256,
+        remember=kept.remember,
+    )
 
 
 def read_picture(path: Path, reading: Reading) -> Raw:

@@ -1,5 +1,6 @@
 """What a source gives: arrays as they were found, and the words for where that was. Imports no JAX."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,12 @@ class Pictures(NamedTuple):
     """Whether some of them were of another size."""
     levels: tuple[int, int] | None = None
     """Of 16 bits: the values that became 0 and 255."""
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Pictures":
+        """Of what `_asdict` gave, by way of JSON."""
+        levels = record["levels"] and tuple(record["levels"])
+        return cls(**{**record, "size": tuple(record["size"]), "levels": levels})
 
 
 class RawSplit(NamedTuple):
@@ -42,6 +49,10 @@ class Raw(NamedTuple):
     """Of the labels 0, 1, ..., where they are integers and have names."""
     pictures: Pictures | None = None
     """How they became images, where they were pictures."""
+    sha256: str = ""
+    """The digest of all arrays, where it was remembered."""
+    remember: Callable[[str], None] | None = None
+    """Is given that digest."""
 
 
 class Reading(NamedTuple):

@@ -73,11 +73,7 @@ def find_dataset(
 
 def pictures_of(record: dict[str, Any]) -> Pictures | None:
     """How pictures became the images of a run, by its record of the data set; None where it does not say."""
-    then: Any = record.get("pictures")
-    if then is None:
-        return None
-    levels = then["levels"] and tuple(then["levels"])
-    return Pictures(**{**then, "size": tuple(then["size"]), "levels": levels})
+    return Pictures.of(record["pictures"]) if record.get("pictures") else None
 
 
 def _candidates(name: str, folder: Path | None, moved: bool) -> list[str]:
