@@ -11,6 +11,7 @@ from vae_jax.data import catalogue
 from vae_jax.data.arrays import read_npy, read_npz
 from vae_jax.data.folders import read_folder, read_picture
 from vae_jax.data.idx import MNIST_FAMILY, read_mnist_family
+from vae_jax.data.listed import list_of, read_list
 from vae_jax.data.pictures import is_picture
 from vae_jax.data.raw import Raw, RawSplit, Reading
 from vae_jax.errors import UsageError
@@ -109,6 +110,13 @@ SOURCES = [
     Source("digits", "digits", "digits".__eq__, lambda *_: read_digits(), is_path=False, uses=()),
     Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given)), uses=()),
     Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given)), uses=()),
+    Source(
+        "list",
+        "a .csv file that lists images",
+        lambda given: given != "" and list_of(expanded(given)) is not None,
+        lambda given, reading: read_list(expanded(given), reading),
+        uses=(*_OF_PICTURES, "skip_damaged"),
+    ),
     Source(
         "folder",
         "a folder of images",
