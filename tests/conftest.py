@@ -9,6 +9,7 @@ import jaxtyping
 
 # Not `data` and `cli`, which meet the user's values: their own checks are tested as they are.
 TYPED = [f"vae_jax.{room}" for room in ("models", "training", "runs", "measures", "codecs", "plots")]
+os.environ["VAE_JAX_CACHE_DIR"] = "off"  # of pictures: the user's own is no place for those of tests
 hook = jaxtyping.install_import_hook(TYPED, "beartype.beartype")
 
 import jax  # noqa: E402

@@ -73,3 +73,31 @@ def adam(gradients, learning_rates, b1=0.9, b2=0.999, eps=1e-8):
         second = b2 * second + (1 - b2) * g**2
         total -= rate * (first / (1 - b1**t)) / (np.sqrt(second / (1 - b2**t)) + eps)
     return total
+
+
+def scaled(image, size, fit, fill):
+    """An image [height, width, channels] filtered by Lanczos of three lobes to a size, cropped or padded."""
+
+    def lanczos(x):
+        return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+    def weights(number, start, length, wanted):
+        step = length / wanted
+        centres = start + (np.arange(wanted) + 0.5) * step
+        found = lanczos((np.arange(number) + 0.5 - centres[:, None]) / max(step, 1))
+        return found / found.sum(1, keepdims=True)
+
+    image, sides = np.float64(image), np.float64(image.shape[:2])
+    shares = np.float64(size) / sides
+    if fit == "crop":
+        lengths = np.float64(size) / shares.max()
+        starts, inner = (sides - lengths) / 2, size
+    else:
+        inner = np.rint(sides * shares.min()).astype(int)
+        starts, lengths = (0, 0), sides
+    down, across = (weights(int(n), *rest) for n, *rest in zip(sides, starts, lengths, inner, strict=True))
+    inside = np.einsum("ah,bw,hwc->abc", down, across, image, optimize=True)
+    found = np.full((*size, image.shape[2]), np.float64(fill))
+    top, left = ((w - n) // 2 for w, n in zip(size, inner, strict=True))
+    found[top : top + inner[0], left : left + inner[1]] = inside
+    return found

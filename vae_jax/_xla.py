@@ -6,6 +6,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from vae_jax.files import cache_folder
+
 # XLA's CPU compiler miscompiles a constant cotangent followed by multiply and reduce through YNNPACK's
 # reduce fusion (jax#39103 gives wrong values, jax#39257 and jax#40412 crash). The reductions alone are taken out, as
 # convolutions train faster with YNNPACK's matrix products. XLA aborts the process on a flag it does not know, so it
@@ -24,13 +26,9 @@ def guard_against_miscompilation() -> None:
 
 def enable_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, one folder for each jaxlib and processor."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache_root() / f"{version('jaxlib')}-{_processor()}"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla") / f"{version('jaxlib')}-{_processor()}"))
     # JAX's own default keeps only what took longer than a second; a run's many small programs add up to more.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
-def _cache_root() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_jax" / "xla"
 
 
 def _processor() -> str:

@@ -18,6 +18,7 @@ from vae_jax.domains import (
     flag_of,
     fraction,
     hints_of,
+    image_sides,
     layer_sizes,
     named,
     non_negative,
@@ -144,6 +145,17 @@ class Settings:
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
     background: Literal["white", "black"] = choice("white", group="data")
     """What shows through where a picture is transparent."""
+    image_size: str | None = setting(
+        None,
+        "a text N or HxW (height x width), each from 1 to 99999, such as 64 or 48x64",
+        lambda v: v is None or image_sides(v) is not None,
+        group="data",
+    )
+    """Size in pixels of the images that pictures become, N or HxW. Default: that which all have, and 64 where they
+    differ."""
+    fit: Literal["crop", "pad"] = choice("crop", group="data")
+    """How a picture of another shape gets that size: scaled so that its short side fits and cropped from the middle, or
+    scaled so that its long side fits and padded by --background."""
     skip_damaged: bool = dataclasses.field(default=False, metadata={"group": "data"})
     """Leave out the files of a folder that can't be read, in place of refusing the folder."""
     device_data: Literal["auto", "always", "never"] = choice("auto", group="devices")
@@ -189,6 +201,9 @@ class Settings:
             if declared is not value:
                 object.__setattr__(self, name, declared)
 
+
+READING = ("background", "image_size", "fit", "skip_damaged")
+"""The settings that say how `load_dataset` reads, by its own names for them."""
 
 S = TypeVar("S", bound=Settings)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,12 @@ def probability(default: float, **more: Any) -> Any:
         lambda v: SMALLEST_NUMBER <= v <= 1 - SMALLEST_NUMBER,
         **more,
     )
+
+
+def image_sides(text: str | None) -> tuple[int, int] | None:
+    """Height and width that "N" or "HxW" says; None of another text."""
+    sides = re.fullmatch(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text or "")
+    return (int(sides[1]), int(sides[2] or sides[1])) if sides else None
 
 
 def shortened(text: str, most: int) -> str:

@@ -44,6 +44,11 @@ def writing(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
         raise RunError(f"{path} can't be written: {error.strerror or error}.\n{remedy}") from error
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of that name in the user's cache directory; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_jax" / name
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line to a text file and wait until it is on disk."""
     new = not path.exists()

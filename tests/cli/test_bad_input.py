@@ -248,7 +248,7 @@ ints_negative ints_large ints_01 complex text dates structured objects labels_sh
 labels_huge test_other_shape test_empty test_labels_alone empty garbage html cut flipped pickle single promises
 negative_size no_header version_9 dots absolute link bomb folder dangling loop pipe device nowhere
 """
-BAD_FOLDERS = "none three sizes empty cut 16bit bomb many dangling pipe deep"
+BAD_FOLDERS = "none three empty cut 16bit bomb many dangling pipe deep"
 BAD_IDX = "missing empty html cut promises floats labels_few swapped none gzip_cut gzip_bomb other_size"
 # Where the path is taken for a folder, its name is all that is left of it.
 CASES += each("train {name}.npz --batch-size 1 | {name}.npz", name=f"{BAD_NPZ} one_image three_images")

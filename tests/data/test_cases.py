@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import zlib
 
@@ -11,7 +12,7 @@ from PIL import Image
 from test_sources import check_message
 
 from vae_jax.data.dataset import load_dataset, read_images
-from vae_jax.data.pictures import FORMATS, pixels, read_pixels
+from vae_jax.data.pictures import FORMATS, flattened
 from vae_jax.errors import UsageError
 
 HEIGHT, WIDTH = 6, 9
@@ -53,6 +54,11 @@ def tagged(orientation):
 
 def read(folder, shape=(HEIGHT, WIDTH, 3), **options):
     return read_images(folder, shape, **options)[0]
+
+
+def pixels(picture, background):
+    found, is_transparent = flattened(picture, background)
+    return np.asarray(found).reshape(*found.size[::-1], -1), is_transparent
 
 
 def told(folder, *parts, shape=(HEIGHT, WIDTH, 3), **options):
@@ -172,10 +178,12 @@ def test_grey_and_colour_become_what_the_model_takes_where_nothing_is_lost(tmp_p
     refused(lambda: read(tmp_path / "colour", (HEIGHT, WIDTH, 1)), "(1, 6, 9, 3)", "[n, 6, 9, 1]")
 
 
-def deep_png(colour_type):
+def deep_png(colour_type, values=None):
     """A PNG file of 16 bits a channel, which Pillow writes for grey only: 0 is grey, 2 colour, 4 and 6 with alpha."""
     samples = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
-    rows = b"".join(b"\0" + np.full(WIDTH * samples, 4000 * i, ">u2").tobytes() for i in range(HEIGHT))
+    if values is None:
+        values = 4000 * np.arange(HEIGHT)[:, None, None] * np.ones((1, WIDTH, samples), int)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     parts = (struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x)) for kind, x in chunks)
@@ -191,8 +199,9 @@ def png(image):
 @pytest.mark.parametrize(
     ("files", "parts"),
     [
-        *(({"a.png": deep_png(kind)}, ["a.png", "16 bits", "8 bits a channel"]) for kind in (0, 2, 4, 6)),
-        ({"a.png": png(scene()), "b.png": png(scene(height=7))}, ["b.png is 9x7", "a.png is 9x6", "one size"]),
+        *(({"a.png": deep_png(kind)}, ["a.png has 16 bits", "trained on 8"]) for kind in (0, 2, 4, 6)),
+        ({"a.png": png(scene()), "b.png": png(scene(height=7))}, ["b.png is 7x9", "the model takes 6x9", "Scale or"]),
+        ({"a.png": png(scene()), "b.png": deep_png(0)}, ["b.png has 16 bits", "a.png has not", "Convert all"]),
         (
             {"a.png": png(scene()), "b.tif": b"II*\0", "c.heic": b"\0\0\0 ftypheic"},
             ["2 of 3", "b.tif, c.heic", *FORMATS],
@@ -203,12 +212,6 @@ def test_pictures_that_are_not_read_are_refused_not_passed_over(tmp_path, files,
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     refused(lambda: read(tmp_path), *parts)
-
-
-@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
-def test_pixels_of_more_than_eight_bits_are_refused(mode):
-    with pytest.raises(ValueError, match=f"mode {mode}"):
-        pixels(Image.new(mode, (2, 2)), "white")
 
 
 def test_what_is_no_picture_is_passed_over_and_counted(tmp_path):
@@ -358,16 +361,32 @@ def test_a_split_that_is_not_there_is_held_out_of_train(tmp_path, given, held_ou
         (["control/a.png", "test/a.png"], ["splits test and beside them control", "If test is a class"]),
         (["train/a.png", "val/a.png", "valid/a.png"], ["train, val, valid", "one folder each"]),
         (["a.png", "cat/a.png"], ["found a.png and cat/a.png", "directly"]),
-        (["train/a.png", "train/cat/a.png"], ["train must hold images", "a.png and cat/a.png"]),
-        (["cat/one/a.png"], ["cat/one/a.png", "one subfolder"]),
-        (["train/cat/one/a.png"], ["train must hold", "cat/one/a.png"]),
-        (["a/b/c/d/a.png"], ["a/b/c holds subfolders"]),
+        (["train/a.png", "train/cat/a.png"], ["train must hold images", "train/a.png and train/cat/a.png"]),
+        (["cat/a.png", "cat/one/a.png"], ["cat must hold images", "cat/a.png and cat/one/a.png", "a subfolder"]),
+        (["train/cat/a.png", "train/cat/a/b/a.png"], ["train/cat must hold", "train/cat/a/b/a.png"]),
+        (["photos/train/a.png", "photos/test/a.png"], ["test below another: photos/test", "Give the folder"]),
+        (["cat/Test/a.png", "dog/a.png"], ["a folder test below another: cat/Test"]),
+        (["a/b/c/d/e/f/g/h/i/a.png"], ["a/b/c/d/e/f/g/h holds subfolders"]),
     ],
 )
 def test_folders_that_could_mean_two_things_are_refused(tmp_path, paths, parts):
     for path in paths:
         save(tmp_path / path, scene())
     refused(lambda: load_dataset(tmp_path), str(tmp_path), *parts)
+
+
+def test_classes_may_lie_in_folders_of_folders(tmp_path):
+    for path in ("animals/10", "animals/9", "plants/trees/oak", "stones"):
+        for i in range(6):
+            save(tmp_path / path / f"{i}.png", scene())
+            save(tmp_path / "with_splits" / ("train", "test")[i % 2] / path / f"{i}.png", scene())
+    dataset = load_dataset(tmp_path / "with_splits")
+    assert dataset.class_names == ("animals/9", "animals/10", "plants/trees/oak", "stones")
+    assert {file.split("/")[1] for file in dataset.test.files} == {"animals", "plants", "stones"}
+    for file, label in zip(dataset.train.files, dataset.train.labels, strict=True):
+        assert file.rpartition("/")[0] == f"train/{dataset.class_names[label]}"
+    shutil.rmtree(tmp_path / "with_splits")
+    assert load_dataset(tmp_path).class_names == dataset.class_names
 
 
 @pytest.mark.parametrize("names", [("invalid", "valid"), ("bus", "dev")])
@@ -392,4 +411,4 @@ def test_a_link_that_leads_in_a_circle_ends(tmp_path):
 def test_an_animation_is_its_first_frame(tmp_path):
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (9, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert (read_pixels(tmp_path / "a.gif", "white")[0] == 9).all()
+    assert (read(tmp_path, (4, 4, 3)).images == 9).all()

@@ -275,7 +275,11 @@ def test_what_is_not_there_is_named(arguments, parts):
     [
         ("digits", {"background": "black"}, ["--background black", "'digits'", "a folder of images and one picture"]),
         ("digits", {"data_dir": "."}, ["--data-dir .", "'digits'", "mnist, fashion_mnist, kmnist"]),
-        ("mnist", {"skip_damaged": True}, ["--skip-damaged True", "'mnist'", "only on a folder of images"]),
+        (
+            "mnist",
+            {"skip_damaged": True},
+            ["--skip-damaged True", "'mnist'", "only on a .csv file that lists images and a folder of images"],
+        ),
         (None, {"background": "black"}, ["--background black", "'mnist'"]),
         ("own.npz", {"skip_damaged": True}, ["--skip-damaged", "own.npz"]),
         ("own.npz", {"data_dir": "."}, ["--data-dir", "own.npz"]),

@@ -159,7 +159,7 @@ def test_a_registered_source_is_asked_first_listed_and_read_everywhere(monkeypat
 
 def test_paths_are_what_images_are_read_from():
     words = sources.sources_in_words(paths_only=True)
-    assert words == "an .npz file, an .npy file, a folder of images or one picture"
+    assert words == "an .npz file, an .npy file, a .csv file that lists images, a folder of images or one picture"
     every = sources.sources_in_words()
     assert every.startswith("mnist, fashion_mnist, kmnist, digits, an .npz file, ")
     assert every.endswith(" or the name of a data set that TFDS has prepared")

@@ -25,7 +25,8 @@ class ImagesConfig(RunConfig):
     """The flags of every command on a user's images."""
 
     images: Annotated[Path, "positional"]
-    """A folder of pictures, one picture, or an .npz or .npy file, of the size that the run was trained on."""
+    """A folder of pictures or one picture, which become images as the run's own did; or an .npz or .npy file, of the
+    size that the run was trained on."""
     skip_damaged: bool = dataclasses.field(default=False, kw_only=True)
     """Leave out the files of a folder that can't be read, in place of refusing the folder."""
 
@@ -46,8 +47,8 @@ def load(config: ImagesConfig) -> Loaded:
     from vae_jax.runs.run import load_run
 
     run = load_run(config.run)
-    background, skip = run.config.background, config.skip_damaged
-    split, names = read_images(config.images, run.model.image_shape, background=background, skip_damaged=skip)
+    as_then: Any = {"pictures": run.pictures, "background": run.config.background}
+    split, names = read_images(config.images, run.model.image_shape, skip_damaged=config.skip_damaged, **as_then)
     classes = split.labels if names is None or split.labels is None else np.array(names)[split.labels]
     return Loaded(run, split, classes)
 

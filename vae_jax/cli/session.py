@@ -13,6 +13,7 @@ from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.figures import draw_run, headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
+from vae_jax.config import READING
 from vae_jax.data.dataset import Dataset, load_dataset
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import Interrupted, UsageError, counted
@@ -77,7 +78,7 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     if begun and path is not None:
         dataset, words = find_dataset(config, read_dataset_record(path), config.data_dir, in_file=True), False
     else:
-        reading: Any = {"background": config.background, "skip_damaged": config.skip_damaged}
+        reading: Any = {name: getattr(config, name) for name in READING}
         dataset, words = load_dataset(config.dataset, config.data_dir, in_file=True, **reading), True
     name, folder = where_found(config.dataset, config.data_dir, dataset.name)
     classes = None if config.classes is None else dataset.labels_of(config.classes, words=words)

@@ -13,10 +13,11 @@ from vae_jax.config import few_images_batch
 from vae_jax.data import catalogue
 from vae_jax.data.checks import ImageShape, as_images, as_labels, natural_sorted
 from vae_jax.data.idx import MNIST_FAMILY
-from vae_jax.data.raw import Raw, Reading
+from vae_jax.data.raw import Pictures, Raw, Reading
 from vae_jax.data.sources import check_effects, expanded, find_source, read_digits
 from vae_jax.data.split import Classes, Split, held_out, joined
 from vae_jax.data.stored import pieces
+from vae_jax.domains import image_sides
 from vae_jax.errors import UsageError, counted
 
 
@@ -37,6 +38,8 @@ class Dataset:
     """Of all arrays, before they were split: their types, shapes and bytes; of those of the splits, where not given."""
     class_names: tuple[str, ...] | None = None
     """Of the labels 0, 1, ..., where they have names."""
+    pictures: Pictures | None = None
+    """How they became images, where they were pictures."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
@@ -116,6 +119,8 @@ def load_dataset(
     in_file: bool = False,
     background: str = "white",
     skip_damaged: bool = False,
+    image_size: str | int | None = None,
+    fit: str = "crop",
     stratify: bool = True,
 ) -> Dataset:
     """Load a data set, check it and split it.
@@ -132,6 +137,10 @@ def load_dataset(
             `vae_jax.data.stored.StoredImages`; enough to train, to evaluate and to encode. Otherwise they are read.
         background: what stands behind transparent pictures, "white" or "black".
         skip_damaged: leave out pictures that can't be read, with a warning, rather than refuse the folder.
+        image_size: pixels of the images that pictures become, N or "HxW"; None is the size that all of them have, or
+            64x64 with a warning where sizes differ.
+        fit: how a picture of another shape gets that size: "crop" scales it so that the short side fits, and crops it
+            from the middle; "pad" scales it so that the long side fits, and pads it.
         stratify: where a class of at least five images would be missing from a split that is held out, hold out of
             each class by itself.
 
@@ -142,7 +151,12 @@ def load_dataset(
     for what, folder in (("--data-dir", data_dir), ("VAE_JAX_DATA_DIR", os.environ.get("VAE_JAX_DATA_DIR"))):
         if folder and not Path(folder).expanduser().is_dir():
             raise UsageError(f"{what} must be a folder that exists, got {str(folder)!r}.")
-    reading = Reading(Path(data_dir) if data_dir else None, _colour(background), skip_damaged)
+    size = None if image_size is None else str(image_size)
+    if size is not None and image_sides(size) is None:
+        raise UsageError(f"--image-size must be N or HxW (height x width), such as 64 or 48x64, got {size[:60]!r}.")
+    _check_one_of("background", background, "white", "black")
+    _check_one_of("fit", fit, "crop", "pad")
+    reading = Reading(Path(data_dir) if data_dir else None, background, skip_damaged, size, fit)
     if not isinstance(name, str | os.PathLike | None):
         raise UsageError(f"--dataset must be a name or a path, got {str(name)[:60]}. An array goes into a Split.")
     given = "mnist" if name is None else os.fspath(name)
@@ -161,7 +175,12 @@ def load_dataset(
 
 
 def read_images(
-    path: str | os.PathLike[str], image_shape: ImageShape, *, background: str = "white", skip_damaged: bool = False
+    path: str | os.PathLike[str],
+    image_shape: ImageShape,
+    *,
+    pictures: Pictures | None = None,
+    background: str = "white",
+    skip_damaged: bool = False,
 ) -> tuple[Split, tuple[str, ...] | None]:
     """Read images for a model, with their labels and files where there are any; splits one after another.
 
@@ -173,6 +192,8 @@ def read_images(
     Args:
         path: of what `load_dataset` takes as a path.
         image_shape: height, width and channels that the model was trained on.
+        pictures: how pictures became the images that it was trained on, as its run has it: those given are made images
+            in the same way. Without it they must have that size, and 8 bits a channel.
         background: as in `load_dataset`; that of the model's run, so it may be without effect.
         skip_damaged: as in `load_dataset`.
 
@@ -182,7 +203,10 @@ def read_images(
     given = os.fspath(path)
     source = find_source(given, paths_only=True)
     check_effects(source, given, Reading(skip_damaged=skip_damaged))
-    raw = source.read(given, Reading(None, _colour(background), skip_damaged, image_shape[2]))
+    _check_one_of("background", background, "white", "black")
+    height, width, channels = image_shape
+    before = pictures or Pictures((height, width), "none", channels)
+    raw = source.read(given, Reading(None, background, skip_damaged, before=before))
     splits, class_names = _as_splits(raw, image_shape, in_file=False)
     return joined(list(splits.values())), class_names
 
@@ -200,10 +224,9 @@ def check_batch_size(train: Split, batch_size: int) -> None:
         )
 
 
-def _colour(background: str) -> str:
-    if background not in ("white", "black"):
-        raise UsageError(f"--background must be white or black, got {background!r}.")
-    return background
+def _check_one_of(name: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise UsageError(f"--{name} must be {' or '.join(allowed)}, got {value!r}.")
 
 
 def _as_splits(
@@ -230,14 +253,16 @@ def _as_splits(
 
 def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
     given, class_names = _as_splits(raw, None, in_file)
-    digest = digest_of(given.values())  # as they lie there: a file is read from its beginning to its end
+    digest = raw.sha256 or digest_of(given.values())  # as they lie there: a file is read from its beginning to its end
+    if raw.remember:
+        raw.remember(digest)
     fewest = 2 + ("test" not in given) + ("validation" not in given)  # two to train on
     if len(given["train"]) < fewest:
         raise UsageError(
             f"{raw.source} must hold at least {fewest} images to split, got {len(given['train'])}. Add some."
         )
     splits = held_out(given, in_order=name in MNIST_FAMILY, stratify=stratify)
-    return Dataset(name, **splits, source=raw.source, sha256=digest, class_names=class_names)
+    return Dataset(name, **splits, source=raw.source, sha256=digest, class_names=class_names, pictures=raw.pictures)
 
 
 def digest_of(splits: Iterable[Split], *, chained: bool = True) -> str:

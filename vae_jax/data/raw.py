@@ -1,7 +1,30 @@
 """What a source gives: arrays as they were found, and the words for where that was. Imports no JAX."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+
+class Pictures(NamedTuple):
+    """How pictures became images: kept with a run, for the pictures that come later."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    fit: str
+    """"crop": scaled so that the short side fits, and cropped from the middle; "pad": scaled so that the long side
+    fits, and padded; "none": what is of another size is refused."""
+    channels: int
+    """1 where all of them are grey, else 3."""
+    is_scaled: bool = False
+    """Whether some of them were of another size."""
+    levels: tuple[int, int] | None = None
+    """Of 16 bits: the values that became 0 and 255."""
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Pictures":
+        """Of what `_asdict` gave, by way of JSON."""
+        levels = record["levels"] and tuple(record["levels"])
+        return cls(**{**record, "size": tuple(record["size"]), "levels": levels})
 
 
 class RawSplit(NamedTuple):
@@ -24,6 +47,12 @@ class Raw(NamedTuple):
     test: RawSplit | None = None
     class_names: tuple[str, ...] | None = None
     """Of the labels 0, 1, ..., where they are integers and have names."""
+    pictures: Pictures | None = None
+    """How they became images, where they were pictures."""
+    sha256: str = ""
+    """The digest of all arrays, where it was remembered."""
+    remember: Callable[[str], None] | None = None
+    """Is given that digest."""
 
 
 class Reading(NamedTuple):
@@ -35,5 +64,9 @@ class Reading(NamedTuple):
     """What stands behind transparent pictures: "white" or "black"."""
     skip_damaged: bool = False
     """Leave out pictures that can't be read, rather than refuse the folder."""
-    channels: int | None = None
-    """Of the images that a model takes: pictures are made grey or colour for it, where nothing is lost by that."""
+    image_size: str | None = None
+    """Of pictures: "N" or "HxW" in pixels; None is that which all of them have, and 64 where they differ."""
+    fit: str = "crop"
+    """How a picture of another shape gets that size, "crop" or "pad"."""
+    before: Pictures | None = None
+    """How those became images that a model was trained on: as those, also in grey or colour where nothing is lost."""

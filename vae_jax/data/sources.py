@@ -11,6 +11,7 @@ from vae_jax.data import catalogue
 from vae_jax.data.arrays import read_npy, read_npz
 from vae_jax.data.folders import read_folder, read_picture
 from vae_jax.data.idx import MNIST_FAMILY, read_mnist_family
+from vae_jax.data.listed import list_of, read_list
 from vae_jax.data.pictures import is_picture
 from vae_jax.data.raw import Raw, RawSplit, Reading
 from vae_jax.errors import UsageError
@@ -99,6 +100,7 @@ def _ends_in(ending: str) -> Callable[[str], bool]:
     return lambda given: expanded(given).suffix.lower() == ending
 
 
+_OF_PICTURES = ("background", "image_size", "fit", "before")
 SOURCES = [
     Source(
         *("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_mnist_family),
@@ -109,18 +111,25 @@ SOURCES = [
     Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given)), uses=()),
     Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given)), uses=()),
     Source(
+        "list",
+        "a .csv file that lists images",
+        lambda given: given != "" and list_of(expanded(given)) is not None,
+        lambda given, reading: read_list(expanded(given), reading),
+        uses=(*_OF_PICTURES, "skip_damaged"),
+    ),
+    Source(
         "folder",
         "a folder of images",
         lambda given: given != "" and os.path.isdir(expanded(given)),
         lambda given, reading: read_folder(expanded(given), reading),
-        uses=("background", "skip_damaged", "channels"),
+        uses=(*_OF_PICTURES, "skip_damaged"),
     ),
     Source(
         "picture",
         "one picture",
         lambda given: is_picture(expanded(given)),
         lambda given, reading: read_picture(expanded(given), reading),
-        uses=("background", "channels"),
+        uses=_OF_PICTURES,
     ),
     Source(
         "tfds",

@@ -9,7 +9,7 @@ import math
 import os
 import struct
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,19 @@ def open_npy(path: Path) -> Images:
     with BoundedReader(path) as file:
         found = _stored(path, path.name, file, 0, file.size)
     return read_npy(path) if found is None else found
+
+
+def write_npy(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+    """Write unsigned bytes of that shape to an .npy file, block by block in order, so that no more is in memory.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).data)
 
 
 def open_npz_member(path: Path, name: str) -> Images:

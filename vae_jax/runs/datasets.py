@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.config import Settings
+from vae_jax.config import READING, Settings
 from vae_jax.data.dataset import Dataset, digest_of, load_dataset
 from vae_jax.data.idx import MNIST_FAMILY
+from vae_jax.data.raw import Pictures
 from vae_jax.data.sources import find_source
 from vae_jax.data.split import joined
 from vae_jax.errors import RunError, UsageError
@@ -39,11 +40,8 @@ def find_dataset(
     if data_dir is not None and not data_dir.exists():
         raise UsageError(f"--data-dir must be a file or folder that exists, got {str(data_dir)!r}.")
     moved, folder = data_dir not in (None, settings.data_dir), data_dir or settings.data_dir
-    options = {
-        "background": settings.background,
-        "skip_damaged": settings.skip_damaged,
-        "data_dir": folder if folder and folder.is_dir() else None,
-    }
+    options: dict[str, Any] = {name: getattr(settings, name) for name in READING}
+    options["data_dir"] = folder if folder and folder.is_dir() else None
     problems, missing = [], True
     for name in _candidates(settings.dataset or record["name"], folder, moved):
         try:
@@ -63,13 +61,19 @@ def find_dataset(
         if alike and (found := as_recorded(dataset, record["sha256"])):
             for warning in caught:
                 warnings.warn(warning.message, stacklevel=2)
-            return dataclasses.replace(found, name=record["name"], sha256=record["sha256"])
+            then = pictures_of(record) or found.pictures
+            return dataclasses.replace(found, name=record["name"], sha256=record["sha256"], pictures=then)
         missing = False
         problems.append(f"{dataset.name} ({dataset.source}) is other data")
     raise (MissingDataError if missing else UsageError)(
         f"The data set {record['name']} of the run was not found: {'; '.join(problems)}\n"
         "Give the file or folder that holds the same data by --data-dir."
     )
+
+
+def pictures_of(record: dict[str, Any]) -> Pictures | None:
+    """How pictures became the images of a run, by its record of the data set; None where it does not say."""
+    return Pictures.of(record["pictures"]) if record.get("pictures") else None
 
 
 def _candidates(name: str, folder: Path | None, moved: bool) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from vae_jax.archives import read_bytes
 from vae_jax.config import Settings, check_settings, with_effect
 from vae_jax.data.dataset import Dataset
+from vae_jax.data.raw import Pictures
 from vae_jax.domains import MOST_UNITS, check_fields
 from vae_jax.errors import UsageError
 from vae_jax.files import replacing
@@ -27,7 +28,10 @@ NAMED = tuple(name for name, registry in _SETTINGS.items() if registry)
 _KNOWN = {
     "": ("schema", "settings", "dataset", "own", "described", "resumed"),
     "settings": tuple(_SETTINGS),
-    "dataset": ("name", "source", "sha256", "image_shape", "train", "validation", "test", "class_names", "stratified"),
+    "dataset": (
+        *("name", "source", "sha256", "image_shape", "train", "validation", "test"),
+        *("class_names", "stratified", "pictures"),
+    ),
 }
 """What each part of config.json may hold."""
 _NEWER = "Use the vae_jax that wrote it, or a newer one."
@@ -60,6 +64,7 @@ def write_config(
     """
     about = {name: getattr(dataset, name) for name in ("name", "source", "sha256", "image_shape", "class_names")}
     about |= {name: len(split) for name, split in dataset.splits.items()} | {"stratified": stratified}
+    about["pictures"] = dataset.pictures and dataset.pictures._asdict()
     content = {"schema": SCHEMA_VERSION, "settings": {name: getattr(settings, name) for name in _SETTINGS}}
     content |= {"dataset": about, "own": own, "described": described or {}, "resumed": resumed}
     write_json(path / "config.json", content)
@@ -133,6 +138,9 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     shape = record["image_shape"]
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
+    if record.get("pictures") is not None and not _are_pictures(record["pictures"], shape):
+        found = str(record["pictures"])[:100]
+        raise UsageError(f"{path / 'config.json'} is damaged: dataset.pictures is {found}.\n{_REMEDY}")
     return record
 
 
@@ -227,6 +235,19 @@ def _read_text(file: Path, remedy: str = _REMEDY) -> str:
         return read_bytes(file, _MOST_TEXT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} can't be read: {error}.\n{remedy}") from error
+
+
+def _are_pictures(value: Any, image_shape: list[int]) -> bool:
+    if not isinstance(value, dict) or set(value) != set(Pictures._fields):
+        return False
+    levels = value["levels"]
+    return (
+        isinstance(value["size"], list)
+        and [*value["size"], value["channels"]] == image_shape
+        and value["fit"] in ("crop", "pad")
+        and type(value["is_scaled"]) is bool
+        and (levels is None or (isinstance(levels, list) and len(levels) == 2 and {int} == set(map(type, levels))))
+    )
 
 
 def _is_row(row: Any) -> bool:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
+from vae_jax.data.raw import Pictures
 from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters, build_model
@@ -22,7 +23,7 @@ from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import encode_images, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.runs.checkpoints import Checkpoints
-from vae_jax.runs.datasets import find_dataset
+from vae_jax.runs.datasets import find_dataset, pictures_of
 from vae_jax.runs.records import (
     NAMED,
     check_described,
@@ -65,6 +66,11 @@ class Run(NamedTuple):
     def evaluation_key(self) -> Key[Array, ""]:
         """The key of the run's own evaluations, so that they can be repeated."""
         return Keys.from_seed(self.config.seed).evaluation
+
+    @property
+    def pictures(self) -> Pictures | None:
+        """How pictures became the images that it was trained on; None where it does not say."""
+        return pictures_of(self.dataset)
 
     @property
     def inputs(self) -> Inputs:
