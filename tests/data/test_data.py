@@ -234,11 +234,14 @@ def test_mnist_that_cannot_be_had_is_an_error_where_it_is_named_and_otherwise_di
 
 def test_prepared_tfds_goes_before_the_download(monkeypatch):
     raw = Raw("prepared", RawSplit(NOISE), test=RawSplit(NOISE))
-    monkeypatch.setattr(catalogue, "is_prepared", lambda name: name == "kmnist")
-    monkeypatch.setattr(catalogue, "knows", lambda name: name == "cifar10")
+    monkeypatch.setattr(catalogue, "is_prepared", lambda name: name in ("kmnist", "cifar10", "omniglot"))
+    monkeypatch.setattr(catalogue, "knows", lambda name: name == "cifar100")
     monkeypatch.setattr(catalogue, "read_prepared", lambda _: raw)
     assert data.load_dataset("kmnist").source == "prepared"
-    assert data.load_dataset("cifar10").name == "cifar10"
+    for name in ("cifar10", "cifar100"):
+        assert data.load_dataset(name).name == name
+    with pytest.raises(catalogue.DownloadError, match="omniglot could not"):  # TFDS makes other images of it
+        data.load_dataset("omniglot")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_prepared_tfds_goes_before_the_download(monkeypatch):
         (("mnist:9.9.9",), ["'mnist:9.9.9'", "folder"]),
         (("a b?",), ["'a b?'"]),
         (("huggingface:mnist",), ["'huggingface:mnist'", "that TFDS has prepared"]),
-        (("cifar10",), ['pip install "vae_jax[tf]"', "tfds.builder('cifar10', file_format='array_record')"]),
+        (("cifar100",), ['pip install "vae_jax[tf]"', "tfds.builder('cifar100', file_format='array_record')"]),
     ],
 )
 def test_what_is_not_there_is_named(arguments, parts):

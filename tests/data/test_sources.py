@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bad_files import npy_header
 
-from vae_jax.data import arrays, idx, sources
+from vae_jax.data import arrays, idx, published, sources
 from vae_jax.data.dataset import load_dataset, read_images
 from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import UsageError
@@ -79,16 +79,16 @@ def write_idx_files(folder, count=20, suffix=".gz"):
 
 
 def test_a_subfolder_of_its_name_goes_first_and_a_missing_idx_file_is_named(tmp_path):
-    assert idx.find_idx_folder("kmnist", tmp_path) == {}
+    assert published.find_files("kmnist", tmp_path) == {}
     write_idx_files(tmp_path, suffix="")
-    assert set(idx.find_idx_folder("kmnist", tmp_path).values()) == set(tmp_path.iterdir())
+    assert set(published.find_files("kmnist", tmp_path).values()) == set(tmp_path.iterdir())
     write_idx_files(tmp_path / "kmnist")
-    files = idx.find_idx_folder("kmnist", tmp_path)
+    files = published.find_files("kmnist", tmp_path)
     assert {path.parent for path in files.values()} == {tmp_path / "kmnist"}
     assert idx.read_idx_files(files).test.images.shape == (20, 4, 4)
     (tmp_path / "kmnist" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(UsageError) as error:
-        idx.find_idx_folder("kmnist", tmp_path)
+        published.find_files("kmnist", tmp_path)
     check_message(error, tmp_path / "kmnist", "lacks t10k-labels-idx1-ubyte (or .gz)")
 
 
@@ -161,7 +161,9 @@ def test_paths_are_what_images_are_read_from():
     words = sources.sources_in_words(paths_only=True)
     assert words == "an .npz file, an .npy file, a .csv file that lists images, a folder of images or one picture"
     every = sources.sources_in_words()
-    assert every.startswith("mnist, fashion_mnist, kmnist, digits, an .npz file, ")
+    assert every.startswith(
+        "mnist, fashion_mnist, kmnist, digits, cifar10, svhn_cropped, binarized_mnist, omniglot, an .npz file, "
+    )
     assert every.endswith(" or the name of a data set that TFDS has prepared")
     with pytest.raises(UsageError, match=r"images must exist, got 'digits'(.|\n)*one picture"):
         read_images("digits", (8, 8, 1))

@@ -1,8 +1,7 @@
-"""The IDX files of the MNIST family: where they lie, and how they are read. Imports no JAX."""
+"""The IDX files of the MNIST family. Imports no JAX."""
 
 import gzip
 import math
-import os
 import struct
 import zlib
 from io import BufferedIOBase, BufferedReader
@@ -11,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax import archives
-from vae_jax.data import catalogue
-from vae_jax.data.raw import Raw, RawSplit, Reading
+from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import UsageError
 
 MNIST_FAMILY = ("mnist", "fashion_mnist", "kmnist")
@@ -23,31 +21,6 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _IDX_DIMENSIONS = {2049: 1, 2051: 3}
-_REMEDY = (
-    f"To have it, put {', '.join(IDX_FILES)} (.gz or not) into DIR and give --data-dir DIR or set VAE_JAX_DATA_DIR=DIR."
-)
-
-
-def read_mnist_family(name: str, reading: Reading) -> Raw:
-    """Read a data set of the family: from the user's folder, what TFDS has prepared, the cache, or the network.
-
-    Raises:
-        UsageError: a file is missing or broken.
-        DownloadError: it is nowhere here, and can't be downloaded.
-    """
-    folder = reading.data_dir or os.environ.get("VAE_JAX_DATA_DIR")
-    if folder and (files := find_idx_folder(name, Path(folder).expanduser())):
-        return read_idx_files(files)
-    cache = catalogue.data_dir() / "downloads" / "vae_jax" / name
-    # An incomplete cache is no error: the download replaces what is there.
-    if len(idx_files(cache)) < len(IDX_FILES):
-        if catalogue.is_prepared(name):
-            return catalogue.read_prepared(name)
-        try:
-            catalogue.download(catalogue.remote_files(name), cache)
-        except catalogue.DownloadError as error:
-            raise catalogue.DownloadError(f"{name} could not be downloaded: {error}.\n{_REMEDY}") from error
-    return read_idx_files(idx_files(cache))
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -72,33 +45,8 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(payload, np.uint8).reshape(shape)
 
 
-def idx_files(folder: Path) -> dict[str, Path]:
-    """The IDX files of the MNIST family that lie in a folder, by name without .gz."""
-    paths = ((name, folder / (name + suffix)) for name in IDX_FILES for suffix in (".gz", ""))
-    return {name: path for name, path in paths if path.is_file()}
-
-
-def find_idx_folder(name: str, data_dir: Path) -> dict[str, Path]:
-    """The four IDX files in `data_dir`/`name` or else in `data_dir`; empty where there is none.
-
-    Raises:
-        UsageError: some of the four are there and others are missing.
-    """
-    for folder in (data_dir / name, data_dir):
-        files = idx_files(folder)
-        missing = [file for file in IDX_FILES if file not in files]
-        if files and missing:
-            raise UsageError(
-                f"{folder} lacks {', '.join(missing)} (or .gz), found {', '.join(files)}.\n"
-                "All four IDX files are needed: put the missing ones there, or remove the others."
-            )
-        if files:
-            return files
-    return {}
-
-
 def read_idx_files(files: dict[str, Path]) -> Raw:
-    """Read the four IDX files that `find_idx_folder` found."""
+    """Read the four IDX files, given by name."""
     images, labels, test_images, test_labels = (read_idx(files[name]) for name in IDX_FILES)
     source = f"IDX files in {files[IDX_FILES[0]].parent}"
     return Raw(source, RawSplit(images, labels), test=RawSplit(test_images, test_labels))

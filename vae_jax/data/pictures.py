@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -101,11 +101,11 @@ def extent(path: Path) -> tuple[int, int]:
         return int(seen.min()), int(seen.max())
 
 
-def read(path: Path, how: Pictures, background: str) -> tuple[np.ndarray, bool, bool]:
+def read(path: Path | IO[bytes], how: Pictures, background: str) -> tuple[np.ndarray, bool, bool]:
     """The pixels of a picture; of an animation, of the first frame.
 
     Args:
-        path: of the file.
+        path: of the file, or the file itself where it has 8 bits.
         how: its size and channels, and what of 16 bits becomes 0 and 255.
         background: name of the colour behind transparent pixels, and around a picture that is padded.
 
@@ -115,7 +115,7 @@ def read(path: Path, how: Pictures, background: str) -> tuple[np.ndarray, bool, 
     Raises:
         Exception: it can't be read.
     """
-    if how.levels:
+    if how.levels and isinstance(path, Path):
         return _read_deep(path, how, how.levels, background)
     with _opened(path) as image:
         if image.mode == "F":
@@ -166,8 +166,8 @@ def flattened(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with archives.BoundedReader(path) as file:
+def _opened(path: Path | IO[bytes]) -> Iterator[Image.Image]:
+    with archives.BoundedReader(path) if isinstance(path, Path) else contextlib.nullcontext(path) as file:
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:

@@ -10,9 +10,10 @@ import numpy as np
 from vae_jax.data import catalogue
 from vae_jax.data.arrays import read_npy, read_npz
 from vae_jax.data.folders import read_folder, read_picture
-from vae_jax.data.idx import MNIST_FAMILY, read_mnist_family
+from vae_jax.data.idx import MNIST_FAMILY
 from vae_jax.data.listed import list_of, read_list
 from vae_jax.data.pictures import is_picture
+from vae_jax.data.published import PUBLISHED, read_published
 from vae_jax.data.raw import Raw, RawSplit, Reading
 from vae_jax.errors import UsageError
 
@@ -100,14 +101,25 @@ def _ends_in(ending: str) -> Callable[[str], bool]:
     return lambda given: expanded(given).suffix.lower() == ending
 
 
+_OTHERS = tuple(name for name in PUBLISHED if name not in (*MNIST_FAMILY, "omniglot"))
 _OF_PICTURES = ("background", "image_size", "fit", "before")
 SOURCES = [
     Source(
-        *("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_mnist_family),
+        *("mnist", ", ".join(MNIST_FAMILY), MNIST_FAMILY.__contains__, read_published),
         is_path=False,
         uses=("data_dir",),
     ),
     Source("digits", "digits", "digits".__eq__, lambda *_: read_digits(), is_path=False, uses=()),
+    Source(
+        *("published", ", ".join(_OTHERS), _OTHERS.__contains__, read_published),
+        is_path=False,
+        uses=("data_dir",),
+    ),
+    Source(
+        *("omniglot", "omniglot", "omniglot".__eq__, read_published),
+        is_path=False,
+        uses=("data_dir", "image_size", "fit"),
+    ),
     Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given)), uses=()),
     Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given)), uses=()),
     Source(

@@ -11,6 +11,7 @@ import numpy as np
 from vae_jax.config import READING, Settings
 from vae_jax.data.dataset import Dataset, digest_of, load_dataset
 from vae_jax.data.idx import MNIST_FAMILY
+from vae_jax.data.published import PUBLISHED
 from vae_jax.data.raw import Pictures
 from vae_jax.data.sources import find_source
 from vae_jax.data.split import joined
@@ -82,7 +83,11 @@ def _candidates(name: str, folder: Path | None, moved: bool) -> list[str]:
         return [name]
     beside = folder / Path(name).name
     left_out = moved and os.path.exists(name) and find_source(name).is_path
-    return [str(beside)] * beside.exists() + [name] * (not left_out) + [str(folder)] * folder.exists()
+    return (
+        [str(beside)] * (beside.exists() and name not in PUBLISHED)
+        + [name] * (not left_out)
+        + [str(folder)] * folder.exists()
+    )
 
 
 def as_recorded(dataset: Dataset, sha256: str) -> Dataset | None:
