@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vae_jax.domains import (
+    MOST_COMPONENTS,
     MOST_SAMPLES,
     MOST_SHOWN,
     MOST_UNITS,
@@ -29,6 +30,7 @@ from vae_jax.domains import (
 from vae_jax.errors import UsageError
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS, Registry
 
+_OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
 _AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
 _WEIGHTED: Needs = ("a --beta above 0", lambda settings: settings.beta > 0)
@@ -87,6 +89,12 @@ class Settings:
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
     sigma: float = positive(0.1, least=1e-4, group="model", needs=_used(LIKELIHOODS, "sigma"))
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
+    mixture_components: int = at_least(
+        1, 3, most=MOST_COMPONENTS, group="model", needs=_used(LIKELIHOODS, "mixture_components")
+    )
+    """Logistic distributions that logistic_mixture gives each value of an image."""
+    channel_conditioning: bool = choice(True, group="model", needs=_used(LIKELIHOODS, "channel_conditioning"))
+    """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
     """Distribution of the latent before an image is seen: N(0, I)."""
     objective: str | None = named(None, OBJECTIVES, group="training")
@@ -226,6 +234,11 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         (
             corruption in ("salt_and_pepper", "masking") and level > 1,
             f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",
+        ),
+        (
+            settings.likelihood in _OF_BYTES and settings.binarize != "none",
+            f"--binarize must be none for --likelihood {settings.likelihood}, whose masses are those of 256 levels, "
+            f"got {settings.binarize}.\nLeave --binarize out, or use --likelihood bernoulli.",
         ),
         (
             settings.iwae_samples > 0 and not ae and (settings.likelihood, settings.binarize) == ("bernoulli", "none"),
