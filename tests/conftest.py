@@ -107,6 +107,22 @@ def compilations():
     jax.monitoring.clear_event_listeners()
 
 
+@pytest.fixture
+def missing():
+    """A list that grows by one with each program that is not in the compilation cache, however small."""
+    events, least = [], jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+    def listen(event, **_):
+        if event == "/jax/compilation_cache/cache_misses":
+            events.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield events
+    jax.monitoring.clear_event_listeners()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
 def pytest_unconfigure(config):
     """Remove the compiled programs, once all processes are done with them."""
     if not hasattr(config, "workerinput"):

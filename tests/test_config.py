@@ -83,6 +83,7 @@ CONTEXTS = [
         {"arch": "conv"},
         {"arch": "residual"},
         {"likelihood": "gaussian"},
+        {"likelihood": "logistic_mixture"},
         {"corruption": "gaussian"},
     ),
     *(
@@ -101,6 +102,8 @@ def another_value(name):
     if "registry" in field.metadata or get_origin(HINTS[name]) is Literal:
         names = field.metadata.get("registry", get_args(HINTS[name]))
         return next((value for value in names if value != default), None)
+    if type(default) is bool:
+        return not default
     return default + (1 if type(default) is int else 0.125)
 
 
@@ -161,6 +164,8 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"model": "ae", "objective": "sparse", "sparsity": "topk"}, "--objective must be sparse with"),
         ({"model": "ae", "objective": "elbo", "sparsity": "l1"}, "--objective must be sparse with .* got elbo"),
         ({"corruption": "masking", "corruption_level": 2.0}, "--corruption-level must be a share .* got 2.0"),
+        ({"mixture_components": 5}, "--mixture-components 5 has no effect: it needs --likelihood logistic_mixture"),
+        ({"likelihood": "beta_binomial", "binarize": "dynamic"}, "--binarize must be none .* got dynamic"),
         ({"iwae_samples": 5}, "bernoulli on grey pixels is not: add --binarize dynamic"),
     ],
     ids=str,

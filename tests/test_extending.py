@@ -118,7 +118,7 @@ PGM = Source("pgm", "a .pgm file of images, one below the other", lambda given: 
 
 @pytest.fixture(autouse=True, scope="module")
 def registered():
-    LIKELIHOODS.register("laplace", lambda settings: Laplace())
+    LIKELIHOODS.register("laplace", lambda settings, image_shape: Laplace())
     ARCHITECTURES.register("normalised", normalised)
     PRIORS.register("two_hills", lambda settings: TwoHills())
     OBJECTIVES.register("cosine", lambda settings: CosineELBO(settings.beta), uses=("beta",))
@@ -255,7 +255,7 @@ def test_a_model_and_inputs_that_were_given_come_back_by_load_run_with_them_or_n
 
 
 def test_a_run_whose_likelihood_is_not_registered_here_is_refused_by_name(tmp_path, digits):
-    LIKELIHOODS.register("gone", lambda settings: Laplace())
+    LIKELIHOODS.register("gone", lambda settings, image_shape: Laplace())
     write_config(tmp_path, vae_jax.Settings(likelihood="gone"), digits)
     LIKELIHOODS.unregister("gone")
     with pytest.raises(UsageError, match=r"likelihood 'gone', which is not registered.*\n.*Register it first"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vae_jax.domains import (
+    MOST_COMPONENTS,
     MOST_SAMPLES,
     MOST_SHOWN,
     MOST_UNITS,
@@ -30,6 +31,7 @@ from vae_jax.domains import (
 from vae_jax.errors import UsageError
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS, Registry
 
+_OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
 _AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
 _WEIGHTED: Needs = ("a --beta above 0", lambda settings: settings.beta > 0)
@@ -60,13 +62,13 @@ class Settings:
     """Everything that decides a trained model, one field a flag; the docstring of a field is its help."""
 
     model: Literal["vae", "ae"] = choice("vae", group="model", common=True)
-    """Variational autoencoder, or the classic autoencoder with the same networks."""
+    """Variational autoencoder, or the classic one with the same networks."""
     arch: str = named("mlp", ARCHITECTURES, group="model", common=True)
     """Fully connected; convolutional with stride 2; for a denoising AE, a code at each patch of 4x4 pixels; or for
     photographs, residual blocks of which each sees the pixels of a place as channels."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes(group="model", common=True)
-    """Widths of the encoder's hidden layers (channels for conv, patch and residual, which has a block for each); the
-    decoder mirrors them. Default: 512 256 128 for mlp, 32 64 for conv, 64 64 for patch, 128 128 for residual."""
+    """Widths of the encoder's hidden layers, channels or blocks; the decoder mirrors them. Default: 512 256 128 for
+    mlp, 32 64 for conv, 64 64 for patch, 128 128 for residual."""
     dense_size: int = at_least(
         0, 16, " (0: none)", most=MOST_UNITS, group="model", needs=_used(ARCHITECTURES, "dense_size")
     )
@@ -94,6 +96,12 @@ class Settings:
     """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2."""
     sigma: float = positive(0.1, least=1e-4, group="model", needs=_used(LIKELIHOODS, "sigma"))
     """Standard deviation of the gaussian likelihood, where pixels lie in [0, 1]."""
+    mixture_components: int = at_least(
+        1, 3, most=MOST_COMPONENTS, group="model", needs=_used(LIKELIHOODS, "mixture_components")
+    )
+    """Logistic distributions that logistic_mixture gives each value of an image."""
+    channel_conditioning: bool = choice(True, group="model", needs=_used(LIKELIHOODS, "channel_conditioning"))
+    """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
     """Distribution of the latent before an image is seen: N(0, I)."""
     objective: str | None = named(None, OBJECTIVES, group="training")
@@ -162,8 +170,8 @@ class Settings:
     """Whether the training images live on the device or are streamed to it from the host, with the same result; auto
     streams where they exceed a quarter of the device's memory (on a CPU, of the host's)."""
     epochs: int | None = epoch_number(group="training", common=True)
-    """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on
-    --resume stretch the cosine of the learning rate from there on."""
+    """Passes over the training images. Default: 36, and 100 for fewer than 10,000 images. More of them on --resume
+    stretch the rate's cosine from there on."""
     steps: int | None = at_least(1, None, group="training")
     """Steps of the whole run, in place of --epochs; the last epoch may then end early."""
     batch_size: int = at_least(1, 256, group="training", common=True)
@@ -258,6 +266,11 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         (
             settings.steps is not None and settings.epochs is not None,
             f"--steps {settings.steps} and --epochs {settings.epochs} both say when a run ends. Leave one out.",
+        ),
+        (
+            settings.likelihood in _OF_BYTES and settings.binarize != "none",
+            f"--binarize must be none for --likelihood {settings.likelihood}, whose masses are those of 256 levels, "
+            f"got {settings.binarize}.\nLeave --binarize out, or use --likelihood bernoulli.",
         ),
         (
             settings.iwae_samples > 0 and not ae and (settings.likelihood, settings.binarize) == ("bernoulli", "none"),

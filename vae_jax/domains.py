@@ -23,6 +23,8 @@ MOST_STEPS = 2**31 - 1
 """The step is an int32."""
 MOST_EPOCHS = 1_000_000
 MOST_SAMPLES = 1_000_000
+MOST_COMPONENTS = 100
+"""Of a mixture."""
 MOST_SHOWN = 100
 """Rows, columns or models of a figure."""
 

@@ -86,6 +86,12 @@ LIKELIHOODS = Registry(
     gaussian=Entry("models.likelihoods:Gaussian.from_settings", ("sigma",)),
     learned_gaussian=Entry("models.likelihoods:LearnedGaussian.from_settings"),
     squared_error=Entry("models.likelihoods:SquaredError.from_settings"),
+    discretized_logistic=Entry("models.discretized:DiscretizedLogistic.from_settings", ("channel_conditioning",)),
+    logistic_mixture=Entry(
+        "models.discretized:DiscretizedLogistic.mixture", ("mixture_components", "channel_conditioning")
+    ),
+    discretized_gaussian=Entry("models.discretized:DiscretizedGaussian.from_settings"),
+    beta_binomial=Entry("models.beta_binomial:BetaBinomial.from_settings"),
 )
 PRIORS = Registry("prior", standard=Entry("models.priors:StandardNormal.from_settings"))
 OBJECTIVES = Registry(

@@ -14,7 +14,7 @@ from vae_jax.codecs.image_codecs import LinearModel, cut_mosaic, mosaic, most_in
 from vae_jax.codecs.lossy import QUALITIES, Codec, quantise, step_of
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
-from vae_jax.measures.images import psnr
+from vae_jax.models.quality import psnr
 from vae_jax.runs.run import Run
 
 FORMATS = {"JPEG": (1, 5, 10, 20, 30, 50, 70, 85, 95), "WebP": (0, 2, 5, 10, 20, 40, 60, 80, 95)}

@@ -16,9 +16,11 @@ from unoptimised import XLA_FLAGS
 import vae_jax
 from experiments import mnist, plot_latent
 from vae_jax.cli.command import main, parse
+from vae_jax.cli.figures import headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.session import load
 from vae_jax.models.evaluation import evaluate
+from vae_jax.models.quality import psnr
 from vae_jax.plots.animation import read_progress_grids
 from vae_jax.runs.verify import check
 
@@ -91,6 +93,9 @@ def test_rows_add_up_and_the_summary_is_what_load_run_recomputes(vae_run, digits
     again = evaluate(run.model, run.params, digits.test.images, run.evaluation_key)
     for name, value in again.items():
         assert run.summary["test"][name] == pytest.approx(value, abs=1e-4)
+    assert not any("bits" in name for name in (*run.summary["test"], *run.metrics[0]["validation"]))
+    rebuilt = np.clip(run.reconstruct(digits.test.images), 0, 1)
+    assert run.summary["test"]["psnr"] == pytest.approx(psnr(digits.test.images / np.float32(255), rebuilt).mean())
 
 
 def test_resuming_a_finished_run_with_more_epochs_takes_the_saved_settings(vae_run, capsys):
@@ -129,6 +134,29 @@ def test_every_latent_dimension_and_model_gives_every_figure(flags, tmp_path):
     assert len(plot_latent.run(plot_latent.Config(run.path, output=tmp_path / "out", grid_size=3))) == 4
     assert np.isfinite(run.summary["test"]["loss"])
     assert ("iwae_nll" in run.summary["test"]) == (config.iwae_samples > 0)
+
+
+def test_bits_per_dimension_are_told_of_masses_of_8_bit_pixels_alone(tmp_path, capsys):
+    flags = ["--epochs", "2", "--run-dir", str(tmp_path / "run"), "--beta", "0.5", "--likelihood"]
+    run = mnist.run(parse(mnist.Config, [*SMALL, *flags, "discretized_logistic", "--iwae-samples", "20"]))
+    test, said, values = run.summary["test"], capsys.readouterr().out, 64 * np.log(2)
+    assert test["loss"] == pytest.approx(test["reconstruction"] + test["kl"])
+    assert test["bits_per_dim"] == pytest.approx(test["loss"] / values)
+    assert test["iwae_bits_per_dim"] == pytest.approx(test["iwae_nll"] / values)
+    assert test["iwae_bits_per_dim"] < test["bits_per_dim"]
+    assert 0 < test["bits_per_dim_se"] < 0.2
+    assert test["psnr"] > 8
+    for row in run.metrics:
+        scores = row["validation"]
+        assert scores["bits_per_dim"] == pytest.approx((scores["reconstruction"] + scores["kl"]) / values)
+        assert f"({scores['bits_per_dim']:.3f} bits per dimension)" in said
+    assert f"bits per dimension              {test['bits_per_dim']:.3f} ± {test['bits_per_dim_se']:.3f}\n" in said
+    assert f"the same in bits per dimension  {test['iwae_bits_per_dim']:.3f}\n" in said
+    again = vae_jax.load_run(tmp_path / "run")
+    assert again.evaluate(vae_jax.load_dataset("digits").test.images)["bits_per_dim"] == pytest.approx(
+        test["bits_per_dim"], rel=1e-5
+    )
+    assert f"{test['bits_per_dim']:.3f} ± {test['bits_per_dim_se']:.3f} bits per dimension" in headline(again, test)
 
 
 def test_own_images_of_odd_size_without_labels(tmp_path):

@@ -17,8 +17,8 @@ from vae_jax.codecs.entropy_coding import NotDecodableError, decode_symbols, enc
 from vae_jax.codecs.lossy import QUALITIES, dequantise, quantise, step_of
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.measures.images import psnr
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.quality import psnr
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.run import load_run
 

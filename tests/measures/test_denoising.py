@@ -19,8 +19,9 @@ from vae_jax.measures.denoising import (
     mean_quality,
     median_filter,
 )
-from vae_jax.measures.images import psnr, ssim
+from vae_jax.measures.images import ssim
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.quality import psnr
 from vae_jax.runs.run import load_run
 
 RNG = np.random.default_rng(0)

@@ -15,6 +15,8 @@ from vae_jax.registry import LIKELIHOODS, PRIORS
 pytestmark = pytest.mark.optimised
 
 KEY = jax.random.key(0)
+EIGHT_BIT = ["discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial"]
+LEVELS = np.float32(np.arange(256) / 255)
 
 
 def gaussian(mean, logvar):
@@ -65,9 +67,9 @@ def test_continuous_bernoulli_normaliser_and_mean_equal_quadrature(logit):
 @pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name != "squared_error"])
 @pytest.mark.parametrize("parameter", [-2.0, -1e-4, 0.0, 0.8, 3.0])
 def test_sample_mean_equals_mean_within_five_standard_errors(name, parameter):
-    n, likelihood = 20_000, LIKELIHOODS.make(name, Settings())
-    own = {name: jnp.float32(-1.0) for name in likelihood.init()}
-    parameters = likelihood.complete(jnp.full((1, n, 1, 1), parameter), own)
+    n, likelihood = 20_000, LIKELIHOODS.make(name, Settings(), (1, 1, 1))
+    own = likelihood.init() | ({"log_sigma": jnp.float32(-1.0)} if name == "learned_gaussian" else {})
+    parameters = likelihood.complete(jnp.full((1, n, 1, likelihood.parameters), parameter), own)
     samples = np.asarray(likelihood.sample(KEY, parameters))
     assert abs(samples.mean() - float(likelihood.mean(parameters).mean())) < 5 * samples.std() / np.sqrt(n)
 
@@ -82,13 +84,18 @@ def test_continuous_bernoulli_samples_follow_the_distribution_function():
 
 
 def test_what_each_likelihood_says_of_itself():
-    made = {name: LIKELIHOODS.make(name, Settings(sigma=0.7)) for name in LIKELIHOODS}
+    made = {name: LIKELIHOODS.make(name, Settings(sigma=0.7), (4, 4, 3)) for name in LIKELIHOODS}
     assert made["gaussian"] == Gaussian(0.7)
     assert {name: each.kind for name, each in made.items() if each.kind != "density"} == {
-        "bernoulli": "mass",
+        **dict.fromkeys(["bernoulli", *EIGHT_BIT], "mass"),
         "squared_error": "none",
     }
-    assert [name for name, each in made.items() if each.init()] == ["learned_gaussian"]
+    assert {name: each.levels for name, each in made.items() if each.levels} == dict.fromkeys(EIGHT_BIT, 256)
+    assert [name for name, each in made.items() if each.init()] == ["learned_gaussian", *EIGHT_BIT]
+    assert {name: each.parameters for name, each in made.items() if each.parameters > 1} == {
+        **{"discretized_logistic": 3, "logistic_mixture": 12},
+        **{"discretized_gaussian": 2, "beta_binomial": 2},
+    }
     assert [name for name, each in made.items() if each.unit != "nats"] == ["squared_error"]
 
 

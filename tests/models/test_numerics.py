@@ -28,9 +28,14 @@ PIXELS = np.float32([0, 1 / 255, 0.5, 1])
 
 @pytest.mark.parametrize("name", list(LIKELIHOODS))
 def test_the_loss_of_any_output_and_pixel_is_right_and_its_gradient_finite(name):
-    likelihood = LIKELIHOODS.make(name, Settings())
+    likelihood = LIKELIHOODS.make(name, Settings(), (1, 1, 1))
     number = likelihood.complete(jnp.zeros((1, 1, 1, likelihood.parameters)), likelihood.init()).shape[-1]
-    *parameters, x = np.meshgrid(*[EXTREMES] * number, PIXELS, indexing="ij")
+    pixels = np.float32(np.rint(255 * PIXELS) / 255) if likelihood.levels else PIXELS
+    if number <= 2:
+        *parameters, x = np.meshgrid(*[EXTREMES] * number, pixels, indexing="ij")
+    else:  # some of the many combinations
+        rng = np.random.default_rng(0)
+        *parameters, x = *rng.choice(EXTREMES, (number, 2000)), rng.choice(pixels, 2000)
     parameters, x = np.stack(parameters, axis=-1).reshape(-1, 1, 1, number), x.reshape(-1, 1, 1, 1)
 
     def total(parameters):
@@ -44,6 +49,8 @@ def test_the_loss_of_any_output_and_pixel_is_right_and_its_gradient_finite(name)
     assert np.isfinite(gradient).all()
     mean = np.asarray(likelihood.mean(jnp.asarray(parameters)))
     assert np.isfinite(mean).all()
+    if likelihood.levels:
+        assert ((mean >= 0) & (mean <= 1)).all()
     if "bernoulli" in name:
         assert ((mean >= 0) & (mean <= 1)).all()
         # The score of an exponential family: x - mean.

@@ -117,22 +117,6 @@ def test_each_function_is_compiled_once(compilations):
     assert after[1:] == [after[0]] * 3
 
 
-@pytest.fixture
-def missing():
-    """A list that grows by one with each program that is not in the compilation cache, however small."""
-    events, least = [], jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-    def listen(event, **_):
-        if event == "/jax/compilation_cache/cache_misses":
-            events.append(event)
-
-    jax.monitoring.register_event_listener(listen)
-    yield events
-    jax.monitoring.clear_event_listeners()
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
-
-
 @pytest.mark.parametrize("way", ["on the device", "streamed", "together"])
 def test_another_seed_and_other_rates_are_no_new_program(way, missing):
     sizes = {"on the device": (11,), "streamed": (12,), "together": (13,)}[way]

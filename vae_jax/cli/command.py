@@ -49,19 +49,17 @@ class TrainingConfig(Settings):
     """The flags of every command that trains."""
 
     arch: str | None = _by_images("arch")  # type: ignore[assignment]
-    """mlp: fully connected. conv: convolutions of stride 2. patch: for a denoising AE, a code at each patch of 4x4
-    pixels. residual: for photographs, residual blocks that see the pixels of a place as channels. Default: mlp for
-    grey images of at most 1,024 pixels, residual for others."""
+    """Fully connected, strided convolutions, a code at each patch, or residual blocks. Default: mlp for grey images of
+    at most 1,024 pixels, else residual."""
     likelihood: str | None = _by_images("likelihood")  # type: ignore[assignment]
-    """Distribution of a pixel given the latent; squared_error is the AE's ||x - d(e(x))||^2. Default: bernoulli for
-    grey images of at most 1,024 pixels and for binarised ones, discretized_logistic for others."""
+    """Distribution of a pixel given the latent. Default: bernoulli for small grey and for binarised images, else
+    discretized_logistic."""
     latent_dim: int | None = _by_images("latent_dim")  # type: ignore[assignment]
-    """Dimensions of the latent space. Default: 2; with --arch residual 16 a place of its map, or 128 as a vector."""
+    """Dimensions of the latent space. Default: 2; of residual 16 a place, or 128 as a vector."""
     batch_size: int | None = _by_images("batch_size")  # type: ignore[assignment]
-    """Images a step. Default: 256, and 32 with --arch residual; of fewer images 32, or all there are."""
+    """Images a step. Default: 256; 32 for residual or few images."""
     learning_rate: float | None = _by_images("learning_rate")  # type: ignore[assignment]
-    """Peak of the learning rate, which falls to 1% of it along a cosine. Default: 0.003, and 0.002 with --arch
-    residual."""
+    """Peak of the rate, which falls to 1% along a cosine. Default: 0.003, of residual 0.002."""
 
     run_dir: Path | None = choice(None, group="run", common=True)
     """Where the run is written. Default: a new directory under runs/."""
@@ -75,7 +73,7 @@ class TrainingConfig(Settings):
         group="training",
         common=True,
     )
-    """Train for about so long, in place of --epochs; how many steps that are is measured first, and kept."""
+    """Train for about so long, in place of --epochs."""
     compilation_cache: bool = choice(True, group="devices")
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
     coordinator: str | None = choice(None, group="devices")

@@ -40,7 +40,15 @@ def headline(run: Run, test: dict[str, float] | None) -> str:
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
     if model.stochastic:
         second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}"
+    if "bits_per_dim" in test:
+        second += f", {bits_in_words(test)} bits per dimension"
     return f"{first}\n{second}"
+
+
+def bits_in_words(test: dict[str, float]) -> str:
+    """Bits per dimension, and their standard error where it is known."""
+    error = f" ± {test['bits_per_dim_se']:.3f}" if "bits_per_dim_se" in test else ""
+    return f"{test['bits_per_dim']:.3f}{error}"
 
 
 class Grid(NamedTuple):

@@ -54,15 +54,15 @@ class Progress:
     def epoch(self, state: Any, row: dict[str, Any]) -> None:
         """Show an epoch, and keep its grid."""
         self.add(state.evaluation_params, row["epoch"])
-        loss, rate = row["validation"]["loss"], row["images_per_second"]
+        rate, said = row["images_per_second"], _validation(row)
         if self._bar.disable:
             left = (self._last - row["epoch"]) * row["seconds"]
             print(
                 f"epoch {row['epoch']}/{self._last}: train loss {row['train']['loss']:.2f}, "
-                f"validation loss {loss:.2f}, {rate:,.0f} images/s, {left:.0f} s left",
+                f"{said}, {rate:,.0f} images/s, {left:.0f} s left",
                 flush=True,
             )
-        self._bar.set_postfix_str(f"validation loss {loss:.2f}, {rate:,.0f} images/s", refresh=False)
+        self._bar.set_postfix_str(f"{said}, {rate:,.0f} images/s", refresh=False)
         self._bar.update()
         if row["epoch"] == self._last:
             self.stop()
@@ -101,3 +101,9 @@ class Progress:
     def forget(self) -> None:
         """Remove the grids that were kept, now that the run is finished."""
         shutil.rmtree(self._kept, ignore_errors=True)
+
+
+def _validation(row: dict[str, Any]) -> str:
+    scores = row["validation"]
+    bits = f" ({scores['bits_per_dim']:.3f} bits per dimension)" if "bits_per_dim" in scores else ""
+    return f"validation loss {scores['loss']:.2f}{bits}"

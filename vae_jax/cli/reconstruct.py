@@ -27,7 +27,7 @@ def run(config: Config) -> Path:
     loaded = load(config)
     restored, split = loaded.run, loaded.split
     # After `load`, as it imports JAX.
-    from vae_jax.measures.denoising import psnr
+    from vae_jax.models.quality import psnr
 
     rebuilt = np.clip(restored.reconstruct(split.images), 0, 1)
     quality = psnr(split.images.astype(np.float32) / 255, rebuilt)

@@ -10,7 +10,7 @@ from typing import Any
 
 from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
 from vae_jax.cli.defaults import decided, in_words
-from vae_jax.cli.figures import draw_run, headline
+from vae_jax.cli.figures import bits_in_words, draw_run, headline
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
 from vae_jax.config import READING
@@ -153,12 +153,16 @@ def _finish(dataset: Dataset, path: Path, progress: Progress) -> Run:
 def _table(title: str, summary: dict[str, Any], path: Path) -> str:
     test = summary["test"]
     rows = [("test loss", f"{test['loss']:.2f}"), ("reconstruction", f"{test['reconstruction']:.2f}")]
+    if "bits_per_dim" in test:
+        rows.append(("bits per dimension", bits_in_words(test)))
     if "active_units" in test:
         rows += [("KL", f"{test['kl']:.2f}"), ("active units", str(test["active_units"]))]
     if "dead_units" in test:
         rows += [("active share of a code", f"{test['active_share']:.1%}"), ("dead units", str(test["dead_units"]))]
     if "iwae_nll" in test:
         rows.append((f"NLL bound, {counted(test['iwae_samples'], 'sample')}", f"{test['iwae_nll']:.2f}"))
+    if "iwae_bits_per_dim" in test:
+        rows.append(("the same in bits per dimension", f"{test['iwae_bits_per_dim']:.3f}"))
     rows += [
         ("images/s in training", f"{summary['images_per_second']:,.0f}"),
         ("seconds in all", f"{summary['seconds']:.1f}"),

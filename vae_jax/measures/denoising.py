@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, Key
 from scipy import linalg, ndimage
 
 from vae_jax.data.checks import as_images
-from vae_jax.measures.images import Images, psnr, ssim
+from vae_jax.measures.images import ssim
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.models.inputs import corrupt
+from vae_jax.models.quality import Images, psnr
 
 WIDTHS = tuple(round(0.1 * i, 1) for i in range(3, 21))
 """Standard deviations of the Gaussian filter, in pixels, to choose from."""

@@ -1,15 +1,12 @@
-"""Images as rows of numbers, and how close one set of images is to another: PSNR and SSIM."""
-
-from typing import TypeAlias
+"""Images as rows of numbers, and how alike two sets of images are in structure: SSIM."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from scipy import ndimage
 
 from vae_jax.models.chunks import ROWS
+from vae_jax.models.quality import Images
 
-Images: TypeAlias = UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"]
-"""Bytes, or floats whose clean pixels lie in [0, 1]."""
 _WINDOW = 7
 _C1, _C2 = 0.01**2, 0.03**2  # of the paper, for a data range of 1
 
@@ -18,22 +15,6 @@ def as_rows(images: Images) -> Float[np.ndarray, "n pixels"]:
     """Images as rows of float32: bytes over 255, floats as they are."""
     rows = images.reshape(len(images), -1)
     return rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows.astype(np.float32)
-
-
-def psnr(images: Images, others: Images, least_error: float = 0.0) -> Float[np.ndarray, " n"]:
-    """Peak signal-to-noise ratio of each image in dB: 10 log10(range^2 / mean squared error), infinite for equal ones.
-
-    Args:
-        images: bytes, whose range is 255, or floats, whose range is 1.
-        others: of the same shape and kind.
-        least_error: what the squared error of an image, summed over its values, is taken for at least. 1 of bytes is
-            one grey level in one value, and keeps equal images finite.
-    """
-    peak = 255 if images.dtype == np.uint8 else 1
-    difference = np.asarray(others, np.float64) - images
-    errors = np.maximum(np.sum(difference**2, axis=(1, 2, 3)), least_error)
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(peak**2 * images[0].size / errors)
 
 
 def ssim(clean: Images, estimate: Images) -> Float[np.ndarray, " n"]:

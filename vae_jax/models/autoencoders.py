@@ -178,7 +178,7 @@ def build_model(settings: Settings, image_shape: Any) -> Any:
     shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
     if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
         raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
-    likelihood = LIKELIHOODS.make(settings.likelihood, settings)
+    likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
     features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
     common = (encoder, decoder, likelihood, shape, settings.latent_dim, settings.precision)

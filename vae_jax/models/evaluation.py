@@ -20,6 +20,7 @@ from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
 from vae_jax.models.chunks import ROWS
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
+from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
 
 ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
@@ -83,19 +84,28 @@ def evaluate(
         corruption_level: how much of it.
 
     Returns:
-        Means over the images: "loss", "reconstruction", "kl"; in nats, for squared error in squared intensity.
+        Means over the images, as of `mean_loss`.
 
     Raises:
         UsageError: no sample, images of another shape than the model takes, or of no type that makes images.
     """
     inputs = Inputs(binarize, corruption, corruption_level)
-    return mean_loss(image_losses(model, params, images, key, samples=samples, inputs=inputs))
+    return mean_loss(model, image_losses(model, params, images, key, samples=samples, inputs=inputs))
 
 
-def mean_loss(losses: ImageLosses) -> dict[str, float]:
-    """Means over the images: "loss", "reconstruction", "kl"."""
+def mean_loss(model: AnyModel, losses: ImageLosses) -> dict[str, float]:
+    """Means over the images: "loss", "reconstruction", "kl"; in nats, for squared error in squared intensity.
+
+    Of a bound for 8-bit pixels also "bits_per_dim", and its standard error "bits_per_dim_se" for more than one image.
+    """
     means = {"reconstruction": float(np.mean(losses.reconstruction)), "kl": float(np.mean(losses.kl))}
-    return {"loss": means["reconstruction"] + means["kl"], **means}
+    means = {"loss": means["reconstruction"] + means["kl"], **means}
+    if has_bits_per_dim(model):
+        means["bits_per_dim"] = bits_per_dim(model, means["loss"])
+        each = bits_per_dim(model, losses.reconstruction.astype(np.float64) + losses.kl)
+        if len(each) > 1:
+            means["bits_per_dim_se"] = float(np.std(each, ddof=1) / math.sqrt(len(each)))
+    return means
 
 
 def importance_weighted_nll(

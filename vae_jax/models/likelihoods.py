@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Float, Key, Num
 
 from vae_jax.models.distributions import smooth_bound
 
@@ -38,15 +39,22 @@ class Likelihood:
     kind: ClassVar[Literal["density", "mass", "none"]] = "density"
     """Whether exp(log_prob) is a probability density, a probability mass, or neither."""
     unit: ClassVar[str] = "nats"
+    levels: ClassVar[int | None] = None
+    """How many levels of a value it gives masses to, where these are those of a byte: then bits per dimension mean
+    something."""
 
     @classmethod
-    def from_settings(cls, settings: Any) -> "Likelihood":
-        """The likelihood that the settings describe."""
+    def from_settings(cls, settings: Any, image_shape: tuple[int, int, int]) -> "Likelihood":
+        """The likelihood that the settings describe, for images (height, width, channels)."""
         return cls()
 
     def init(self) -> dict[str, Array]:
         """Parameters of its own, trained with the networks; they stand beside the decoder's under these names."""
         return {}
+
+    def fitted(self, pixels: Num[Array | np.ndarray, "n height width channels"]) -> dict[str, Array]:
+        """Its own parameters for a model that begins at these pixels, in [0, 1]."""
+        return self.init()
 
     def complete(self, decoded: Any, own: dict[str, Array]) -> Any:
         """The parameters of all values, from the decoder's output and the likelihood's own."""
@@ -141,7 +149,7 @@ class Gaussian(Likelihood):
     sigma: float = 0.1
 
     @classmethod
-    def from_settings(cls, settings: Any) -> "Gaussian":
+    def from_settings(cls, settings: Any, image_shape: tuple[int, int, int]) -> "Gaussian":
         """With the settings' sigma."""
         return cls(settings.sigma)
 
@@ -165,6 +173,14 @@ class LearnedGaussian(Likelihood):
     def init(self) -> dict[str, Array]:
         """Log sigma of 0."""
         return {"log_sigma": jnp.zeros(())}
+
+    def fitted(self, pixels: Num[Array | np.ndarray, "n height width channels"]) -> dict[str, Array]:
+        """Log of the standard deviation of the pixels, or of one level where they are all the same.
+
+        From 1 the KL term would win the first steps, and most dimensions of the latent would be lost for good.
+        """
+        sigma = float(np.std(np.asarray(pixels, np.float64)))
+        return {"log_sigma": jnp.float32(math.log(max(sigma, 1 / 255)))}
 
     def complete(self, decoded: Pixels, own: dict[str, Array]) -> Parameters:
         """Mean and log sigma of each value."""

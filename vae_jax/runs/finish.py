@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data.dataset import Dataset
+from vae_jax.data.stored import pieces
 from vae_jax.models.autoencoders import AnyModel, count_parameters
 from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import importance_weighted_nll
 from vae_jax.models.inputs import Inputs
+from vae_jax.models.quality import bits_per_dim, has_bits_per_dim, psnr
 from vae_jax.runs.environment import device_name
 from vae_jax.runs.records import write_json
 from vae_jax.runs.run import Run, load_run
@@ -56,9 +58,14 @@ def finish_run(
 
 
 def measure_test(run: Run, images: Any, codes: Codes) -> dict[str, Any]:
-    """The test numbers: loss and its terms, active units of a VAE, sparsity of a sparse code, the NLL if asked for."""
+    """The test numbers: loss and its terms, active units of a VAE, sparsity of a sparse code, the NLL if asked for.
+
+    Also the mean PSNR in dB of the images that the latent means decode to, where pixels are not binarised.
+    """
     settings = run.config
     test: dict[str, Any] = run.evaluate(images, samples=settings.test_samples)
+    if run.inputs.binarize == "none":
+        test["psnr"] = _mean_psnr(run, images, codes)
     if run.model.stochastic:
         test["active_units"] = int(codes.active_dimensions().sum())
     if settings.sparsity != "none":
@@ -71,4 +78,16 @@ def measure_test(run: Run, images: Any, codes: Codes) -> dict[str, Any]:
             samples=settings.iwae_samples,
             inputs=run.inputs._replace(corruption="none"),
         )
+        if has_bits_per_dim(run.model):
+            test["iwae_bits_per_dim"] = bits_per_dim(run.model, test["iwae_nll"])
     return test
+
+
+def _mean_psnr(run: Run, images: Any, codes: Codes) -> float:
+    quality, done = [], 0
+    for some in pieces(images):
+        rebuilt = np.clip(run.decode(codes.means[done : done + len(some)]), 0, 1)
+        # An image that is rebuilt exactly is taken for one grey level off in one value.
+        quality.append(psnr(some.astype(np.float32) / 255, rebuilt, least_error=1 / 255**2))
+        done += len(some)
+    return float(np.mean(np.concatenate(quality)))

@@ -105,9 +105,9 @@ class Run(NamedTuple):
         return self.decode(self.encode(images).means)
 
     def evaluate(self, images: Any, *, samples: int = 16) -> dict[str, float]:
-        """Mean loss, reconstruction and KL of images, seen as in training; samples: latent samples an image."""
+        """Mean loss and its parts, as of `mean_loss`, of images seen as in training; `samples` latent samples each."""
         arguments = (self.model, self.params, images, self.evaluation_key)
-        return mean_loss(image_losses(*arguments, samples=samples, inputs=self.inputs))
+        return mean_loss(self.model, image_losses(*arguments, samples=samples, inputs=self.inputs))
 
     def generate(
         self,

@@ -19,6 +19,7 @@ from vae_jax.training.devices import choose_layout, from_first_process
 from vae_jax.training.history import Row, check_finite, has_stopped, make_row
 from vae_jax.training.program import Progress, compile_program, run_epoch
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.start import fitted_own
 from vae_jax.training.step import Data, Keys, TrainState, init_state, zero_metrics
 from vae_jax.training.streaming import are_streamed, compile_stream
 
@@ -119,12 +120,12 @@ def make_recipe(
 def go_on(
     recipe: Recipe, train: Split, validation: Split, progress: Progress | None, history: list[Row], hooks: Hooks
 ) -> FitResult:
-    """Train from `progress`, to which the rows of `history` led; None is the initial state of the seed. See `fit`."""
+    """Train from `progress`, to which the rows of `history` led; None is the initial state. See `fit`."""
     settings, steps = recipe.settings, recipe.steps
     train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
     if progress is None:
-        progress = Progress(init_state(recipe), zero_metrics(steps))
+        progress = Progress(init_state(recipe, fitted_own(recipe, train)), zero_metrics(steps))
     else:
         # The steps take their state's memory over, so the caller's own is copied.
         state, metrics = jax.tree.map(jnp.copy, progress[:2])
@@ -192,7 +193,7 @@ def epoch_row(
     check_finite(progress.metrics, first_step=epoch * recipe.steps)
     key, params = Keys.from_seed(recipe.settings.seed).evaluation, progress.state.evaluation_params
     losses = image_losses(recipe.model, params, images, key, samples=1, inputs=recipe.inputs, labels=labels)
-    scores = mean_loss(ImageLosses(*(values[:number] for values in losses)))
+    scores = mean_loss(recipe.model, ImageLosses(*(values[:number] for values in losses)))
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
     return make_row(epoch + 1, recipe.step_after(epoch), progress.metrics, scores, recipe.beta, progress.seconds)

@@ -37,13 +37,15 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
     for name, value in validation.items():
         if not math.isfinite(value):
             raise _not_finite(f"validation {name}", step)
+    # Of the bound itself, whatever beta.
+    bits = {name: scores[name] for name in ("bits_per_dim",) if name in scores}
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,
         "step": step,
         "beta": beta,
         "train": {"loss": train["reconstruction"] + beta * train["kl"], **train},
-        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation},
+        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits},
         "images_per_second": float(images.sum()) / seconds,
         "seconds": seconds,
     }

@@ -20,6 +20,7 @@ from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row
 from vae_jax.training.program import Program, Progress, run_epoch
 from vae_jax.training.recipe import RATES, Recipe
+from vae_jax.training.start import fitted_own
 from vae_jax.training.step import (
     Batches,
     Data,
@@ -63,7 +64,8 @@ def fit_many(
     held_out = [validation.positions(member.classes) for member in members]
     validation_images = jax.device_put(np.asarray(validation.images))
     keys = jnp.stack([Keys.from_seed(member.seed).init for member in every])
-    states = jax.jit(jax.vmap(partial(new_state, recipes[0])))(keys)  # they do not depend on the rates
+    own = jax.tree.map(lambda *each: jnp.stack(each), *(_fitted(recipe, train) for recipe in recipes))
+    states = jax.jit(jax.vmap(partial(new_state, recipes[0])))(keys, own)  # they do not depend on the rates
     progress = Progress(states, jax.vmap(lambda _: zero_metrics(program.steps))(keys))
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(members[0], number)):
@@ -139,6 +141,10 @@ def spread(
     # Image number p of the permutation goes to batch p mod steps.
     rank = jnp.arange(steps)[:, None] + steps * jnp.arange(batch_size)[None, :]
     return Batches(positions[place][rank % longest], (rank < size).astype(jnp.float32))
+
+
+def _fitted(recipe: Recipe, train: Split) -> Any:
+    return fitted_own(recipe, train.of_classes(recipe.settings.classes))
 
 
 def _compile_program(recipes: Sequence[Recipe], train: Split, layout: Members) -> Program:

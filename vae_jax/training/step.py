@@ -71,16 +71,17 @@ class Data(NamedTuple):
     labels: Int[Array, "*n"] | None = None
 
 
-def new_state(recipe: Recipe, key: Key[Array, ""]) -> TrainState:
-    """The state before the first step, with initial parameters drawn by `key`."""
+def new_state(recipe: Recipe, key: Key[Array, ""], own: Parameters) -> TrainState:
+    """The state before the first step: initial parameters drawn by `key`, and `own` in place of the likelihood's."""
     params = recipe.model.init(key)
+    params = {**params, "decoder": {**params["decoder"], **own}}
     ema = jax.tree.map(jnp.copy, params) if recipe.settings.ema_decay else None
     return TrainState(params, recipe.optimizer.init(params), jnp.zeros((), jnp.int32), ema)
 
 
-def init_state(recipe: Recipe) -> TrainState:
-    """The state before the first step, decided by the seed alone."""
-    return jax.jit(partial(new_state, recipe))(Keys.from_seed(recipe.settings.seed).init)
+def init_state(recipe: Recipe, own: Parameters | None = None) -> TrainState:
+    """The state before the first step, decided by the seed, and by the likelihood's own parameters where given."""
+    return jax.jit(partial(new_state, recipe))(Keys.from_seed(recipe.settings.seed).init, own or {})
 
 
 def train_step(
