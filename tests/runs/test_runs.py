@@ -50,7 +50,8 @@ def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digit
     assert run.config == SETTINGS
     assert run.metrics == result.history == read_metrics(path)
     assert run.dataset["sha256"] == digits.sha256
-    assert run.summary["test"] == {**evaluate_again(run, digits), "active_units": run.summary["test"]["active_units"]}
+    others = {name: run.summary["test"][name] for name in ("active_units", "psnr")}
+    assert run.summary["test"] == {**evaluate_again(run, digits), **others}
     assert run.model == build_model(SETTINGS, digits.image_shape)
     again = evaluate(run.model, run.params, digits.validation.images, run.evaluation_key, samples=1)
     assert again["loss"] == pytest.approx(run.metrics[-1]["validation"]["loss"], abs=1e-4)
