@@ -90,6 +90,26 @@ def test_encode_writes_arrays(finished_run, pictures, capsys):
     assert [row["index"] for row in table(folder / "mine-codes.csv")] == ["0", "1", "2", "3", "4"]
 
 
+def test_pictures_of_another_size_become_what_the_runs_own_became(tmp_path, capsys):
+    for i in range(8):
+        image = np.random.default_rng(i).integers(0, 256, (9 + i, 14 - i, 3), np.uint8)
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+    dataset = vae_jax.load_dataset(tmp_path / "photos", image_size="6x7", fit="pad")
+    settings = Settings(dataset=str(tmp_path / "photos"), hidden_sizes=(4,), epochs=1, batch_size=4)
+    vae_jax.train_run(tmp_path / "run", vae_jax.build_model(settings, dataset.image_shape), settings, dataset)
+    run = vae_jax.load_run(tmp_path / "run")
+    images = {f: x for split in dataset.splits.values() for f, x in zip(split.files, split.images, strict=True)}
+    codes = run.encode(np.stack([images[f"{i}.png"] for i in range(8)])).means
+    for given, expected in (("photos", codes), ("photos/3.png", codes[3:4])):
+        tool(["encode", str(run.path), str(tmp_path / given), "--output", str(tmp_path / "z.npz")])
+        with np.load(tmp_path / "z.npz") as file:
+            np.testing.assert_allclose(file["means"], expected, atol=1e-6)
+        (tmp_path / "z.npz").unlink()
+    tool(["verify", str(run.path)])  # the data are found again, as the run knows their size
+    assert "photos: the same" in capsys.readouterr().out
+
+
 def test_damaged_files_are_left_out_where_that_is_asked_for(finished_run, pictures, capsys):
     folder, _ = pictures
     (folder / "pics" / "cat" / "a.png").write_bytes(b"none")

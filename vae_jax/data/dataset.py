@@ -131,10 +131,11 @@ def load_dataset(
     Args:
         name: what `vae_jax.data.sources.sources_in_words` lists. None is mnist, and digits with a warning where
             mnist can't be downloaded.
-        data_dir: where the IDX files of the MNIST family lie, itself or a subfolder of the data set's name;
+        data_dir: where the files of a data set lie that is given by its name, itself or a subfolder of that name;
             by default the environment variable `VAE_JAX_DATA_DIR`.
         in_file: leave large images where they are, in an .npy or uncompressed .npz file of unsigned bytes, as
             `vae_jax.data.stored.StoredImages`; enough to train, to evaluate and to encode. Otherwise they are read.
+            Those of pictures are in the user's cache directory, or in that which `VAE_JAX_CACHE_DIR` names.
         background: what stands behind transparent pictures, "white" or "black".
         skip_damaged: leave out pictures that can't be read, with a warning, rather than refuse the folder.
         image_size: pixels of the images that pictures become, N or "HxW"; None is the size that all of them have, or

@@ -22,6 +22,9 @@ OMNIGLOT = ("images_background.zip", "images_evaluation.zip")
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 _AMAT_SIDE = 28
+_AMAT_KINDS = np.full(256, 3, np.uint8)
+"""0 and 1 of these letters, 2 of spaces, 3 of all others."""
+_AMAT_KINDS[list(b"01 \r\n\t")] = [0, 1, 2, 2, 2, 2]
 _OMNIGLOT_SIZE = (105, 105)
 _MOST_PICTURE = 2**20  # bytes that are unpacked
 _MOST_BATCH = 2**26
@@ -84,10 +87,10 @@ def read_amat(files: dict[str, Path], _: Reading) -> Raw:
     for name in AMAT:
         with _reading(files[name]):
             content = np.frombuffer(archives.read_bytes(files[name], archives.MOST_BYTES), np.uint8)
-            is_digit, is_space = (content == ord("0")) | (content == ord("1")), np.isin(content, list(b" \r\n\t"))
-            if not is_digit.any() or not (is_digit | is_space).all():
+            kinds = _AMAT_KINDS[content]
+            if not (kinds < 2).any() or (kinds > 2).any():
                 raise ValueError("it must hold numbers 0 and 1, and no other text")
-            splits.append(RawSplit((content[is_digit] == ord("1")).reshape(-1, _AMAT_SIDE, _AMAT_SIDE)))
+            splits.append(RawSplit(kinds[kinds < 2].reshape(-1, _AMAT_SIDE, _AMAT_SIDE).astype(bool)))
     train, validation, test = splits
     return Raw(f"binarised MNIST in {files[AMAT[0]].parent}", train, validation, test)
 

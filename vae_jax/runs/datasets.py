@@ -42,6 +42,9 @@ def find_dataset(
         raise UsageError(f"--data-dir must be a file or folder that exists, got {str(data_dir)!r}.")
     moved, folder = data_dir not in (None, settings.data_dir), data_dir or settings.data_dir
     options: dict[str, Any] = {name: getattr(settings, name) for name in READING}
+    then = pictures_of(record)
+    if then and then.is_scaled:  # whatever size the settings leave to the pictures
+        options |= {"image_size": "x".join(map(str, then.size)), "fit": then.fit}
     options["data_dir"] = folder if folder and folder.is_dir() else None
     problems, missing = [], True
     for name in _candidates(settings.dataset or record["name"], folder, moved):
@@ -62,8 +65,8 @@ def find_dataset(
         if alike and (found := as_recorded(dataset, record["sha256"])):
             for warning in caught:
                 warnings.warn(warning.message, stacklevel=2)
-            then = pictures_of(record) or found.pictures
-            return dataclasses.replace(found, name=record["name"], sha256=record["sha256"], pictures=then)
+            how = then or found.pictures
+            return dataclasses.replace(found, name=record["name"], sha256=record["sha256"], pictures=how)
         missing = False
         problems.append(f"{dataset.name} ({dataset.source}) is other data")
     raise (MissingDataError if missing else UsageError)(
