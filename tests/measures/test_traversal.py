@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vae_jax.measures import traversal
 from vae_jax.measures.traversal import choose_pairs, linear_interpolation, spherical_interpolation, traverse
 
 RNG = np.random.default_rng(0)
@@ -100,3 +101,22 @@ def test_pairs_without_classes_are_of_different_images(labels):
 def test_one_image_makes_no_pair():
     with pytest.raises(ValueError, match="at least 2"):
         choose_pairs(None, 1, 1)
+
+
+@pytest.mark.parametrize("latent", [3, 80])
+def test_codes_move_along_their_principal_components_and_stay_in_all_other_directions(latent):
+    rng = np.random.default_rng(0)
+    mixing = np.diag(0.5 ** np.minimum(np.arange(latent), 5.0)) @ np.linalg.qr(rng.normal(size=(latent, latent)))[0]
+    codes = (rng.normal(size=(4000, latent)) @ mixing + 1).astype(np.float32)
+    found = traversal.principal_components(codes, 2)
+    values, vectors = np.linalg.eigh(np.cov(codes.T.astype(np.float64)))
+    np.testing.assert_allclose(np.abs(found.vectors @ vectors[:, [-1, -2]]), np.eye(2), atol=2e-2)
+    np.testing.assert_allclose(found.shares, values[[-1, -2]] / values.sum(), rtol=1e-2)
+    np.testing.assert_allclose(found.centre, codes.mean(axis=0), atol=1e-5)
+    places = traversal.quantiles_along(codes, found.vectors, (0.1, 0.5, 0.9))
+    base = codes[7]
+    z = traversal.moved(base, found.vectors, places)
+    assert z.shape == (2, 3, latent)
+    np.testing.assert_allclose(np.einsum("rsl,rl->sr", z, found.vectors), places, atol=1e-4)
+    left = z - base - np.einsum("rsl,rl->rs", z - base, found.vectors)[..., None] * found.vectors[:, None]
+    np.testing.assert_allclose(left, 0, atol=1e-4)

@@ -78,6 +78,7 @@ def penalty(settings, codes, kl):
 def check_gradient(loss, params, gradient, value):
     """Along each leaf's own gradient, by central differences that change the loss by a thousandth or so."""
     leaves, tree = jax.tree.flatten(params)
+    rounding = 1e-6 * abs(value)  # of the loss, in float32
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         norm = np.linalg.norm(slope)
         step = min(0.02, 1e-3 * max(1.0, abs(value)) / norm)
@@ -85,7 +86,7 @@ def check_gradient(loss, params, gradient, value):
         for way in (step, -step):
             moved = [leaf + way / norm * slope if i == place else leaf for i, leaf in enumerate(leaves)]
             ends.append(np.float64(loss(tree.unflatten(moved))))
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(norm, rel=0.02, abs=1e-3), place
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(norm, rel=0.02, abs=float(1e-3 + rounding / step)), place
 
 
 # Optimised, as users get them, those of dense layers; layers on maps take too long.

@@ -74,6 +74,8 @@ class TrainingConfig(Settings):
         common=True,
     )
     """Train for about so long, in place of --epochs."""
+    init_from: Path | None = choice(None, group="training")
+    """A run whose parameters this one begins with, where their names and shapes agree."""
     compilation_cache: bool = choice(True, group="devices")
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
     coordinator: str | None = choice(None, group="devices")

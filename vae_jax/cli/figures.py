@@ -41,7 +41,7 @@ def headline(run: Run, test: dict[str, float] | None) -> str:
     if model.stochastic:
         second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}"
     if "bits_per_dim" in test:
-        second += f", {bits_in_words(test)} bits per dimension"
+        second += f"\n{bits_in_words(test)} bits per dimension"
     return f"{first}\n{second}"
 
 
@@ -66,9 +66,12 @@ def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
     """Decode a grid over the two most informative dimensions.
 
     For a VAE at quantiles of N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th percentile of the
-    codes.
+    codes. Of many dimensions, as of a latent map, over the first two principal components of the codes at their
+    quantiles.
     """
     latent_dim = run.model.latent_dim
+    if latent_dim > traversal.MANY:
+        return _grid_of_components(run, codes, size)
     shown = min(2, latent_dim)
     dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
     centre = np.zeros(latent_dim, np.float32)
@@ -97,6 +100,19 @@ def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
     )
 
 
+def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:
+    vectors, shares, centre = traversal.principal_components(codes.means, 2)
+    levels = np.linspace(1 - PRIOR_SHARE, PRIOR_SHARE, size)
+    places = traversal.quantiles_along(codes.sample(), vectors, levels)
+    away = places - (vectors @ centre)[None]
+    across, up = np.meshgrid(*away.T) if len(vectors) == 2 else (away, np.zeros((1, 1)))
+    z = centre + across[..., None] * vectors[0] + up[..., None] * vectors[-1]
+    images = np.clip(run.decode(z.reshape(-1, len(centre))), 0, 1).reshape(*z.shape[:2], *run.model.image_shape)
+    x_name, y_name = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
+    note = f"quantiles from {levels[0]:.1%} to {levels[-1]:.1%} of the validation images' codes, {size} a side"
+    return Grid(images, away[:, 0], away[:, 1], (x_name, y_name), note)
+
+
 def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, path: Path) -> None:
     """Scatter of the latents by class; the first two principal components where there are more than two."""
     means, axis_names = codes.means, ("$z_1$", "$z_2$")
@@ -104,11 +120,8 @@ def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, pa
     if run.model.latent_dim > 2 and len(means) == 1:  # one point has no directions
         means, projection = means[:, :2], projection[:2]
     elif run.model.latent_dim > 2:
-        from sklearn.decomposition import PCA
-
-        pca = PCA(2, svd_solver="covariance_eigh").fit(means)
-        means, projection = pca.transform(means), pca.components_
-        shares = pca.explained_variance_ratio_
+        projection, shares, centre = traversal.principal_components(means, 2)
+        means = (means - centre) @ projection.T
         first, second = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
         axis_names = (first, second)
     ellipses, chosen = None, _spread(labels, len(means))
@@ -170,24 +183,33 @@ def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference: Codes, title: str, path: Path) -> None:
     """One latent dimension at a time through its quantiles over the `reference` codes, as the flags of plot say."""
-    dims, known = reference.order()[: config.traversals], reference.information()
-    quantiles = reference.quantiles(traversal.LEVELS)
-    base = codes.means[config.base_image]
-    z = traversal.traverse(base, dims, quantiles)
-    decoded = np.clip(run.decode(np.concatenate([base[None], z.reshape(-1, z.shape[-1])])), 0, 1)
-    most = counted(len(dims), "most informative latent dimension")
-    shown = "every latent dimension" if len(dims) == z.shape[-1] else f"the {most}"
+    base, latent_dim = codes.means[config.base_image], run.model.latent_dim
     where, number = "aggregate posterior" if run.model.stochastic else "codes", len(reference.means)
+    if latent_dim > traversal.MANY:
+        vectors, shares, _ = traversal.principal_components(reference.means, config.traversals)
+        places = traversal.quantiles_along(reference.sample(), vectors, traversal.LEVELS)
+        z, own, what = traversal.moved(base, vectors, places), vectors @ base, "component"
+        names = [f"component {i + 1}\n{share:.1%} of variance" for i, share in enumerate(shares)]
+        shown = f"the first {counted(len(vectors), 'principal component')} of the codes"
+    else:
+        dims, known = reference.order()[: config.traversals], reference.information()
+        quantiles = reference.quantiles(traversal.LEVELS)
+        places = quantiles[:, dims]
+        z, own, what = traversal.traverse(base, dims, quantiles), base[dims], "dimension"
+        names = [f"$z_{{{dim + 1}}}$\n{reference.measure.format(known[dim])}" for dim in dims]
+        most = counted(len(dims), "most informative latent dimension")
+        shown = "every latent dimension" if len(dims) == latent_dim else f"the {most}"
+    decoded = np.clip(run.decode(np.concatenate([base[None], z.reshape(-1, latent_dim)])), 0, 1)
     figure = plots.traversals(
-        decoded[1:].reshape(len(dims), len(quantiles), *decoded.shape[1:]),
+        decoded[1:].reshape(*z.shape[:2], *decoded.shape[1:]),
         np.stack([part.images[config.base_image].astype(np.float32) / 255, decoded[0]]),
-        np.argmin(np.abs(quantiles[:, dims] - base[dims]), axis=0),
+        np.argmin(np.abs(places - own), axis=0),
         traversal.LEVELS,
-        [f"$z_{{{dim + 1}}}$\n{reference.measure.format(known[dim])}" for dim in dims],
-        [f"{low:.2f}\nto {high:.2f}".replace("-", "−") for low, high in quantiles[[0, -1]][:, dims].T],
+        names,
+        [f"{low:.2f}\nto {high:.2f}".replace("-", "−") for low, high in places[[0, -1]].T],
         f"{title}\ntraversal of {shown} from {config.split} image {config.base_image}",
-        f"each row moves one dimension through the quantiles of its {where} over {counted(number, 'validation image')}"
-        "\n(from and to: on the right), the others stay as they are; the most informative dimension first",
+        f"each row moves one {what} through the quantiles of its {where} over {counted(number, 'validation image')}"
+        f"\n(from and to: on the right), the others stay as they are; the most informative {what} first",
     )
     plots.save(figure, path)
 

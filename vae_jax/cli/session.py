@@ -26,10 +26,12 @@ from vae_jax.runs.folders import changed_on_resume, check_available, fresh_path,
 from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.recording import record_training
 from vae_jax.runs.records import read_dataset_record
-from vae_jax.runs.run import Run
+from vae_jax.runs.run import Run, load_run
 from vae_jax.training.fit import Hooks, make_recipe, seconds_per_step
 from vae_jax.training.processes import is_first, text_of_first
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.start import started_from
+from vae_jax.training.step import TrainState
 
 
 def train(config: TrainingConfig, signals: Signals) -> Run | None:
@@ -38,7 +40,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         check_available(config.run_dir)
         check_name(config.run_dir, "", flag="--run-dir")
     dataset, recipe = load(config)
-    path = config.run_dir
+    path, initial = config.run_dir, _initial(config, recipe, dataset)
     if path is None:
         name = f"{dataset.name}-{config.model}-z{recipe.settings.latent_dim}"
         path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
@@ -46,7 +48,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         if not is_first():
             if config.minutes:
                 recipe = _for_minutes(recipe, dataset, config.minutes)
-            _train(config, recipe, dataset, path, signals, None)
+            _train(config, recipe, dataset, path, signals, None, initial)
             return None
         with locked(path):
             _announce(config, dataset, path)
@@ -54,7 +56,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
                 recipe = _for_minutes(recipe, dataset, config.minutes)
             progress = Progress(recipe, dataset, path)
             try:
-                _train(config, recipe, dataset, path, signals, progress)
+                _train(config, recipe, dataset, path, signals, progress, initial)
             finally:
                 progress.stop()
             return _finish(dataset, path, progress)
@@ -102,8 +104,27 @@ def _for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
     if is_first():
         rate = recipe.settings.batch_size / seconds
         said = f"{counted(steps, 'step')}, {steps / recipe.steps:.1f} epochs, at {rate:,.0f} images/s"
-        print(f"{minutes:g} minutes of training are {said}.", flush=True)
+        print(f"{minutes:g} {'minute' if minutes == 1 else 'minutes'} of training are {said}.", flush=True)
     return dataclasses.replace(recipe, settings=dataclasses.replace(recipe.settings, steps=steps))
+
+
+def _initial(config: TrainingConfig, recipe: Recipe, dataset: Dataset) -> tuple[str, TrainState] | None:
+    # The state that begins with another run's parameters.
+    if config.init_from is None:
+        return None
+    origin = str(config.init_from.absolute())
+    state, taken, new = started_from(recipe, dataset.train, load_run(config.init_from).params)
+    if not taken:
+        raise UsageError(
+            f"--init-from {config.init_from} has no array of the names and shapes of this model.\n"
+            "Give a run of the same --arch and sizes, or leave it out."
+        )
+    if is_first():
+        values = sum(taken.values())
+        print(f"{counted(len(taken), 'array')} of {config.init_from} taken, {counted(values, 'number')}.", flush=True)
+        if new:
+            print(f"Begun anew, as they are not there or of another shape: {', '.join(new)}.", flush=True)
+    return origin, state
 
 
 def _command(path: Path) -> str:
@@ -122,7 +143,13 @@ def _announce(config: TrainingConfig, dataset: Dataset, path: Path) -> None:
 
 
 def _train(
-    config: TrainingConfig, recipe: Recipe, dataset: Dataset, path: Path, signals: Signals, progress: Progress | None
+    config: TrainingConfig,
+    recipe: Recipe,
+    dataset: Dataset,
+    path: Path,
+    signals: Signals,
+    progress: Progress | None,
+    initial: tuple[str, TrainState] | None,
 ) -> None:
     def start() -> None:
         if progress:
@@ -130,7 +157,8 @@ def _train(
         signals.saving = True
 
     hooks = Hooks(on_epoch=progress.epoch if progress else None, on_start=start)
-    record_training(path, recipe, dataset, resume=config.resume, hooks=hooks, stop=lambda: signals.received)
+    options: Any = {"resume": config.resume, "stop": lambda: signals.received, "initial": initial}
+    record_training(path, recipe, dataset, hooks=hooks, **options)
     signals.end()
 
 

@@ -3,12 +3,53 @@
 NumPy arrays in, NumPy arrays out; a model decodes them afterwards.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Integer
+from sklearn.decomposition import PCA
 
 LEVELS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Quantiles that a traversal shows."""
+MANY = 64
+"""Latent dimensions, above which none says much by itself, and directions are principal components."""
 _SMALLEST_SINE = 1e-6  # of the angle between two codes; below it the great circle through them is not determined
+
+
+class Components(NamedTuple):
+    """Principal components of codes, the one of largest variance first."""
+
+    vectors: Float[np.ndarray, "number latent"]
+    """Of length 1."""
+    shares: Float[np.ndarray, " number"]
+    """Of the codes' variance."""
+    centre: Float[np.ndarray, " latent"]
+    """The mean code."""
+
+
+def principal_components(means: Float[np.ndarray, "n latent"], number: int) -> Components:
+    """The first principal components of codes, as many as there are at most, always the same."""
+    number = min(number, *means.shape)
+    solver = "covariance_eigh" if means.shape[1] <= MANY else "randomized"
+    pca = PCA(number, svd_solver=solver, random_state=0).fit(means)
+    return Components(pca.components_, pca.explained_variance_ratio_, pca.mean_)
+
+
+def quantiles_along(
+    codes: Float[np.ndarray, "n latent"], vectors: Float[np.ndarray, "rows latent"], levels: Any
+) -> Float[np.ndarray, "steps rows"]:
+    """Quantiles of where codes lie along directions."""
+    return np.quantile(codes @ vectors.T, levels, axis=0)
+
+
+def moved(
+    base: Float[np.ndarray, " latent"],
+    vectors: Float[np.ndarray, "rows latent"],
+    places: Float[np.ndarray, "steps rows"],
+) -> Float[np.ndarray, "rows steps latent"]:
+    """One row a direction: the base moved along it to each place, and not in any other."""
+    away = places.T - (vectors @ base)[:, None]
+    return (base + away[..., None] * vectors[:, None]).astype(base.dtype)
 
 
 def traverse(

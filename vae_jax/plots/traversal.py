@@ -42,7 +42,7 @@ def traversals(
     axes = axes[0, 0]
     axes.text(2.15, 0.5, "image and its reconstruction", va="center", fontsize=9)
     axes.set_xticks(np.arange(steps) + 0.5, [f"{level:.0%}" for level in levels], fontsize=9)
-    axes.set_xlabel("quantile of the dimension (framed: nearest to the image's own latent)")
+    axes.set_xlabel("quantile (framed: nearest to the image's own latent)")
     middles = np.arange(rows) + 1.5
     axes.set_yticks([0.5, *middles], ["from", *names], fontsize=9)
     axes.tick_params(length=0)

@@ -139,13 +139,14 @@ def check_same_settings(
         )
 
 
-def begin(path: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Write the records of a new run."""
+def begin(path: Path, recipe: Recipe, dataset: Dataset, started_from: str = "") -> None:
+    """Write the records of a new run; `started_from` is the run whose parameters it begins with."""
     if is_first():
         check_available(path)
         with writing(path, REMEDY):
             remove_leftovers(path)
-            write_config(path, recipe.settings, dataset, own=recipe.own, described=recipe.described)
+            about: Any = {"own": recipe.own, "described": recipe.described, "started_from": started_from}
+            write_config(path, recipe.settings, dataset, **about)
             write_environment(path)
     wait_for_others()
 
@@ -192,7 +193,7 @@ def resume_run(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress |
             remove_leftovers(path)
             remove_leftovers(path / "figures")
             write_metrics(path, history)
-            more = {"own": own, "described": described, "resumed": resumed}
+            more: Any = {"own": own, "described": described, "resumed": resumed, "started_from": saved["started_from"]}
             write_config(path, settings, dataset, stratified=saved["dataset"].get("stratified", True), **more)
             if not (path / "environment.json").exists():
                 write_environment(path)

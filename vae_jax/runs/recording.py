@@ -22,6 +22,7 @@ from vae_jax.models.objectives import Objective
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.finish import finish_run
 from vae_jax.runs.folders import REMEDY, begin, check_available, has_begun, resume_run
+from vae_jax.runs.records import read_config
 from vae_jax.training.devices import agreed
 from vae_jax.training.fit import FitResult, Hooks, check_types, go_on, make_recipe
 from vae_jax.training.history import Row
@@ -92,10 +93,12 @@ def record_training(
     hooks: Hooks = NO_HOOKS,
     stop: Callable[[], int] | None = None,
     finish: Callable[[], None] | None = None,
+    initial: tuple[str, TrainState] | None = None,
 ) -> FitResult:
     """Train into a run directory as `train_run`, by a recipe, with `on_start` and `on_epoch` of the hooks.
 
-    `finish` is called at the end, in the first process; the numbers on the test split are its.
+    `finish` is called at the end, in the first process; the numbers on the test split are its. `initial` is the state
+    to begin with, and which run it comes from.
     """
     dataset = dataset.of_classes(recipe.settings.classes)
     _check_before(path, recipe, dataset, resume)
@@ -105,7 +108,11 @@ def record_training(
         if resume and text_of_first("begun" if has_begun(path) else ""):
             progress, history = resume_run(path, recipe, dataset)
         else:
-            begin(path, recipe, dataset)
+            begin(path, recipe, dataset, initial[0] if initial else "")
+        if progress is None and initial:
+            progress = Progress(initial[1], zero_metrics(recipe.steps))
+        elif progress is None and (origin := read_config(path)["started_from"]):
+            raise UsageError(f"{path} was to begin with the parameters of {origin}. Give --init-from {origin} again.")
         with _ending_together(), Checkpoints(path, writing=True) as checkpoints:
             recorder = _Recorder(path, checkpoints, recipe, hooks, stop or (lambda: 0))
             recorded = Hooks(recorder.epoch, recorder.part, recorder.start)

@@ -26,7 +26,7 @@ _SETTINGS: dict[str, Any] = {field.name: field.metadata.get("registry") for fiel
 NAMED = tuple(name for name, registry in _SETTINGS.items() if registry)
 """The settings that name what can be registered."""
 _KNOWN = {
-    "": ("schema", "settings", "dataset", "own", "described", "resumed"),
+    "": ("schema", "settings", "dataset", "own", "described", "resumed", "started_from"),
     "settings": tuple(_SETTINGS),
     "dataset": (
         *("name", "source", "sha256", "image_shape", "train", "validation", "test"),
@@ -55,18 +55,21 @@ def write_config(
     own: Sequence[str] = (),
     described: dict[str, str] | None = None,
     resumed: Sequence[dict[str, Any]] = (),
+    started_from: str = "",
 ) -> None:
     """Write config.json.
 
     `stratified` says whether the splits were held out by class, where one lacked a class; `own` names what was given as
     an object and can't be made from the settings, such as a model; `described` says what the objects are, by name, and
-    `resumed` what changed each time that the run was gone on with.
+    `resumed` what changed each time that the run was gone on with. `started_from` is the run whose parameters it began
+    with.
     """
     about = {name: getattr(dataset, name) for name in ("name", "source", "sha256", "image_shape", "class_names")}
     about |= {name: len(split) for name, split in dataset.splits.items()} | {"stratified": stratified}
     about["pictures"] = dataset.pictures and dataset.pictures._asdict()
     content = {"schema": SCHEMA_VERSION, "settings": {name: getattr(settings, name) for name in _SETTINGS}}
     content |= {"dataset": about, "own": own, "described": described or {}, "resumed": resumed}
+    content |= {"started_from": started_from}
     write_json(path / "config.json", content)
 
 
@@ -196,10 +199,10 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {_OLDEST} to {SCHEMA_VERSION}.\n"
             "Use the vae_jax that wrote it, or train the run again."
         )
-    content = {"own": [], "described": {}, "resumed": [], **content}
+    content = {"own": [], "described": {}, "resumed": [], "started_from": "", **content}
     for name, kind, inner in (
         *(("settings", dict, object), ("dataset", dict, object)),
-        *(("own", list, str), ("described", dict, str), ("resumed", list, dict)),
+        *(("own", list, str), ("described", dict, str), ("resumed", list, dict), ("started_from", str, str)),
     ):
         value: Any = content.get(name)
         items = value.values() if isinstance(value, dict) else value

@@ -1,8 +1,10 @@
-"""What a likelihood's own parameters are before the first step: those of the training images, not of any others."""
+"""The state before the first step: what the training images say of it, and what another run knows already."""
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -10,7 +12,7 @@ from vae_jax.data.split import Split
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.inputs import Inputs
 from vae_jax.training.recipe import Recipe
-from vae_jax.training.step import Keys
+from vae_jax.training.step import Keys, TrainState, init_state
 
 MOST_IMAGES = 1000
 MOST_VALUES = 2**22
@@ -40,3 +42,34 @@ def _compared_with(
     inputs: Inputs, images: Array, indices: Array, key: Array, labels: Array | None
 ) -> Float[Array, "n height width channels"]:
     return inputs.batch(images, indices, key, labels=labels).x
+
+
+class Started(NamedTuple):
+    """A state that begins with parameters of another run."""
+
+    state: TrainState
+    taken: dict[str, int]
+    """Arrays of that run, by their paths, and how many values they hold."""
+    new: dict[str, int]
+    """Arrays that begin as they do without it."""
+
+
+def started_from(recipe: Recipe, train: Split, params: Parameters) -> Started:
+    """The state before the first step, with those arrays of `params` whose paths and shapes are those of the model."""
+    known = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in _leaves(params)}
+    state = init_state(recipe, fitted_own(recipe, train))
+    taken: dict[str, int] = {}
+    new: dict[str, int] = {}
+    chosen = []
+    for path, leaf in _leaves(state.params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        agrees = name in known and known[name].shape == leaf.shape
+        (taken if agrees else new)[name] = leaf.size
+        chosen.append(known[name].astype(leaf.dtype) if agrees else leaf)
+    begun = jax.tree.unflatten(jax.tree.structure(state.params), chosen)
+    ema = None if state.ema_params is None else jax.tree.map(jnp.copy, begun)
+    return Started(TrainState(begun, recipe.optimizer.init(begun), state.step, ema), taken, new)
+
+
+def _leaves(params: Parameters) -> list[tuple[Any, Array]]:
+    return jax.tree_util.tree_flatten_with_path(params)[0]
