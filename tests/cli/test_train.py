@@ -162,7 +162,7 @@ def test_bits_per_dimension_are_told_of_masses_of_8_bit_pixels_alone(tmp_path, c
 def test_own_images_of_odd_size_without_labels(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 5, 7, 4), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", images=images)
-    flags = ["--dataset", str(tmp_path / "mine.npz"), "--batch-size", "8", "--latent-dim", "3"]
+    flags = ["--dataset", str(tmp_path / "mine.npz"), "--batch-size", "8", "--latent-dim", "68"]
     run = mnist.run(parse(mnist.Config, [*SMALL[2:], *flags, "--epochs", "1", "--run-dir", str(tmp_path / "run")]))
     assert run.summary["dataset"] == "mine"
     assert {p.name for p in (run.path / "figures").iterdir()} == FIGURES
