@@ -86,7 +86,9 @@ def check_gradient(loss, params, gradient, value):
         for way in (step, -step):
             moved = [leaf + way / norm * slope if i == place else leaf for i, leaf in enumerate(leaves)]
             ends.append(np.float64(loss(tree.unflatten(moved))))
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(norm, rel=0.02, abs=float(1e-3 + rounding / step)), place
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(norm, rel=0.02, abs=float(1e-3 + rounding / step)), (
+            place
+        )
 
 
 # Optimised, as users get them, those of dense layers; layers on maps take too long.

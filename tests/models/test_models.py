@@ -147,3 +147,9 @@ def test_many_latents_decode_as_one_by_one_also_exported_for_any_number(arch):
     exported = jax.export.export(jax.jit(model.decode_mean))(params, latents)
     for number in (1, 150):
         np.testing.assert_allclose(exported.call(params, z[:number]), images[:number], rtol=1e-5, atol=1e-6)
+    # Also how an image changes with each dimension of its latent, by central differences.
+    step = 1e-2 * jnp.eye(8)
+    ahead, back = (model.decode_mean(params, z[:1] + way * step).reshape(8, -1) for way in (1, -1))
+    found = jax.jit(model.decoder_jacobian)(params, z[0])
+    np.testing.assert_allclose(found, (ahead - back).T / 2e-2, atol=1e-3)
+    assert float(jnp.abs(found).max()) > 1e-2

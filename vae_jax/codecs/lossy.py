@@ -14,6 +14,7 @@ Simoncelli, "End-to-end optimized image compression", 2017):
 The same codec serves an autoencoder's codes, a VAE's posterior means and PCA's coefficients.
 """
 
+import math
 import warnings
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -37,7 +38,8 @@ QUALITIES = range(1, 9)
 _CLASS_NUMBERS = (1, 8, 32, 128)
 _FEWEST_IN_CLASS = 40  # codes on average, so that a class's histograms say more than the common ones
 _MOST_CLUSTERED = 20_000
-_MOST_JACOBIANS = 512
+_MOST_JACOBIANS, _FEWEST_JACOBIANS = 512, 4
+_MOST_VALUES = 2**24  # of the Jacobians that are worked out at once
 _BATCH = 256
 
 
@@ -69,8 +71,13 @@ def step_of(quality: int) -> float:
 
 
 def decoder_metric(model: AnyModel, params: Parameters, codes: Codes) -> Metric:
-    """Mean of J^T J / pixels over (at most 512, evenly chosen) codes, where J is the decoded mean's Jacobian."""
-    chosen = codes[:: -(-len(codes) // _MOST_JACOBIANS)]
+    """Mean of J^T J / pixels over (at most 512, evenly chosen) codes, where J is the decoded mean's Jacobian.
+
+    Of large Jacobians there are fewer, 4 at least.
+    """
+    size = math.prod(model.image_shape) * model.latent_dim
+    most = min(_MOST_JACOBIANS, max(_FEWEST_JACOBIANS, 16 * _MOST_VALUES // size))
+    chosen = codes[:: -(-len(codes) // most)]
     return np.mean(np.asarray(_squared_jacobians(model, params, chosen), np.float64), axis=0)
 
 
@@ -157,10 +164,11 @@ def _cluster(y: np.ndarray, number: int) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _squared_jacobians(model: AnyModel, params: Parameters, codes: Array) -> Array:
     def one(z: Array) -> Array:
-        jacobian = jax.jacfwd(lambda z: model.decode_mean(params, z[None])[0].ravel())(z)
+        jacobian = model.decoder_jacobian(params, z)
         return jacobian.T @ jacobian / len(jacobian)
 
-    return jax.lax.map(one, codes, batch_size=32)
+    size = math.prod(model.image_shape) * model.latent_dim
+    return jax.lax.map(one, codes, batch_size=min(32, max(1, _MOST_VALUES // size)))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -60,7 +60,7 @@ def robust_spread(z: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " laten
 @partial(jax.jit, static_argnums=0)
 def _gain(model: AnyModel, params: Parameters, z: Array, unit: Array) -> Array:
     def one(z: Array) -> Array:
-        jacobian = jax.jacfwd(lambda step: model.decode_mean(params, (z + step * unit)[None]).ravel())(0.0 * z)
+        jacobian = model.decoder_jacobian(params, z, unit)
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1], 0.0))
 
     return jax.lax.map(one, z, batch_size=100)

@@ -87,6 +87,23 @@ class Model:
         """Expected images for latents."""
         return in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), self.chunk, jnp.asarray(z))
 
+    def decoder_jacobian(
+        self, params: Parameters, z: Float[Array, " latent"], unit: Any = 1.0
+    ) -> Float[Array, "values latent"]:
+        """Derivatives of the expected image's values in each dimension of one latent, by steps of `unit`."""
+
+        def values(step: Array) -> Array:
+            return self.decode_mean(params, (z + step * unit)[None]).ravel()
+
+        zero = jnp.zeros_like(z)
+        if not getattr(self.decoder, "on_maps", False):
+            return jax.jacfwd(values)(zero)
+        # The products for maps have gradients of their own and no forward ones: a column is what the pullback,
+        # which is linear, is pulled back to.
+        y, pullback = jax.vjp(values, zero)
+        _, push = jax.vjp(lambda u: pullback(u)[0], jnp.zeros_like(y))
+        return jax.vmap(lambda column: push(column)[0], out_axes=1)(jnp.eye(len(z)))
+
     def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
         return self.prior.kl(params.get("prior", {}), posterior, z)
