@@ -21,6 +21,16 @@ def kl_to_standard_normal(mean, sigma):
     return integral
 
 
+def kl_to_gaussian(mean, sigma, centre, covariance):
+    """KL[N(mean, diag(sigma^2)), N(centre, covariance)] of few dimensions, by a product of Gauss-Hermite rules."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(6)
+    grid = np.stack(np.meshgrid(*[nodes] * len(mean), indexing="ij"), axis=-1).reshape(-1, len(mean))
+    weight = np.prod(np.stack(np.meshgrid(*[weights] * len(mean), indexing="ij"), axis=-1), axis=-1).ravel()
+    z = mean + sigma * grid
+    ratio = stats.norm.logpdf(z, mean, sigma).sum(axis=1) - stats.multivariate_normal(centre, covariance).logpdf(z)
+    return weight @ ratio / weight.sum()
+
+
 def reconstruction_loss(likelihood, parameters, x, sigma=0.1):
     """Of each value by the formulas, for the decoder's output as it is; `parameters` hold the means first."""
     p, x = np.float64(parameters), np.float64(x)

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import ndimage, stats
 
-from experiments import benchmark, compare, reparametrisation, sparse, sweep
+from experiments import benchmark, colour, compare, reparametrisation, sparse, sweep
+from experiments.colour.measure import Yardstick, measure, neighbour_correlation
+from experiments.colour.report import report
 from experiments.compare.study import ROWS
 from experiments.results.uses import USES
 from experiments.study import trained_together
@@ -155,6 +157,62 @@ def test_sparse_codes_are_sparser_and_their_dictionaries_drawn(tmp_path):
     assert (tmp_path / "s" / "figures" / "dictionaries.png").exists()
 
 
+def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_jax.cli.session.seconds_per_step", lambda *_: 30.0)
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(80, 8, 8, 3)), (0, 3, 3, 0))
+    images = np.uint8(np.clip(128 + 400 * smooth, 0, 255))
+    np.savez(tmp_path / "cifar10.npz", x_train=images[:60], y_train=np.arange(60) % 2, x_test=images[60:])
+    flags = ["--dataset", str(tmp_path / "cifar10.npz"), "--models", "vae-map", "--hidden-sizes", "4"]
+    flags += ["--samples", "10", "--output", str(tmp_path / "c"), "--minutes"]
+    (vae,) = colour.run(parse(colour.Config, [*flags, "1"]))["models"]["vae-map"]
+    assert vae["steps"] == 2
+    run = load_run(tmp_path / "c" / "vae-map-seed0")
+    assert vae["bits_per_dim, N(0, I)"] == run.summary["test"]["bits_per_dim"]
+    gain = (vae["kl, N(0, I)"] - vae["kl, fitted Gaussian"]) / (8 * 8 * 3 * np.log(2))
+    assert gain > 0.01
+    assert vae["bits_per_dim, N(0, I)"] - vae["bits_per_dim, fitted Gaussian"] == pytest.approx(gain, rel=1e-3)
+    assert vae["psnr"] == pytest.approx(run.summary["test"]["psnr"], abs=1e-3)
+    assert [each.name for each in (tmp_path / "c" / "figures").iterdir()] == ["vae-map.png"]
+    words = (tmp_path / "c" / "report.md").read_text()
+    assert "prior fitted afterwards: Gaussian" in words
+    assert "no objects" in words
+    assert "V2" not in words  # of 32 x 32 pixels
+    capsys.readouterr()
+    with pytest.raises(UsageError, match=r"--minutes is 2, but .* was begun with 1"):
+        colour.run(parse(colour.Config, [*flags, "2"]))
+    with pytest.raises(UsageError, match="both say"):
+        colour.run(parse(colour.Config, [*flags, "1", "--steps", "2"]))
+    (tmp_path / "c" / "steps.json").write_text("[]")
+    with pytest.raises(UsageError, match="damaged"):
+        colour.run(parse(colour.Config, [*flags, "1"]))
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_colour_draws_an_autoencoders_samples_from_the_gaussian_alone(compared, digits):
+    found = measure(load_run(compared[0] / "ae-seed0"), digits, Yardstick.of(digits, 50))
+    assert [*found.samples] == ["fitted Gaussian"]
+    assert not any("bits" in name or "N(0, I)" in name for name in found.numbers)
+    assert found.samples["fitted Gaussian"].shape == found.reconstructions.shape == (36, 8, 8, 1)
+
+
+def test_colour_says_of_samples_what_their_neighbours_say():
+    rng = np.random.default_rng(0)
+    apart = rng.uniform(size=(400, 8, 8, 3))
+    assert abs(neighbour_correlation(apart)) < 5 / np.sqrt(400 * 24 * 3)
+    assert neighbour_correlation(np.uint8(255 * np.broadcast_to(apart[:, :1, :1], apart.shape))) == pytest.approx(1)
+    walk = [rng.normal(size=4000)]
+    for _ in range(3):  # along a row neighbours have 0.6, and rows are alike
+        walk.append(0.6 * walk[-1] + 0.8 * rng.normal(size=4000))
+    rows = np.broadcast_to(np.stack(walk, axis=1)[:, None, :, None], (4000, 4, 4, 1))
+    assert neighbour_correlation(rows) == pytest.approx((1 + 0.6) / 2, abs=0.02)
+    numbers = {f"{name}, {of}": 0.1 for name in ("layout", "precision") for of in ("N(0, I)", "fitted Gaussian")}
+    text = report("CIFAR-10", {"vae-map": [numbers | {"layout, fitted Gaussian": 0.6}]}, {"layout": 0.7}, (9, 9), True)
+    lines = text.splitlines()
+    assert [sum(words in line for line in lines) for words in ("a mosaic", "hang together")] == [1, 1]
+    assert "N(0, I): a mosaic" in text
+    assert "4.70" in text
+
+
 def test_interval_is_students():
     values = [1.0, 2.0, 4.0]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
@@ -171,7 +229,7 @@ def test_a_markdown_table_is_aligned():
 
 def each_flag():
     """Every flag of every study but paths, names of data and switches: none of them takes -1."""
-    for study in [use.study for use in USES] + [benchmark]:
+    for study in [use.study for use in USES] + [benchmark, colour]:
         for field in dataclasses.fields(study.Config):
             if not any(word in str(field.type) for word in ("bool", "Path")) and field.name != "dataset":
                 yield study, f"--{field.name.replace('_', '-')}"
@@ -198,7 +256,7 @@ for name in NAMES:
     runpy.run_module(f"experiments.{name}", None, "__main__")
 assert not {"jax", "matplotlib", "sklearn"} & sys.modules.keys()
 """
-    names = [*(use.name for use in USES), "benchmark", "results"]
+    names = [*(use.name for use in USES), "benchmark", "colour", "results"]
     program = [sys.executable, "-c", code.replace("NAMES", repr(names))]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

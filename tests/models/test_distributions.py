@@ -9,7 +9,7 @@ from vae_jax.config import Settings
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.distributions import Delta, DiagonalGaussian, smooth_bound, standard_normal
 from vae_jax.models.likelihoods import ContinuousBernoulli, Gaussian
-from vae_jax.models.priors import Prior
+from vae_jax.models.priors import FullGaussian, Prior
 from vae_jax.registry import LIKELIHOODS, PRIORS
 
 pytestmark = pytest.mark.optimised
@@ -119,6 +119,66 @@ def test_the_standard_normal_prior_is_scipys_and_its_kl_that_of_samples():
     q = DiagonalGaussian(jnp.full((n, 2), 0.7), jnp.full((n, 2), -1.0))
     estimates = Prior.kl(prior, {}, q, q.sample(KEY))  # what a prior without a closed form has
     assert abs(float(estimates.mean() - prior.kl({}, q).mean())) < 5 * float(estimates.std()) / np.sqrt(n)
+
+
+def some_posteriors(latent=3, number=500):
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(latent, latent))
+    means, logvars = rng.normal(size=(number, latent)) @ mixing + 2, rng.normal(-1.0, 0.7, (number, latent))
+    return np.float32(means), np.float32(logvars)
+
+
+def covariance_of(params):
+    return np.linalg.inv(np.float64(params["whitening"].T @ params["whitening"]))
+
+
+def test_the_gaussian_fitted_to_posteriors_has_the_moments_of_their_mixture():
+    means, logvars = some_posteriors()
+    params, rng = FullGaussian.fit(means, logvars), np.random.default_rng(1)
+    draws = (means + np.exp(logvars / 2) * rng.normal(size=(800, *means.shape))).reshape(-1, 3)
+    np.testing.assert_allclose(params["mean"], means.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(covariance_of(params), np.cov(draws.T, bias=True), rtol=0.02, atol=0.02)
+    codes = FullGaussian.fit(np.repeat(means[:2], 3, axis=0))  # on a line: the ridge makes them a density
+    assert np.linalg.matrix_rank(covariance_of(codes), tol=1e-2) == 1
+    assert np.isfinite(FullGaussian().log_prob(codes, jnp.float32(means[:2]))).all()
+    same = FullGaussian.fit(np.ones((5, 2), np.float32))
+    assert np.isfinite(FullGaussian().sample(same, KEY, (4, 2))).all()
+
+
+def test_the_log_density_and_the_kl_of_a_full_gaussian_are_those_of_scipy_and_of_quadrature():
+    means, logvars = some_posteriors()
+    prior, params = FullGaussian(), FullGaussian.fit(means, logvars)
+    moments = np.float64(params["mean"]), covariance_of(params)
+    expected = stats.multivariate_normal(*moments).logpdf(means)
+    np.testing.assert_allclose(prior.log_prob(params, jnp.asarray(means)), expected, rtol=1e-4, atol=1e-4)
+    each = [oracles.kl_to_gaussian(m, s, *moments) for m, s in zip(means[:6], np.exp(logvars[:6] / 2), strict=True)]
+    q = DiagonalGaussian(jnp.asarray(means[:6]), jnp.asarray(logvars[:6]))
+    np.testing.assert_allclose(prior.kl(params, q), each, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(prior.kl(prior.init(KEY, 3), q), q.kl(), rtol=1e-5)
+    many = DiagonalGaussian(*map(jnp.asarray, (means, logvars)))
+    least = float(jnp.mean(prior.kl(params, many)))  # no other Gaussian is as near
+    for other in (FullGaussian.fit(means), FullGaussian.fit(1.05 * means, logvars), prior.init(KEY, 3)):
+        assert least < float(jnp.mean(prior.kl(other, many)))
+
+
+def test_samples_of_a_full_gaussian_have_its_covariance_and_a_temperature_draws_them_in():
+    prior, params, n = FullGaussian(), FullGaussian.fit(*some_posteriors()), 20_000
+    z = np.asarray(prior.sample(params, KEY, (n, 3)))
+    white = (z - np.asarray(params["mean"])) @ np.asarray(params["whitening"]).T
+    assert np.abs(np.cov(white.T) - np.eye(3)).max() < 5 * np.sqrt(2 / n)
+    assert np.abs(white.mean(axis=0)).max() < 5 / np.sqrt(n)
+    half = prior.sample(params, KEY, (n, 3), 0.5)
+    np.testing.assert_allclose(half - params["mean"][None], (z - params["mean"][None]) / 2, rtol=1e-3, atol=1e-4)
+
+
+def test_a_full_gaussian_keeps_its_digits_in_many_correlated_dimensions():
+    rng = np.random.default_rng(0)
+    means = np.float32(np.cumsum(rng.normal(size=(500, 300)), axis=1) / 10)  # variances of 0.01 to 3
+    logvars = np.full_like(means, -5.0)
+    params = FullGaussian.fit(means, logvars)
+    covariance = np.cov(np.float64(means).T, bias=True) + np.exp(-5.0) * np.eye(300)
+    expected = stats.multivariate_normal(means.mean(axis=0, dtype=np.float64), covariance).logpdf(means[:20])
+    np.testing.assert_allclose(FullGaussian().log_prob(params, jnp.asarray(means[:20])), expected, atol=5e-3)
 
 
 def test_a_delta_is_its_code():

@@ -18,6 +18,7 @@ from vae_jax.models.evaluation import evaluate
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.likelihoods import Gaussian
 from vae_jax.models.objectives import ELBO
+from vae_jax.models.priors import FullGaussian
 from vae_jax.registry import OBJECTIVES, OPTIMIZERS
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.folders import check_available, fresh_path
@@ -55,6 +56,27 @@ def test_load_run_gives_back_model_parameters_config_and_metrics(finished, digit
     assert run.model == build_model(SETTINGS, digits.image_shape)
     again = evaluate(run.model, run.params, digits.validation.images, run.evaluation_key, samples=1)
     assert again["loss"] == pytest.approx(run.metrics[-1]["validation"]["loss"], abs=1e-4)
+
+
+def test_a_prior_fitted_afterwards_is_a_bound_of_its_own(finished, digits):
+    run, prior = load_run(finished[0]), FullGaussian()
+    codes, images, test = run.encode(digits.train.images), digits.train.images, run.summary["test"]
+    fitted = run.with_prior(prior, prior.fit(codes.means, codes.logvars))
+    before, after = (each.evaluate(images) for each in (run, fitted))
+    assert after["kl"] < before["kl"] - 0.1  # digits do not fill N(0, I) after four epochs
+    assert after["reconstruction"] == before["reconstruction"]
+    assert (run.summary["test"], fitted.summary) == (test, None)
+    assert not np.allclose(fitted.generate(4), run.generate(4))
+    same = run.with_prior(prior, prior.init(run.evaluation_key, 2))
+    assert same.evaluate(digits.test.images) == pytest.approx(run.evaluate(digits.test.images), rel=1e-5)
+    np.testing.assert_allclose(same.generate(4), run.generate(4), atol=1e-5)
+    back = fitted.with_prior(run.model.prior, {})
+    assert back.evaluate(images) == before
+    with pytest.raises(UsageError, match=r"FullGaussian must have the shapes .*\(2, 2\).*, got .*\(3, 3\)"):
+        run.with_prior(prior, prior.init(run.evaluation_key, 3))
+    ae = run._replace(model=build_model(dataclasses.replace(SETTINGS, model="ae"), digits.image_shape))
+    with pytest.raises(UsageError, match=r"has no prior.*\n.*codes=..."):
+        ae.with_prior(prior, prior.init(run.evaluation_key, 2))
 
 
 def test_a_tilde_in_a_path_is_the_home_of_the_user(finished, digits, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ DISPLAY_NAMES = {
     "fashion_mnist": "Fashion-MNIST",
     "kmnist": "Kuzushiji-MNIST",
     "digits": "scikit-learn digits",
+    "cifar10": "CIFAR-10",
 }
 
 

@@ -47,13 +47,13 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
     try:
         if not is_first():
             if config.minutes:
-                recipe = _for_minutes(recipe, dataset, config.minutes)
+                recipe = for_minutes(recipe, dataset, config.minutes)
             _train(config, recipe, dataset, path, signals, None, initial)
             return None
         with locked(path):
             _announce(config, dataset, path)
             if config.minutes:
-                recipe = _for_minutes(recipe, dataset, config.minutes)
+                recipe = for_minutes(recipe, dataset, config.minutes)
             progress = Progress(recipe, dataset, path)
             try:
                 _train(config, recipe, dataset, path, signals, progress, initial)
@@ -96,8 +96,8 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     return dataset, make_recipe(build_model(settings, dataset.image_shape), dataset.train, settings)
 
 
-def _for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
-    # The same for as many steps as fit into so many minutes.
+def for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
+    """The same for as many steps as fit into so many minutes, by the pace of the first ones."""
     endless = dataclasses.replace(recipe, settings=dataclasses.replace(recipe.settings, steps=MOST_STEPS))
     seconds = seconds_per_step(endless, dataset.train, dataset.validation)
     steps = max(1, min(MOST_STEPS, round(60 * minutes / seconds)))

@@ -22,6 +22,7 @@ from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import encode_images, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
+from vae_jax.models.priors import Prior
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import find_dataset, pictures_of
 from vae_jax.runs.records import (
@@ -108,6 +109,33 @@ class Run(NamedTuple):
         """Mean loss and its parts, as of `mean_loss`, of images seen as in training; `samples` latent samples each."""
         arguments = (self.model, self.params, images, self.evaluation_key)
         return mean_loss(self.model, image_losses(*arguments, samples=samples, inputs=self.inputs))
+
+    def with_prior(self, prior: Prior, params: Parameters) -> "Run":
+        """The same networks under another prior, as one fitted after training: `evaluate` and `generate` use it.
+
+        Such as `prior = FullGaussian()` with `params = prior.fit(codes.means, codes.logvars)` of the codes of training
+        images, which `encode` gives. The run that comes back has no summary, whose numbers are those of its own prior.
+
+        Args:
+            prior: of as many dimensions as the latents.
+            params: its parameters.
+
+        Raises:
+            UsageError: the model has no prior, or the parameters are others than `prior.init` makes.
+        """
+        if not self.model.stochastic:
+            raise UsageError(
+                f"An {self.model.name} has no prior that another could take the place of.\n"
+                "Its samples are those of a Gaussian fitted to codes: give them by generate(number, codes=...)."
+            )
+        wanted = jax.eval_shape(partial(prior.init, latent_dim=self.model.latent_dim), jax.random.key(0))
+        shapes, found = (jax.tree.map(jnp.shape, each) for each in (wanted, params))
+        if shapes != found:
+            raise UsageError(f"The parameters of {type(prior).__name__} must have the shapes {shapes}, got {found}.")
+        model = dataclasses.replace(self.model, prior=prior)
+        others = {name: value for name, value in self.params.items() if name != "prior"}
+        params = others | ({"prior": params} if params else {})
+        return self._replace(model=model, params=params, summary=None)
 
     def generate(
         self,
