@@ -211,6 +211,9 @@ def test_colour_says_of_samples_what_their_neighbours_say():
     assert [sum(words in line for line in lines) for words in ("a mosaic", "hang together")] == [1, 1]
     assert "N(0, I): a mosaic" in text
     assert "4.70" in text
+    assert "Precision can't tell" not in text
+    numbers["precision, N(0, I)"] = 0.96
+    assert "it gives one 0.96" in report("CIFAR-10", {"vae-map": [numbers]}, {"layout": 0.7}, (9, 9), False)
 
 
 def test_interval_is_students():
