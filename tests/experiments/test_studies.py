@@ -185,6 +185,9 @@ def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_wi
     (tmp_path / "c" / "steps.json").write_text("[]")
     with pytest.raises(UsageError, match="damaged"):
         colour.run(parse(colour.Config, [*flags, "1"]))
+    np.savez(tmp_path / "few.npz", x_train=images, x_test=images[:9])
+    with pytest.raises(UsageError, match=r"at least 10 test images .*, got 9 test images"):
+        colour.run(parse(colour.Config, ["--dataset", str(tmp_path / "few.npz"), *flags[2:], "1"]))
     assert "epoch" not in capsys.readouterr().out
 
 
