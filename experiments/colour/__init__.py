@@ -14,6 +14,9 @@ from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, are_different, at_least, l
 
 __all__ = ["Config", "run"]
 DEFAULT_MINUTES = 10.0
+FEWEST = 10
+"""Images that are compared with as many samples."""
+_AUGMENT = Settings.__dataclass_fields__["augment"].metadata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +37,7 @@ class Config(StudyConfig):
     """Runs of each model."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes(fewest=1)
     """Widths of the encoder's residual blocks, mirrored by the decoder. Default: 128 128."""
-    augment: tuple[Literal["flip", "crop"], ...] = dataclasses.field(
-        default=(), metadata=dict(Settings.__dataclass_fields__["augment"].metadata)
-    )
+    augment: tuple[Literal["flip", "crop"], ...] = setting((), _AUGMENT["allowed"], _AUGMENT["valid"])
     """Training images changed anew at each step: mirrored half of the time, shifted by up to an eighth."""
-    samples: int = at_least(10, 1000, most=MOST_SAMPLES)
-    """Images to generate for precision and recall."""
+    samples: int = at_least(FEWEST, 1000, most=MOST_SAMPLES)
+    """Images to generate for precision and recall, at most as many as there are test images."""

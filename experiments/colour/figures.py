@@ -16,7 +16,7 @@ def sheet(panels: Mapping[str, Float[np.ndarray, "n h w c"]], title: str) -> Fig
         panels: by name, as many images each, in [0, 1].
         title: what stands above all.
     """
-    figure, axes = picture(title, [[fold(images) for images in panels.values()]], 3.6 * len(panels), 0.1, 0.4)
+    figure, axes = picture(title, [[fold(images) for images in panels.values()]], 3.6 * len(panels), 0.1, 0.1)
     for panel, name in zip(axes[0], panels, strict=True):
         panel.set_title(name, fontsize=10, parse_math=False)
     return figure

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.colour import DEFAULT_MINUTES, Config
+from experiments.colour import DEFAULT_MINUTES, FEWEST, Config
 from experiments.colour.figures import sheet
 from experiments.colour.measure import GAUSSIAN, PRIOR, SHOWN, Measured, Yardstick, measure
 from experiments.colour.report import NAMES, report
@@ -32,6 +32,9 @@ def run(config: Config) -> dict[str, Any]:
             f"--minutes {config.minutes:g} and --steps {config.steps} both say when a run ends.\nLeave one out."
         )
     dataset = load_dataset(config.dataset, config.data_dir)
+    if len(dataset.test) < FEWEST:
+        found = counted(len(dataset.test), "test image")
+        raise UsageError(f"--dataset must have at least {FEWEST} test images for precision and recall, got {found}.")
     members: dict[str, Settings] = {name: _settings(config, name, dataset) for name in config.models}
     study = begin(config, "colour", dataset, members.values())
     if not config.steps:

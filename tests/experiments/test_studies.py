@@ -185,6 +185,9 @@ def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_wi
     (tmp_path / "c" / "steps.json").write_text("[]")
     with pytest.raises(UsageError, match="damaged"):
         colour.run(parse(colour.Config, [*flags, "1"]))
+    np.savez(tmp_path / "few.npz", x_train=images, x_test=images[:9])
+    with pytest.raises(UsageError, match=r"at least 10 test images .*, got 9 test images"):
+        colour.run(parse(colour.Config, ["--dataset", str(tmp_path / "few.npz"), *flags[2:], "1"]))
     assert "epoch" not in capsys.readouterr().out
 
 
@@ -211,6 +214,9 @@ def test_colour_says_of_samples_what_their_neighbours_say():
     assert [sum(words in line for line in lines) for words in ("a mosaic", "hang together")] == [1, 1]
     assert "N(0, I): a mosaic" in text
     assert "4.70" in text
+    assert "Precision can't tell" not in text
+    numbers["precision, N(0, I)"] = 0.96
+    assert "it gives one 0.96" in report("CIFAR-10", {"vae-map": [numbers]}, {"layout": 0.7}, (9, 9), False)
 
 
 def test_interval_is_students():
