@@ -145,7 +145,8 @@ def begin(path: Path, recipe: Recipe, dataset: Dataset) -> None:
         check_available(path)
         with writing(path, REMEDY):
             remove_leftovers(path)
-            write_config(path, recipe.settings, dataset, own=recipe.own, described=recipe.described)
+            labels = recipe.model.classes
+            write_config(path, recipe.settings, dataset, own=recipe.own, described=recipe.described, labels=labels)
             write_environment(path)
     wait_for_others()
 
@@ -192,7 +193,7 @@ def resume_run(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress |
             remove_leftovers(path)
             remove_leftovers(path / "figures")
             write_metrics(path, history)
-            more = {"own": own, "described": described, "resumed": resumed}
+            more: Any = {"own": own, "described": described, "resumed": resumed, "labels": recipe.model.classes}
             write_config(path, settings, dataset, stratified=saved["dataset"].get("stratified", True), **more)
             if not (path / "environment.json").exists():
                 write_environment(path)
