@@ -165,6 +165,15 @@ def test_data_without_the_classes_to_train_on_is_refused_before_training(named, 
     ):
         with pytest.raises(UsageError, match=words):
             check_trainable(SETTINGS, dataset)
+    some = dataclasses.replace(SETTINGS, classes=("three", 7))
+    assert conditions_of(some, named) == (3, 7)
+    result = fit(
+        build_model(some, named.image_shape, (3, 7)),
+        named.train,
+        named.validation,
+        dataclasses.replace(some, classes=(3, 7), epochs=1),
+    )
+    assert result.params["condition"]["numbers"].shape == (2, 2)
     other = build_model(SETTINGS, named.image_shape, 5)
     with pytest.raises(UsageError, match="among those that the model knows, 0, 1, 2, 3, 4, got"):
         vae_jax.train_run(tmp_path / "run", other, SETTINGS, named)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
-from vae_jax.data.split import Split
+from vae_jax.data.split import Classes, Split
 from vae_jax.domains import shortened
 from vae_jax.errors import UsageError
 
@@ -24,7 +24,7 @@ MOST_NUMBERS = 16
 
 
 def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
-    """The labels that a model on this data set will know, in their order; none where it sees no class.
+    """The labels that a model on this data set, or on its --classes, will know, in their order; none without them.
 
     Raises:
         UsageError: the images have no labels, are of one class, or none of a class is trained on.
@@ -32,13 +32,14 @@ def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
     if settings.condition == "none":
         return ()
     held: dict[str, set[int]] = {}
+    chosen = None if settings.classes is None else dataset.labels_of(settings.classes)
     for part, split in dataset.splits.items():
         if split.labels is None:
             raise UsageError(
                 f"--condition labels needs labels, which the {part} images of {dataset.name} have not.\n"
                 "Give a folder with a folder for each class or a file with labels, or leave --condition out."
             )
-        held[part] = set(np.unique(split.labels).tolist())
+        held[part] = set(np.unique(split.labels[split.positions(chosen)]).tolist())
     known = sorted(held["train"])
     if len(known) < 2:
         raise UsageError(
@@ -54,10 +55,11 @@ def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
     return tuple(known)
 
 
-def check_conditions(classes: tuple[int, ...], *splits: Split) -> None:
+def check_conditions(classes: tuple[int, ...], *splits: Split, chosen: Classes | None = None) -> None:
     """Refuse splits for a model of these classes that lack labels or hold others, by a UsageError."""
     for split in splits if classes else ():
-        check_labels(split.labels, len(split), classes)
+        places = split.positions(chosen)
+        check_labels(None if split.labels is None else split.labels[places], len(places), classes)
 
 
 def check_labels(labels: Any, number: int, classes: tuple[int, ...]) -> Labels:

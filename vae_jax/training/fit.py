@@ -114,7 +114,7 @@ def make_recipe(
     check_model(model)
     if train.images.shape[1:] != tuple(model.image_shape):
         raise UsageError(f"The model takes images of the shape {model.image_shape}, got {train.images.shape[1:]}.")
-    check_conditions(model.classes, train)
+    check_conditions(model.classes, train, chosen=settings.classes)
     images = len(train.positions(settings.classes))
     return Recipe(model, settings, images, objective, optimizer, inputs)
 

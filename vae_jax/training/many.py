@@ -58,7 +58,8 @@ def fit_many(
     """
     number = check_members(train, members)
     check_model(model)
-    check_conditions(model.classes, train, validation)
+    for member in members:
+        check_conditions(model.classes, train, validation, chosen=member.classes)
     layout = choose_members(members[0].parallel, len(members), in_turn=model.chunk is not None)
     every = [*members, *[members[-1]] * layout.padding(len(members))]
     recipes = [Recipe(model, member, number) for member in every]
