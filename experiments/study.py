@@ -20,6 +20,7 @@ from vae_jax.data.dataset import Dataset
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import LOCK, locked, replacing
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.conditions import conditions_of
 from vae_jax.runs.environment import device_name, write_environment
 from vae_jax.runs.folders import check_same_settings, fresh_path, has_begun
 from vae_jax.runs.preflight import check_trainable
@@ -179,7 +180,7 @@ def trained_together(paths: Sequence[Path], members: Sequence[Settings], dataset
 def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: Dataset) -> None:
     for path, settings in zip(paths, members, strict=True):
         _remove_unfinished(path, settings, dataset)
-    model = build_model(members[0], dataset.image_shape)
+    model = build_model(members[0], dataset.image_shape, conditions_of(members[0], dataset))
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
     number = epochs(members[0], max(len(dataset.train.positions(member.classes)) for member in members))
     for one in train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number)):

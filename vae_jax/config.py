@@ -104,6 +104,8 @@ class Settings:
     """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
     """Distribution of the latent before an image is seen: N(0, I)."""
+    condition: Literal["none", "labels"] = choice("none", group="model")
+    """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
     objective: str | None = named(None, OBJECTIVES, group="training")
     """What training minimises. Default: elbo, and sparse with --sparsity l1 or kl."""
     binarize: Literal["none", "threshold", "dynamic"] = choice("none", group="data", common=True)

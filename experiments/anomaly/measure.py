@@ -125,7 +125,9 @@ def measure(bench: Bench, protocol: Protocol, one: Run, label: int) -> Result:
         samples=bench.config.samples,
         binarize=one.config.binarize,
     )
-    scores[LATENT_KNN] = score_images(one, test.images, LATENT_KNN, train=bench.dataset.train, **bench.options)
+    scores[LATENT_KNN] = score_images(
+        one, test.images, LATENT_KNN, labels=test.labels, train=bench.dataset.train, **bench.options
+    )
     assert test.labels is not None
     anomalous = ~np.isin(test.labels, normal)
     every = {**scores, **bench.baselines(normal)}

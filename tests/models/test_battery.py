@@ -16,13 +16,15 @@ from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, PRIORS
 
 SHAPE = (5, 4, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
-BATCH = Inputs().batch(jnp.asarray(IMAGES), jnp.arange(6), jax.random.key(1))
+LABELS = np.array([7, -2, 4, 4, 7, 4], np.int32)
+BATCH = Inputs().batch(jnp.asarray(IMAGES), jnp.arange(6), jax.random.key(1), labels=jnp.asarray(LABELS))
 NAMES = {
     "model": ("vae", "ae"),
     "arch": ARCHITECTURES,
     "likelihood": LIKELIHOODS,
     "objective": OBJECTIVES,
     "prior": PRIORS,
+    "condition": ("none", "labels"),
 }
 MORE = {"vae": {"beta": 0.7}, "sparse": {"sparsity": "l1", "sparsity_weight": 0.3}}
 
@@ -99,7 +101,7 @@ def check_gradient(loss, params, gradient, value):
 )
 def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_finite_at_the_extremes(names):
     settings = settings_of(names)
-    model, objective = build_model(settings, SHAPE), OBJECTIVES.make(settings.objective, settings)
+    model, objective = build_model(settings, SHAPE, LABELS), OBJECTIVES.make(settings.objective, settings)
     check_model(model)
     rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: jnp.float32(0.4 * rng.normal(size=leaf.shape)), shapes)
@@ -110,10 +112,13 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
 
     def everything(params, batch):
         value = jax.value_and_grad(mean, has_aux=True)(params, batch)
-        posterior = model.encode(params, batch.inputs)
-        decoded = model.decode(params, posterior.sample(batch.keys))
+        posterior = model.encode(params, batch.inputs, batch.labels)
+        decoded = model.decode(params, posterior.sample(batch.keys), batch.labels)
         given = {} if model.stochastic else {"codes": posterior.mean}
-        made = [model.likelihood.mean(decoded), model.generate(params, jax.random.key(2), 6, **given)]
+        made = [
+            model.likelihood.mean(decoded),
+            model.generate(params, jax.random.key(2), 6, labels=batch.labels, **given),
+        ]
         if model.likelihood.kind != "none":
             made.append(model.likelihood.sample(jax.random.key(3), decoded))
             return *value, posterior, decoded, made, model.likelihood.log_prob(decoded, made[-1])

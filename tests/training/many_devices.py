@@ -23,13 +23,14 @@ from vae_jax.training.recipe import Recipe
 from vae_jax.training.step import Data, init_state, zero_metrics
 
 IMAGES = (np.random.default_rng(0).uniform(size=(50, 8, 8, 1)) ** 3 * 255).astype(np.uint8)
+LABELS = np.arange(50, dtype=np.int32) % 3
 SGD = optax.sgd(3e-3, momentum=0.5)
 VAE = Settings(hidden_sizes=(16,), latent_dim=6, batch_size=10, kl_warmup_steps=4, ema_decay=0.9, binarize="dynamic")
 VAE = dataclasses.replace(VAE, augment=("flip", "crop"))
 AE = Settings(model="ae", hidden_sizes=(16,), latent_dim=12, code_activation="sigmoid", sparsity="kl", batch_size=10)
 CASES = {
     "vae": VAE,
-    "free bits": dataclasses.replace(VAE, free_bits=0.03),
+    "free bits": dataclasses.replace(VAE, free_bits=0.03, condition="labels"),
     "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
     "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
     "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
@@ -40,9 +41,9 @@ CASES = {
 def after_20_steps(settings, layout):
     """Vectors of all parameters with their moving average, of what they were at first, and of the steps' metrics."""
     settings = dataclasses.replace(settings, checkpoint_every_steps=3)
-    recipe = Recipe(build_model(settings, (8, 8, 1)), settings, len(IMAGES), given_optimizer=SGD)
+    recipe = Recipe(build_model(settings, (8, 8, 1), 3), settings, len(IMAGES), given_optimizer=SGD)
     state, steps = init_state(recipe), recipe.steps
-    program = compile_program(recipe, Data(jax.device_put(IMAGES)), state, layout)
+    program = compile_program(recipe, Data(*jax.device_put((IMAGES, LABELS))), state, layout)
     progress, seen = Progress(state, zero_metrics(steps)), []
     for epoch in range(20 // steps):
         progress = run_epoch(program, recipe, epoch, progress._replace(metrics=zero_metrics(steps)), None)
@@ -104,8 +105,7 @@ def together(settings, number, classes=None):
     members = [dataclasses.replace(settings, seed=i % 3, beta=0.5 * (i + 1), epochs=1) for i in range(number)]
     if classes:
         members = [dataclasses.replace(m, classes=classes[i % len(classes)]) for i, m in enumerate(members)]
-    labels = np.arange(50, dtype=np.int32) % 3
-    model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], labels[:42]), Split(IMAGES[42:], labels[42:]))
+    model, splits = build_model(settings, (8, 8, 1)), (Split(IMAGES[:42], LABELS[:42]), Split(IMAGES[42:], LABELS[42:]))
     one = fit_many(model, *splits, members)
     many = fit_many(model, *splits, [dataclasses.replace(member, parallel="jit") for member in members])
     for a, b in zip(one, many, strict=True):

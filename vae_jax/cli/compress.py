@@ -41,7 +41,12 @@ def compress(config: Compress) -> Path:
     """Compress a user's images."""
     check_name(config.output, ".vaez", "", flag="OUTPUT", other="a file")
     check_free(config.output, flag="OUTPUT")
-    run, split, _ = load(config)
+    run, split, *_ = load(config)
+    if run.model.classes:
+        raise UsageError(
+            f"compress needs a run that sees no class, got {config.run}, trained with --condition labels.\n"
+            "Train one with --condition none."
+        )
     images = split.images
     container = _container()
     # After `load`, as it imports JAX.

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.cli.command import free_output
-from vae_jax.cli.images import ImagesConfig, load, write_npz, write_table
+from vae_jax.cli.images import LabelledConfig, load, write_npz, write_table
 from vae_jax.errors import counted
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ImagesConfig):
+class Config(LabelledConfig):
     """Encode images with a run: the latent means, a row an image, in a .csv or .npz file."""
 
     output: Path | None = None
@@ -23,8 +23,8 @@ def run(config: Config) -> Path:
     """Encode, write the file and print its path."""
     output = free_output(config.output, config.images, "-codes.csv", ".csv", ".npz")
     loaded = load(config)
-    restored, split, classes = loaded
-    codes = restored.encode(split.images)
+    restored, split, classes, labels = loaded
+    codes = restored.encode(split.images, labels)
     if output.suffix.lower() == ".csv":
         write_table(output, loaded, {f"z{dim + 1}": column for dim, column in enumerate(codes.means.T)})
     else:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from vae_jax import plots
 from vae_jax.data.dataset import Dataset
@@ -16,7 +17,7 @@ from vae_jax.measures import traversal
 from vae_jax.measures.sparsity import most_used_atoms
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.codes import Codes
-from vae_jax.plots.style import classes_of
+from vae_jax.plots.style import MOST_NAMED, classes_of
 from vae_jax.runs.run import Run
 
 STEPS = 9
@@ -35,7 +36,8 @@ DISPLAY_NAMES = {
 def headline(run: Run, test: dict[str, float] | None) -> str:
     """The first lines of every title: data set, model, latent dimension; test loss and its parts where known."""
     name, model = run.dataset["name"], run.model
-    first = f"{DISPLAY_NAMES.get(name, name)} · {model.name}, {counted(model.latent_dim, 'latent dimension')}"
+    kind = f"conditional {model.name}" if model.classes else model.name
+    first = f"{DISPLAY_NAMES.get(name, name)} · {kind}, {counted(model.latent_dim, 'latent dimension')}"
     if test is None:
         return first
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
@@ -90,15 +92,23 @@ def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
     mesh = np.meshgrid(*values)
     z = np.tile(centre, (mesh[0].size, 1)).astype(np.float32)
     z[:, dims] = np.stack([axis.ravel() for axis in mesh], axis=1)
-    images = np.clip(run.decode(z), 0, 1)
+    images, of_class = _decode_of_one_class(run, z)
     x_name, y_name = [f"$z_{{{dim + 1}}}$" for dim in dims] + [""] * (2 - shown)
     return Grid(
         images.reshape(-1, size, *images.shape[1:]),
         values[0],
         values[1] if shown == 2 else None,
         (x_name, y_name),
-        note,
+        note + of_class,
     )
+
+
+def _decode_of_one_class(run: Run, z: np.ndarray) -> tuple[np.ndarray, str]:
+    # The images, and of a conditional model what has to be said: they are all of its first class.
+    if not run.model.classes:
+        return np.clip(run.decode(z), 0, 1), ""
+    images = run.decode(z, np.full(len(z), run.model.classes[0]))
+    return np.clip(images, 0, 1), f"; all of class {next(iter(run.classes))}"
 
 
 def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:
@@ -108,10 +118,11 @@ def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:
     away = places - (vectors @ centre)[None]
     across, up = np.meshgrid(*away.T) if len(vectors) == 2 else (away, np.zeros((1, 1)))
     z = centre + across[..., None] * vectors[0] + up[..., None] * vectors[-1]
-    images = np.clip(run.decode(z.reshape(-1, len(centre))), 0, 1).reshape(*z.shape[:2], *run.model.image_shape)
+    images, of_class = _decode_of_one_class(run, z.reshape(-1, len(centre)))
     x_name, y_name = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
     note = f"quantiles from {levels[0]:.1%} to {levels[-1]:.1%} of the validation images' codes, {size} a side"
-    return Grid(images, away[:, 0], away[:, 1], (x_name, y_name), note)
+    images = images.reshape(*z.shape[:2], *images.shape[1:])
+    return Grid(images, away[:, 0], away[:, 1], (x_name, y_name), note + of_class)
 
 
 def draw_means(run: Run, codes: Codes, labels: np.ndarray | None, title: str, path: Path) -> None:
@@ -150,21 +161,25 @@ def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, floa
     folder, test = run.path / "figures", dataset.test
     folder.mkdir(exist_ok=True)
     title = headline(run, test_loss)
-    reference = run.encode(dataset.validation.images)
+    reference = run.encode(dataset.validation.images, dataset.validation.labels)
     what = f"{title}\n{codes.title} of {counted(len(test), 'test image')}"
     draw_means(run, codes, test.labels, what, folder / "latent_means.png")
     grid = decode_grid(run, reference, run.config.grid_size)
     draw_grid(grid, f"{title}\ndecoded latent grid", folder / "latent_grid.png")
     # The key of the samples lies behind those of all test images.
-    images = run.generate(100, key=jax.random.fold_in(run.evaluation_key, len(test)), codes=reference)
+    key = jax.random.fold_in(run.evaluation_key, len(test))
+    images = run.generate(100, key=key, codes=reference)
     drawn = "the prior" if run.model.stochastic else "a Gaussian fitted to the validation images' codes"
-    pairs = _reconstruct(run, test.images[:20])
+    drawn += "; all classes in turn" if run.model.classes else ""
+    pairs = _reconstruct(run, test.rows(slice(20)))
     figures = {
         "reconstructions": plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions"),
         "samples": plots.samples(images, f"{title}\nsamples: latents drawn from {drawn}"),
         "training_curves": plots.training_curves(run.metrics, title, f"{run.model.likelihood.unit} per image"),
     }
-    if run.config.sparsity != "none" and run.model.likelihood.parameters == 1 and not run.model.likelihood.init():
+    if run.model.classes:
+        figures["conditions"] = _conditions(run, reference, key, title)
+    elif run.config.sparsity != "none" and run.model.likelihood.parameters == 1 and not run.model.likelihood.init():
         shown = {str(run.config.sparsity): most_used_atoms(run.model, run.params, codes.means, 100)}
         most = counted(min(100, run.model.latent_dim), "most used unit")
         figures["dictionary"] = plots.dictionaries(shown, f"{title}\ndecoder atoms of the {most}; grey is 0")
@@ -172,13 +187,22 @@ def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, floa
         plots.save(figure, folder / f"{name}.png")
 
 
-def _reconstruct(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    @jax.jit
-    def reconstruct(params: Parameters, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        seen = run.inputs.batch(images, jnp.arange(len(images)), key)
-        return seen.inputs, run.model.decode_mean(params, run.model.latents(params, seen.inputs))
+def _conditions(run: Run, reference: Codes, key: jax.Array, title: str) -> Figure:
+    # The key is that of the samples, so each class has the same latents.
+    shown = list(run.classes.items())[:MOST_NAMED]
+    rows = [run.generate(10, label=label, key=key, codes=reference) for _, label in shown]
+    which = "each class" if len(shown) == len(run.classes) else f"each of the first {MOST_NAMED} classes"
+    what = f"{title}\nthe same latents in {which}: a column keeps its style"
+    return plots.conditions(np.stack(rows), [name for name, _ in shown], what)
 
-    originals, rebuilt = reconstruct(run.params, images, run.evaluation_key)
+
+def _reconstruct(run: Run, part: Split) -> tuple[np.ndarray, np.ndarray]:
+    @jax.jit
+    def reconstruct(params: Parameters, images: jax.Array, labels: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        seen = run.inputs.batch(images, jnp.arange(len(images)), key, labels=labels)
+        return seen.inputs, run.model.decode_mean(params, run.model.latents(params, seen.inputs, labels), labels)
+
+    originals, rebuilt = reconstruct(run.params, part.images, part.labels, run.evaluation_key)
     return np.asarray(originals), np.asarray(rebuilt)
 
 
@@ -200,7 +224,9 @@ def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference:
         names = [f"$z_{{{dim + 1}}}$\n{reference.measure.format(known[dim])}" for dim in dims]
         most = counted(len(dims), "most informative latent dimension")
         shown = "every latent dimension" if len(dims) == latent_dim else f"the {most}"
-    decoded = np.clip(run.decode(np.concatenate([base[None], z.reshape(-1, latent_dim)])), 0, 1)
+    every = np.concatenate([base[None], z.reshape(-1, latent_dim)])
+    labels = np.full(len(every), part.labels[config.base_image]) if run.model.classes else None  # type: ignore[index]
+    decoded = np.clip(run.decode(every, labels), 0, 1)
     figure = plots.traversals(
         decoded[1:].reshape(*z.shape[:2], *decoded.shape[1:]),
         np.stack([part.images[config.base_image].astype(np.float32) / 255, decoded[0]]),
@@ -225,11 +251,19 @@ def draw_interpolations(config: Any, run: Run, part: Split, codes: Codes, title:
         names, what = np.array(known)[index[pairs]], f"{config.split} images"
         what += "" if len(known) == 1 else " of different classes"
     named = [f"{first}\nto {last}" for first, last in names]
-    draw_ways(run, part.images[pairs], codes.means[pairs], config.interpolation, named, (title, what), path)
+    labels = None if part.labels is None else part.labels[pairs]
+    draw_ways(run, part.images[pairs], codes.means[pairs], config.interpolation, named, (title, what), path, labels)
 
 
 def draw_ways(
-    run: Run, ends: np.ndarray, codes: np.ndarray, way: str, names: list[str], title: tuple[str, str], path: Path
+    run: Run,
+    ends: np.ndarray,
+    codes: np.ndarray,
+    way: str,
+    names: list[str],
+    title: tuple[str, str],
+    path: Path,
+    labels: np.ndarray | None = None,
 ) -> None:
     """From each first image [pairs, 2, height, width, channels], with its code, to its second.
 
@@ -243,7 +277,12 @@ def draw_ways(
     if codes.shape[-1] == 1:
         kinds, note = kinds[:1], "in one dimension, straight and spherical are the same"
     z = np.stack([functions[kind](codes[:, 0], codes[:, 1], STEPS) for kind in kinds], axis=1)
-    decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1])), 0, 1)
+    of_step = None
+    if run.model.classes:
+        near = np.arange(STEPS) > STEPS // 2  # each step is of the class of the nearer end
+        of_step = np.broadcast_to(labels.reshape(-1, 1, 2)[..., near.astype(int)], z.shape[:-1]).ravel()  # type: ignore[union-attr]
+        note = "\n".join(filter(None, [note, "each step has the class of the nearer end"]))
+    decoded = np.clip(run.decode(z.reshape(-1, z.shape[-1]), of_step), 0, 1)
     figure = plots.interpolations(
         ends.astype(np.float32) / 255,
         decoded.reshape(*z.shape[:-1], *decoded.shape[1:]),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 
 from vae_jax.cli.command import RunConfig
+from vae_jax.domains import shortened
+from vae_jax.errors import UsageError
 from vae_jax.files import replacing, writing
 
 if TYPE_CHECKING:
@@ -31,6 +33,15 @@ class ImagesConfig(RunConfig):
     """Leave out the files of a folder that can't be read, in place of refusing the folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelledConfig(ImagesConfig):
+    """The flags of every command that encodes a user's images."""
+
+    label: str | None = dataclasses.field(default=None, kw_only=True)
+    """For a conditional run the class of all the images, by name or number. Default: that which the images have, such
+    as the names of the folders that they lie in."""
+
+
 class Loaded(NamedTuple):
     """A run, and a user's images as it takes them."""
 
@@ -38,6 +49,8 @@ class Loaded(NamedTuple):
     split: "Split"
     classes: np.ndarray | None
     """The class of each image, where it is known: its name, or its label where it has none."""
+    labels: np.ndarray | None
+    """Of each image, as a conditional run knows it; None of another run."""
 
 
 def load(config: ImagesConfig) -> Loaded:
@@ -50,7 +63,53 @@ def load(config: ImagesConfig) -> Loaded:
     as_then: Any = {"pictures": run.pictures, "background": run.config.background}
     split, names = read_images(config.images, run.model.image_shape, skip_damaged=config.skip_damaged, **as_then)
     classes = split.labels if names is None or split.labels is None else np.array(names)[split.labels]
-    return Loaded(run, split, classes)
+    labels = None
+    if isinstance(config, LabelledConfig):
+        labels = labels_for(run, config.label, classes, len(split), config.images)
+    return Loaded(run, split, classes, labels)
+
+
+def labels_for(
+    run: "Run", label: str | None, classes: np.ndarray | None, number: int, images: Path
+) -> np.ndarray | None:
+    """The labels of so many images for a conditional run, from --label or else their own classes; None for another run.
+
+    Raises:
+        UsageError: there are none, one that the run does not know, or --label has no effect.
+    """
+    if not run.model.classes:
+        check_conditional(run, label)
+        return None
+    if label is None and classes is None:
+        raise UsageError(
+            f"{images} must say the class of each image, as {run.path} was trained with --condition labels, got none.\n"
+            f"Give --label, one of {shortened(', '.join(run.classes), 200)}, or a folder with a folder for each class."
+        )
+    return run.labels_of(classes if label is None else class_of(run, label), number)
+
+
+def class_of(run: "Run", label: str) -> str | int:
+    """A class as a command line gives it: its name, or else its number.
+
+    Raises:
+        UsageError: the run does not know it.
+    """
+    if label in run.classes:
+        return label
+    if (number := next((known for known in run.model.classes if str(known) == label), None)) is None:
+        raise UsageError(
+            f"--label must be a class that {run.path} knows, got {label[:60]!r}.\n"
+            f"It knows {shortened(', '.join(run.classes), 200)}."
+        )
+    return number
+
+
+def check_conditional(run: "Run", label: str | None) -> None:
+    """Refuse --label for a run that knows no classes."""
+    if label is not None and not run.model.classes:
+        raise UsageError(
+            f"--label {label} has no effect: {run.path} was trained without --condition labels.\nLeave --label out."
+        )
 
 
 def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -> None:

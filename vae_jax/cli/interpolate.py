@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from vae_jax.cli.command import RunConfig, free_output
-from vae_jax.cli.images import REMEDY
+from vae_jax.cli.images import REMEDY, labels_for
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import replacing, writing
 
@@ -22,6 +22,8 @@ class Config(RunConfig):
     """A second one of that size."""
     interpolation: Literal["straight", "spherical", "both"] = "both"
     """Along the straight line between the codes, along the great circle about the origin, or one below the other."""
+    label: str | None = None
+    """For a conditional run the class of both pictures, by name or number."""
     output: Path | None = None
     """A name that ends in .png. Default: the first picture's name with -interpolated.png, beside it."""
 
@@ -36,15 +38,17 @@ def run(config: Config) -> Path:
 
     restored, ends = load_run(config.run), []
     for path in (config.first, config.second):
-        split, _ = read_images(path, restored.model.image_shape, background=restored.config.background)
+        as_then: Any = {"pictures": restored.pictures, "background": restored.config.background}
+        split, _ = read_images(path, restored.model.image_shape, **as_then)
         if len(split) != 1:
             raise UsageError(f"{path} must be one picture, got {counted(len(split), 'image')}. Give one file.")
         ends.append(np.asarray(split.images))
     images = np.stack(ends, axis=1)
-    codes = restored.encode(images[0]).means[None]
+    labels = labels_for(restored, config.label, None, 2, config.first)
+    codes = restored.encode(images[0], labels).means[None]
     names = [f"{config.first.name[-20:]}\nto {config.second.name[-20:]}"]
     with writing(output, REMEDY), replacing(output) as temporary:
         title = (headline(restored, None), "two pictures")
-        draw_ways(restored, images, codes, config.interpolation, names, title, temporary)
+        draw_ways(restored, images, codes, config.interpolation, names, title, temporary, labels)
     print(output)
     return output

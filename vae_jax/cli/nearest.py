@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.cli.command import free_output
-from vae_jax.cli.images import REMEDY, ImagesConfig, Loaded, load, write_table
+from vae_jax.cli.images import REMEDY, LabelledConfig, Loaded, load, write_table
 from vae_jax.domains import at_least
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import replacing, writing
@@ -15,7 +15,7 @@ _SHOWN = 10  # rows of a figure
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ImagesConfig):
+class Config(LabelledConfig):
     """Find the run's training images whose codes lie nearest to those of images, by Euclidean distance."""
 
     number: int = at_least(1, 5, most=20)
@@ -42,8 +42,8 @@ def run(config: Config) -> Path:
     train = dataset.train
     if config.number > len(train):
         raise UsageError(f"--number must be at most {len(train)}, the number of training images, got {config.number}.")
-    search = NearestNeighbors(n_neighbors=config.number).fit(restored.encode(train.images).means)
-    distances, places = search.kneighbors(restored.encode(split.images).means)
+    search = NearestNeighbors(n_neighbors=config.number).fit(restored.encode(train.images, train.labels).means)
+    distances, places = search.kneighbors(restored.encode(split.images, loaded.labels).means)
     if output.suffix.lower() == ".csv":
         _write_table(output, loaded, train.files, distances, places)
     else:

@@ -54,7 +54,7 @@ def run(config: Config) -> list[Path]:
     part = split.rows(slice(config.max_points))
     _check_number(config, len(part))
     folder = make_folder(config.output or config.run / "figures")
-    codes, reference = restored.encode(part.images), restored.encode(dataset.validation.images)
+    codes, reference = (restored.encode(one.images, one.labels) for one in (part, dataset.validation))
     # The run's own figure of all test images is not overwritten by one of other images.
     suffix = "" if config.split == "test" else f"_{config.split}"
     suffix += "" if len(part) == len(split) else f"_{len(part)}"

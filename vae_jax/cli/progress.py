@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, recipe: Recipe, dataset: Dataset, path: Path):
         """Watch the training of the run at that path."""
         self._run = Run(path, recipe.model, {}, recipe.settings, [], {"name": dataset.name}, None, 0)
-        self._images = dataset.validation.images[:500]
+        self._part = dataset.validation.rows(slice(500))
         self._last = epochs(recipe.settings, recipe.images)
         figures = path / "figures"
         self._gif, self._kept = figures / "training_progress.gif", figures / ".progress"
@@ -77,7 +77,7 @@ class Progress:
         if epoch % -(-self._last // 50) and epoch != self._last:
             return
         run = self._run._replace(params=params)
-        grid = decode_grid(run, run.encode(self._images), 15)
+        grid = decode_grid(run, run.encode(self._part.images, self._part.labels), 15)
         self._axes[epoch] = ""
         if run.model.latent_dim > 2:  # the two most informative ones may be others in each epoch
             across, up = (name.translate(str.maketrans("", "", "${}_")) for name in grid.axis_names)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.cli.command import free_output
-from vae_jax.cli.images import ImagesConfig, as_bytes, load, new_folder, png_names, shown_as, write_png, write_table
+from vae_jax.cli.images import LabelledConfig, as_bytes, load, new_folder, png_names, shown_as, write_png, write_table
 from vae_jax.errors import counted
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ImagesConfig):
+class Config(LabelledConfig):
     """Reconstruct images with a run: PNG files, the original on the left, and a table of their PSNR in dB.
 
     A denoising autoencoder takes the noise out of them.
@@ -29,7 +29,7 @@ def run(config: Config) -> Path:
     # After `load`, as it imports JAX.
     from vae_jax.models.quality import psnr
 
-    rebuilt = np.clip(restored.reconstruct(split.images), 0, 1)
+    rebuilt = np.clip(restored.reconstruct(split.images, loaded.labels), 0, 1)
     quality = psnr(split.images.astype(np.float32) / 255, rebuilt)
     with new_folder(output) as folder:
         for name, *pair in zip(png_names(split), split.images, as_bytes(rebuilt), strict=True):

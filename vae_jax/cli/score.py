@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vae_jax.cli.command import RunConfig, free_output
-from vae_jax.cli.images import ImagesConfig, load, write_table
+from vae_jax.cli.images import LabelledConfig, load, write_table
 from vae_jax.domains import MOST_SAMPLES, at_least, probability, shortened
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import writing
@@ -59,7 +59,7 @@ class Calibrate(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Score(ImagesConfig):
+class Score(LabelledConfig):
     """Score images with a run, and call those above its threshold anomalies: a .csv file.
 
     The threshold is the one in RUN/anomaly.json; a run without one is calibrated first, as `calibrate RUN` does.
@@ -112,7 +112,8 @@ def find_threshold(
 
     options = {"samples": samples, "neighbours": neighbours}
     # All images, then those of the run's classes: the runs of a study share their compiled programs.
-    every = score_images(run, dataset.validation.images, name, train=dataset.train, **options)
+    held = dataset.validation
+    every = score_images(run, held.images, name, labels=held.labels, train=dataset.train, **options)
     scores = every[dataset.validation.positions(run.config.classes)]
     return Threshold(
         score=name,
@@ -151,7 +152,7 @@ def score(config: Score) -> Path:
         )
     train = load_dataset_of(restored, config.data_dir).train if known.score == LATENT_KNN else None
     options = {"samples": known.samples, "neighbours": known.neighbours}
-    scores = score_images(restored, split.images, known.score, train=train, **options)
+    scores = score_images(restored, split.images, known.score, labels=loaded.labels, train=train, **options)
     alarming = scores > known.threshold
     limits = np.full(len(scores), known.threshold)
     write_table(output, loaded, {known.score: scores, "threshold": limits, "anomaly": alarming.astype(int)})
@@ -164,15 +165,26 @@ def score(config: Score) -> Path:
 
 
 def score_images(
-    run: "Run", images: np.ndarray, name: str, *, train: "Split | None", samples: int, neighbours: int
+    run: "Run",
+    images: np.ndarray,
+    name: str,
+    *,
+    labels: np.ndarray | None = None,
+    train: "Split | None",
+    samples: int,
+    neighbours: int,
 ) -> np.ndarray:
-    """One score of each image, [n]; `train` is the train split of the run's data set, needed for latent_knn only."""
+    """One score of each image, [n]; `train` is the train split of the run's data set, needed for latent_knn only.
+
+    A conditional run needs the labels of the images.
+    """
     from vae_jax.measures.anomaly import LATENT_KNN, latent_knn, model_scores
     from vae_jax.models.evaluation import encode_images
 
     model, params, key, binarize = run.model, run.params, run.evaluation_key, run.config.binarize
     if name != LATENT_KNN:
-        return model_scores(model, params, images, key, samples=samples, binarize=binarize)[name]
+        return model_scores(model, params, images, key, samples=samples, binarize=binarize, labels=labels)[name]
     assert train is not None
-    codes, normal = (encode_images(model, params, x, key, binarize=binarize)[0] for x in (images, train.images))
+    both = ((images, labels), (train.images, train.labels))
+    codes, normal = (encode_images(model, params, x, key, binarize=binarize, labels=y)[0] for x, y in both)
     return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)

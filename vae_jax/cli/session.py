@@ -20,6 +20,7 @@ from vae_jax.errors import Interrupted, UsageError, counted
 from vae_jax.files import locked
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.codes import Codes
+from vae_jax.models.conditions import conditions_of
 from vae_jax.runs.datasets import find_dataset
 from vae_jax.runs.finish import finish_run
 from vae_jax.runs.folders import changed_on_resume, check_available, fresh_path, has_begun
@@ -93,7 +94,8 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     if settings.minutes:
         settings = dataclasses.replace(settings, steps=1)
     check_trainable(settings, dataset)
-    return dataset, make_recipe(build_model(settings, dataset.image_shape), dataset.train, settings)
+    model = build_model(settings, dataset.image_shape, conditions_of(settings, dataset))
+    return dataset, make_recipe(model, dataset.train, settings)
 
 
 def for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:

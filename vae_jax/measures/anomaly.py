@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from vae_jax.data.checks import as_images
 from vae_jax.measures.dimensionality import PrincipalComponents, decode_codes, neighbour_distances
 from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.conditions import Labels
 from vae_jax.models.evaluation import ByteImages, encode_images, image_losses
 from vae_jax.models.inputs import Inputs, preprocess
 
@@ -31,7 +32,14 @@ MODEL_SCORES = {
 
 
 def model_scores(
-    model: AnyModel, params: Parameters, images: ByteImages, key: Key[Array, ""], *, samples: int, binarize: str
+    model: AnyModel,
+    params: Parameters,
+    images: ByteImages,
+    key: Key[Array, ""],
+    *,
+    samples: int,
+    binarize: str,
+    labels: Labels = None,
 ) -> dict[str, Scores]:
     """What the model itself says of each image, by the names of `MODEL_SCORES`.
 
@@ -56,15 +64,18 @@ def model_scores(
         key: decides the latent samples and dynamic binarisation.
         samples: latent samples an image.
         binarize: as in training; of dynamically binarised images, the squared error is that of the grey ones.
+        labels: of the images, for a conditional model.
 
     Returns:
         Scores [n] by name.
     """
     images = as_images(images, image_shape=model.image_shape)
-    losses = image_losses(model, params, images, key, samples=samples, inputs=Inputs(binarize))
-    codes, _ = encode_images(model, params, images, key, binarize=binarize)
+    losses = image_losses(model, params, images, key, samples=samples, inputs=Inputs(binarize), labels=labels)
+    codes, _ = encode_images(model, params, images, key, binarize=binarize, labels=labels)
     pixels = np.asarray(preprocess(jnp.asarray(images), "threshold" if binarize == "threshold" else "none"))
-    error = np.sum((pixels - decode_codes(model, params, codes)) ** 2, axis=(1, 2, 3))
+    error = np.sum(
+        (pixels - decode_codes(model, params, codes, labels if model.classes else None)) ** 2, axis=(1, 2, 3)
+    )
     norm = norms(pixels.reshape(len(pixels), -1))
     scores = {
         "squared_error": error,

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.chunks import ROWS, in_chunks
+from vae_jax.models.conditions import Labels
 
 TrainCodes: TypeAlias = Float[np.ndarray, "train latent"]
 TrainLabels: TypeAlias = Integer[np.ndarray, " train"]
@@ -134,15 +135,16 @@ def squared_error(
 
 
 def decode_codes(
-    model: AnyModel, params: Parameters, codes: Float[np.ndarray, "n latent"]
+    model: AnyModel, params: Parameters, codes: Float[np.ndarray, "n latent"], labels: Labels = None
 ) -> Float[np.ndarray, "n height width channels"]:
-    """Expected images for codes: [n, latent] to [n, height, width, channels]."""
-    return np.asarray(_decode(model, params, jnp.asarray(codes)))
+    """Expected images for codes: [n, latent] to [n, height, width, channels]; of a conditional model by the labels."""
+    return np.asarray(_decode(model, params, jnp.asarray(codes), labels))
 
 
 @partial(jax.jit, static_argnums=0)
-def _decode(model: AnyModel, params: Parameters, codes: Array) -> Array:
-    return in_chunks(partial(model.decode_mean, params), ROWS, codes)
+def _decode(model: AnyModel, params: Parameters, codes: Array, labels: Array | None) -> Array:
+    labelled = [] if labels is None else [labels]
+    return in_chunks(partial(model.decode_mean, params), ROWS, codes, *labelled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings
-from vae_jax.domains import as_declared
+from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
+from vae_jax.models import conditions
 from vae_jax.models.chunks import in_chunks
+from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
 from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
 from vae_jax.models.inputs import as_pixels
@@ -40,6 +42,8 @@ class Model:
     likelihood: Likelihood
     image_shape: tuple[int, int, int]
     latent_dim: int
+    classes: tuple[int, ...] = ()
+    """Labels that a conditional model knows, whose networks see the class of each image; none of any other model."""
     precision: str = "float32"
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
     name: ClassVar[str]
@@ -49,10 +53,10 @@ class Model:
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
-        """Draw initial parameters {"encoder", "decoder"}, and "prior" where that has some."""
+        """Draw initial parameters {"encoder", "decoder"}, and "prior" and "condition" where these have some."""
         encoder_key, decoder_key = jax.random.split(key)
-        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))
-        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.seen_shape)))
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.decoded_dim)))
         for network, drawn in ((self.encoder, encoder), (self.decoder, decoder)):
             if others := sorted(set(drawn) - {"params"}):
                 raise UsageError(
@@ -64,28 +68,43 @@ class Model:
             "decoder": {**decoder.get("params", {}), **self.likelihood.init()},
         }
         prior = self.prior.init(jax.random.fold_in(key, 2), self.latent_dim)
-        return {**params, "prior": prior} if prior else params
+        params |= {"prior": prior} if prior else {}
+        if self.classes:
+            params["condition"] = conditions.init(jax.random.fold_in(key, 4), self.classes, self.image_shape)
+        return params
 
-    def features(self, params: Parameters, x: Images) -> Float[Array, "batch features"]:
-        """The encoder's raw output; a UsageError for what are no images of this model."""
-        return _apply(self.encoder, params["encoder"], as_pixels(x, self.image_shape), self.precision)
+    def features(self, params: Parameters, x: Images, labels: Labels = None) -> Float[Array, "batch features"]:
+        """The encoder's raw output; a UsageError for what are no images, or no labels, of this model."""
+        x = as_pixels(x, self.image_shape)
+        if self.classes:
+            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, len(x), self.classes), x)
+        return _apply(self.encoder, params["encoder"], x, self.precision)
 
-    def encode(self, params: Parameters, x: Images) -> Posterior:
-        """What the encoder says of the latents of images."""
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
+        """What the encoder says of the latents of images; a conditional model needs the labels."""
         raise NotImplementedError
 
-    def latents(self, params: Parameters, x: Images) -> Float[Array, "batch latent"]:
+    def latents(self, params: Parameters, x: Images, labels: Labels = None) -> Float[Array, "batch latent"]:
         """Posterior means; the codes of an autoencoder."""
-        return self.encode(params, x).mean
+        return self.encode(params, x, labels).mean
 
-    def decode(self, params: Parameters, z: Latents) -> Float[Array, "batch height width parameters"]:
+    def decode(
+        self, params: Parameters, z: Latents, labels: Labels = None
+    ) -> Float[Array, "batch height width parameters"]:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
         own = {name: params["decoder"][name] for name in self.likelihood.init()}
+        if self.classes:
+            chosen = conditions.one_hot(labels, len(z), self.classes)
+            z = conditions.beside_latent(params["condition"], chosen, jnp.asarray(z), self.places)
         return self.likelihood.complete(_apply(self.decoder, params["decoder"], z, self.precision), own)
 
-    def decode_mean(self, params: Parameters, z: Latents) -> Float[Array, "batch height width channels"]:
+    def decode_mean(
+        self, params: Parameters, z: Latents, labels: Labels = None
+    ) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        return in_chunks(lambda part: self.likelihood.mean(self.decode(params, part)), self.chunk, jnp.asarray(z))
+        labelled = [conditions.check_labels(labels, len(z), self.classes)] if self.classes else []
+        arrays: Any = [jnp.asarray(array) for array in (z, *labelled)]
+        return in_chunks(lambda *part: self.likelihood.mean(self.decode(params, *part)), self.chunk, *arrays)
 
     def decoder_jacobian(
         self, params: Parameters, z: Float[Array, " latent"], unit: Any = 1.0
@@ -107,6 +126,22 @@ class Model:
     def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
         return self.prior.kl(params.get("prior", {}), posterior, z)
+
+    @property
+    def seen_shape(self) -> tuple[int, int, int]:
+        """Of what the encoder sees: height, width, channels."""
+        height, width, channels = self.image_shape
+        return height, width, channels + bool(self.classes)
+
+    @property
+    def places(self) -> int:
+        """Of the map that the decoder takes a latent for; 1 of a vector."""
+        return getattr(self.decoder, "places", 1)
+
+    @property
+    def decoded_dim(self) -> int:
+        """Numbers that the decoder sees of an image: its latent, and what says its class."""
+        return self.latent_dim + (self.places * conditions.numbers_of(self.classes) if self.classes else 0)
 
     @property
     def chunk(self) -> int | None:
@@ -132,16 +167,19 @@ class VariationalAutoencoder(Model):
     name = "VAE"
     stochastic = True
 
-    def encode(self, params: Parameters, x: Images) -> DiagonalGaussian:
-        """Approximate posterior q(z | x) of images."""
-        return DiagonalGaussian.from_features(self.features(params, x))
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> DiagonalGaussian:
+        """Approximate posterior q(z | x) of images, or q(z | x, y) with the labels of a conditional model."""
+        return DiagonalGaussian.from_features(self.features(params, x, labels))
 
     def generate(
-        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0
+        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
     ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the prior, at a temperature."""
+        """Expected images of latents drawn from the prior, at a temperature, and of the classes of a conditional one.
+
+        The latents do not depend on the labels.
+        """
         z = self.prior.sample(params.get("prior", {}), key, (number, self.latent_dim), temperature)
-        return self.decode_mean(params, z)
+        return self.decode_mean(params, z, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +195,9 @@ class Autoencoder(Model):
     name = "AE"
     stochastic = False
 
-    def encode(self, params: Parameters, x: Images) -> Delta:
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Delta:
         """Codes of images."""
-        code = CODE_ACTIVATIONS[self.code_activation](self.features(params, x))
+        code = CODE_ACTIVATIONS[self.code_activation](self.features(params, x, labels))
         return Delta(keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code)
 
     def generate(
@@ -168,6 +206,7 @@ class Autoencoder(Model):
         key: Key[Array, ""],
         number: int,
         temperature: Any = 1.0,
+        labels: Labels = None,
         *,
         codes: Float[Array | np.ndarray, "codes latent"],
     ) -> Float[Array, "number height width channels"]:
@@ -179,29 +218,45 @@ class Autoencoder(Model):
         centred = codes - jnp.mean(codes, axis=0, keepdims=True)
         # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
         noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
-        return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred)
+        return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred, labels)
 
 
 AnyModel = Model
 
 
-def build_model(settings: Settings, image_shape: Any) -> Any:
-    """The model that the settings describe, for images (height, width, channels).
+def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> Any:
+    """The model that the settings describe.
+
+    Args:
+        settings: what it is like.
+        image_shape: (height, width, channels).
+        classes: for --condition labels the labels that there are, or how many from 0 on; without effect else.
 
     Raises:
-        UsageError: a setting outside its domain, or networks that do not fit the images.
+        UsageError: a setting outside its domain, or networks or classes that do not fit.
     """
     check_settings(settings)
+    known = _known(classes) if settings.condition == "labels" else ()
     shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
     if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
         raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
     features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
-    common = (encoder, decoder, likelihood, shape, settings.latent_dim, settings.precision)
+    common = (encoder, decoder, likelihood, shape, settings.latent_dim, known, settings.precision)
     if settings.model == "vae":
         return VariationalAutoencoder(*common, PRIORS.make(settings.prior, settings))
     return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)
+
+
+def _known(classes: Any) -> tuple[int, ...]:
+    labels = as_declared(tuple(range(classes)) if isinstance(classes, int) else classes, tuple[int, ...])
+    if not (isinstance(labels, tuple) and all(type(label) is int for label in labels) and len(set(labels)) > 1):
+        raise UsageError(
+            f"--condition labels needs the labels of at least two classes, got {shortened(repr(classes), 60)}.\n"
+            "Give build_model(settings, image_shape, classes), such as the number of classes."
+        )
+    return tuple(sorted(set(labels)))
 
 
 def check_model(model: Model) -> None:
@@ -224,8 +279,9 @@ def _check_shapes(model: Model) -> None:
     features = 2 if model.stochastic else 1
     try:
         params = jax.eval_shape(model.init, jax.random.key(0))
-        x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.latent_dim))
-        given = jax.eval_shape(model.features, params, x).shape
+        x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.decoded_dim))
+        labels = np.array(model.classes[:1] * 2, np.int32) if model.classes else None
+        given = jax.eval_shape(partial(model.features, labels=labels), params, x).shape
         decoded = jax.eval_shape(lambda p, z: _apply(model.decoder, p["decoder"], z, model.precision), params, z).shape
     except flax.errors.FlaxError as error:
         reason = str(error).partition("\n")[0].split(" (http")[0]

@@ -18,6 +18,7 @@ from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
 from vae_jax.models.chunks import ROWS
+from vae_jax.models.conditions import check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
@@ -26,6 +27,7 @@ ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
 AnyKey = Any
 """One key, such as jax.random.key(0), also of the old kind: jax.random.PRNGKey(0)."""
+AnyLabels = Int[np.ndarray | Array, " n"] | None
 AS_THEY_ARE = Inputs()
 
 
@@ -48,11 +50,12 @@ def image_losses(
     *,
     samples: int = 16,
     inputs: Inputs = AS_THEY_ARE,
-    labels: Int[np.ndarray | Array, " n"] | None = None,
+    labels: AnyLabels = None,
 ) -> ImageLosses:
     """Losses of each image of a set; arguments and errors as of `evaluate`.
 
-    `inputs` are what the model sees of an image, and `labels` the classes, for inputs that use them.
+    `inputs` are what the model sees of an image, and `labels` the classes, for a conditional model and
+    for inputs that use them.
     """
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}.")
@@ -70,6 +73,7 @@ def evaluate(
     binarize: str = "none",
     corruption: str = "none",
     corruption_level: float = 0.0,
+    labels: AnyLabels = None,
 ) -> dict[str, float]:
     """Mean loss of a set of images: reconstruction + KL, the negative evidence lower bound of a VAE.
 
@@ -82,6 +86,7 @@ def evaluate(
         binarize: none, threshold or dynamic.
         corruption: noise on what the encoder sees, as in `vae_jax.models.inputs`.
         corruption_level: how much of it.
+        labels: the classes [n] of the images, for a conditional model.
 
     Returns:
         Means over the images, as of `mean_loss`.
@@ -90,7 +95,7 @@ def evaluate(
         UsageError: no sample, images of another shape than the model takes, or of no type that makes images.
     """
     inputs = Inputs(binarize, corruption, corruption_level)
-    return mean_loss(model, image_losses(model, params, images, key, samples=samples, inputs=inputs))
+    return mean_loss(model, image_losses(model, params, images, key, samples=samples, inputs=inputs, labels=labels))
 
 
 def mean_loss(model: AnyModel, losses: ImageLosses) -> dict[str, float]:
@@ -116,6 +121,7 @@ def importance_weighted_nll(
     *,
     samples: int = 5000,
     inputs: Inputs = AS_THEY_ARE,
+    labels: AnyLabels = None,
 ) -> float:
     """Mean upper bound of -log p(x) in nats from `samples` importance samples an image (Burda et al. 2015).
 
@@ -123,7 +129,8 @@ def importance_weighted_nll(
         UsageError: the model has no p(x).
     """
     check_bound(model)
-    return -float(np.mean(image_losses(model, params, images, key, samples=samples, inputs=inputs).bound))
+    losses = image_losses(model, params, images, key, samples=samples, inputs=inputs, labels=labels)
+    return -float(np.mean(losses.bound))
 
 
 def check_bound(model: AnyModel) -> None:
@@ -143,6 +150,7 @@ def encode_images(
     *,
     binarize: str = "none",
     inputs: Inputs | None = None,
+    labels: AnyLabels = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Posterior means and log variances of images, float32 [n, latent] each; codes and None for an autoencoder.
 
@@ -153,19 +161,20 @@ def encode_images(
         key: decides dynamic binarisation and noise.
         binarize: none, threshold or dynamic.
         inputs: what the model sees of an image, in place of `binarize`.
+        labels: as in `evaluate`.
     """
     seen = Inputs(binarize) if inputs is None else inputs
-    mean, *logvar = _in_batches(_encode, model, params, (images, None), key, 1, seen)
+    mean, *logvar = _in_batches(_encode, model, params, (images, labels), key, 1, seen)
     return mean, logvar[0] if logvar else None
 
 
 def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
     # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
-    posterior = model.encode(params, batch.inputs)
+    posterior = model.encode(params, batch.inputs, batch.labels)
 
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
         z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(batch.keys, index))
-        loss = model.likelihood.reconstruction_loss(model.decode(params, z), batch.x)
+        loss = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
         log_weight = model.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - loss
         return loss, model.kl(params, posterior, z), log_weight
 
@@ -174,7 +183,7 @@ def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> t
 
 
 def _encode(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, ...]:
-    posterior = model.encode(params, batch.inputs)
+    posterior = model.encode(params, batch.inputs, batch.labels)
     return tuple(part for part in (posterior.mean, posterior.logvar) if part is not None)
 
 
@@ -187,6 +196,8 @@ def _in_batches(
     key = _as_key(key)
     images, labels = as_images(data[0], image_shape=model.image_shape), data[1]
     number = len(images)
+    if model.classes:
+        labels = check_labels(labels, number, model.classes)
     size = min(model.chunk or ROWS, number)
     length = number
     if not isinstance(images, jax.Array):

@@ -4,6 +4,7 @@ An encoder maps images [batch, height, width, channels] to features [batch, feat
 [batch, latent] to the likelihood's parameters [batch, height, width, parameters].
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -60,6 +61,11 @@ class Decoder(Network):
     parameters: int = 1
     """Numbers that it gives for each value of an image."""
     fourier_features: int = 0
+
+    @property
+    def places(self) -> int:
+        """Places of the map that it takes a latent for, each with its own part of it in turn; 1: it is a vector."""
+        return 1
 
     def with_waves(self, z: Any) -> Any:
         """Latents, with sines and cosines of them where there are Fourier features (Tancik et al. 2020)."""
@@ -159,6 +165,11 @@ class PatchDecoder(Decoder):
     """The mirror of `PatchEncoder`: from the code at every place to its patch."""
 
     on_maps: ClassVar[bool] = True
+
+    @property
+    def places(self) -> int:
+        """Of the map of codes."""
+        return math.prod(places_of(self.image_shape[:2], PATCH))
 
     @nn.compact
     def __call__(self, z: Latents) -> Parameters:

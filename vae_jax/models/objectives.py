@@ -117,13 +117,15 @@ class ELBO(Objective):
 
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums of the KL divergence of each dimension, and of the weights."""
-        return _sums(model.encode(params, batch.inputs).kl_per_dimension(), batch.weights) if self.couples else None
+        if not self.couples:
+            return None
+        return _sums(model.encode(params, batch.inputs, batch.labels).kl_per_dimension(), batch.weights)
 
     def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
         """The terms of each example; `kl` is without beta and without free bits."""
-        posterior = model.encode(params, batch.inputs)
+        posterior = model.encode(params, batch.inputs, batch.labels)
         z = posterior.sample(batch.keys)
-        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z), batch.x)
+        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
         kl = penalty = model.kl(params, posterior, z)
         if self.couples:
             self.check(model)
@@ -162,12 +164,14 @@ class Sparse(Objective):
 
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums of the activations of each unit, and of the weights."""
-        return _sums(model.encode(params, batch.inputs).mean, batch.weights) if self.couples else None
+        if not self.couples:
+            return None
+        return _sums(model.encode(params, batch.inputs, batch.labels).mean, batch.weights)
 
     def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
         """The terms of each example."""
-        code = model.encode(params, batch.inputs).mean
-        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, code), batch.x)
+        code = model.encode(params, batch.inputs, batch.labels).mean
+        reconstruction = model.likelihood.reconstruction_loss(model.decode(params, code, batch.labels), batch.x)
         penalty = l1_penalty(code)
         if self.couples:
             sums, number = statistics

@@ -3,6 +3,7 @@
 For photographs. The latent is a map, with some dimensions for each place, or one vector.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeAlias
 
@@ -62,6 +63,11 @@ class ResidualDecoder(Decoder):
     block: Block = (4, 4)
     latent: str = "map"
     on_maps: ClassVar[bool] = True
+
+    @property
+    def places(self) -> int:
+        """Of the latent map."""
+        return 1 if self.latent == "vector" else math.prod(places_of(self.image_shape[:2], self.block))
 
     @nn.compact
     def __call__(self, z: Latents) -> Parameters:

@@ -21,6 +21,7 @@ from vae_jax.plots.style import (
     classes_of,
     draw_points,
     new_figure,
+    shorten,
     write_names,
 )
 
@@ -129,6 +130,13 @@ def reconstructions(
 def samples(images: Float[np.ndarray, "n h w c"], title: str) -> Figure:
     """Generated images in as square a tile as their number allows."""
     return picture(title, [[fold(images)]])[0]
+
+
+def conditions(images: Float[np.ndarray, "classes n h w c"], names: Sequence[str], title: str) -> Figure:
+    """Images of each class in a row of its own, with its name."""
+    figure, axes = picture(title, [[images]], lowest=0.2)
+    name_rows(axes[0, 0], [shorten(name) for name in names])
+    return figure
 
 
 def dictionaries(atoms: Mapping[str, Float[np.ndarray, "_ height width channels"]], title: str) -> Figure:

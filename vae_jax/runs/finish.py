@@ -1,5 +1,6 @@
 """What makes a run a finished one: its numbers on the test split, and summary.json."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data.dataset import Dataset
+from vae_jax.data.split import Split
 from vae_jax.data.stored import pieces
 from vae_jax.models.autoencoders import AnyModel, count_parameters
 from vae_jax.models.codes import Codes
-from vae_jax.models.evaluation import importance_weighted_nll
+from vae_jax.models.evaluation import ImageLosses, importance_weighted_nll, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim, psnr
 from vae_jax.runs.environment import device_name
@@ -37,9 +39,9 @@ def finish_run(
             what it gives back is written with the rest.
     """
     run = load_run(path, model=model, inputs=inputs)
-    images = dataset.test.of_classes(run.config.classes).images
-    codes, rows = run.encode(images), run.metrics
-    test = measure_test(run, images, codes)
+    part, rows = dataset.test.of_classes(run.config.classes), run.metrics
+    codes = run.encode(part.images, part.labels)
+    test = measure_test(run, part, codes)
     diagnosis = codes.diagnosis(run.config.beta)
     summary = {
         "test": test,
@@ -57,15 +59,17 @@ def finish_run(
     return load_run(path, model=model, inputs=inputs)
 
 
-def measure_test(run: Run, images: Any, codes: Codes) -> dict[str, Any]:
+def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
     """The test numbers: loss and its terms, active units of a VAE, sparsity of a sparse code, the NLL if asked for.
 
-    Also the mean PSNR in dB of the images that the latent means decode to, where pixels are not binarised.
+    Also the mean PSNR in dB of the images that the latent means decode to, where pixels are not binarised; and of a
+    conditional run loss and terms of each class.
     """
-    settings = run.config
-    test: dict[str, Any] = run.evaluate(images, samples=settings.test_samples)
+    settings, images, labels = run.config, part.images, part.labels
+    losses = run.losses(images, labels, samples=settings.test_samples)
+    test: dict[str, Any] = mean_loss(run.model, losses)
     if run.inputs.binarize == "none":
-        test["psnr"] = _mean_psnr(run, images, codes)
+        test["psnr"] = _mean_psnr(run, part, codes)
     if run.model.stochastic:
         test["active_units"] = int(codes.active_dimensions().sum())
     if settings.sparsity != "none":
@@ -77,16 +81,34 @@ def measure_test(run: Run, images: Any, codes: Codes) -> dict[str, Any]:
             *(run.model, run.params, images, run.evaluation_key),
             samples=settings.iwae_samples,
             inputs=run.inputs._replace(corruption="none"),
+            labels=labels,
         )
         if has_bits_per_dim(run.model):
             test["iwae_bits_per_dim"] = bits_per_dim(run.model, test["iwae_nll"])
+    if run.model.classes:
+        test["by_class"] = {name: _of_class(losses, labels == label) for name, label in run.classes.items()}
+        test["by_class"] = {name: found for name, found in test["by_class"].items() if found}
     return test
 
 
-def _mean_psnr(run: Run, images: Any, codes: Codes) -> float:
+def _of_class(losses: ImageLosses, chosen: Any) -> dict[str, Any]:
+    # Means over the images of a class, and the standard error of that of the loss; empty where there are none.
+    number, kl = int(chosen.sum()), losses.kl[chosen]
+    if not number:
+        return {}
+    reconstruction = losses.reconstruction[chosen]
+    each = reconstruction.astype(np.float64) + kl
+    error = {"loss_se": float(np.std(each, ddof=1) / math.sqrt(number))} if number > 1 else {}
+    terms = {"loss": each, "reconstruction": reconstruction, "kl": kl}
+    return {"number": number} | {name: float(np.mean(values)) for name, values in terms.items()} | error
+
+
+def _mean_psnr(run: Run, part: Split, codes: Codes) -> float:
     quality, done = [], 0
-    for some in pieces(images):
-        rebuilt = np.clip(run.decode(codes.means[done : done + len(some)]), 0, 1)
+    for some in pieces(part.images):
+        chosen = slice(done, done + len(some))
+        labels = part.labels[chosen] if run.model.classes and part.labels is not None else None
+        rebuilt = np.clip(run.decode(codes.means[chosen], labels), 0, 1)
         # An image that is rebuilt exactly is taken for one grey level off in one value.
         quality.append(psnr(some.astype(np.float32) / 255, rebuilt, least_error=1 / 255**2))
         done += len(some)

@@ -146,7 +146,7 @@ def begin(path: Path, recipe: Recipe, dataset: Dataset, started_from: str = "") 
         with writing(path, REMEDY):
             remove_leftovers(path)
             about: Any = {"own": recipe.own, "described": recipe.described, "started_from": started_from}
-            write_config(path, recipe.settings, dataset, **about)
+            write_config(path, recipe.settings, dataset, labels=recipe.model.classes, **about)
             write_environment(path)
     wait_for_others()
 
@@ -194,6 +194,7 @@ def resume_run(path: Path, recipe: Recipe, dataset: Dataset) -> tuple[Progress |
             remove_leftovers(path / "figures")
             write_metrics(path, history)
             more: Any = {"own": own, "described": described, "resumed": resumed, "started_from": saved["started_from"]}
+            more |= {"labels": recipe.model.classes}
             write_config(path, settings, dataset, stratified=saved["dataset"].get("stratified", True), **more)
             if not (path / "environment.json").exists():
                 write_environment(path)

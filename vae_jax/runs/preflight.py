@@ -11,6 +11,7 @@ from vae_jax.data.dataset import Dataset, check_batch_size
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters, build_model
+from vae_jax.models.conditions import conditions_of
 from vae_jax.training.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -25,7 +26,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
         UsageError: a setting outside its domain or that does not fit the others or the data; too few images for a
             batch; more steps than can be counted; more memory needed than there is.
     """
-    model = build_model(settings, dataset.image_shape)
+    model = build_model(settings, dataset.image_shape, conditions_of(settings, dataset))
     for split in (dataset.validation, dataset.test):
         split.positions(settings.classes)
     train = dataset.train.of_classes(settings.classes)
@@ -39,7 +40,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
             "counted. Give fewer epochs or a larger batch."
         )
     params = jax.eval_shape(model.init, jax.random.key(0))
-    images, codes = jnp.zeros((1, *dataset.image_shape)), jnp.zeros((1, settings.latent_dim))
+    images, codes = jnp.zeros((1, *model.seen_shape)), jnp.zeros((1, model.decoded_dim))
     values = _outputs(model.encoder, params["encoder"], images) + _outputs(model.decoder, params["decoder"], codes)
     activations = settings.batch_size * values
     copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)

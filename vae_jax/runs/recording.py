@@ -17,6 +17,7 @@ from vae_jax.domains import flag_of
 from vae_jax.errors import Interrupted, UsageError
 from vae_jax.files import append_line, check_locked, locked, writing
 from vae_jax.models.autoencoders import AnyModel
+from vae_jax.models.conditions import check_conditions
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.runs.checkpoints import Checkpoints
@@ -180,6 +181,7 @@ def _check_before(path: Path, recipe: Recipe, dataset: Dataset, resume: bool) ->
     # What is refused before anything is written.
     chosen = dataset.of_classes(recipe.settings.classes)
     check_batch_size(chosen.train, recipe.settings.batch_size)
+    check_conditions(recipe.model.classes, *chosen.splits.values())
     are_streamed(recipe.settings, chosen.train.images.nbytes)
     _check_alike(recipe.settings, dataset)
     if not resume and is_first():

@@ -30,7 +30,7 @@ _KNOWN = {
     "settings": tuple(_SETTINGS),
     "dataset": (
         *("name", "source", "sha256", "image_shape", "train", "validation", "test"),
-        *("class_names", "stratified", "pictures"),
+        *("class_names", "stratified", "pictures", "labels"),
     ),
 }
 """What each part of config.json may hold."""
@@ -56,16 +56,18 @@ def write_config(
     described: dict[str, str] | None = None,
     resumed: Sequence[dict[str, Any]] = (),
     started_from: str = "",
+    labels: Sequence[int] = (),
 ) -> None:
     """Write config.json.
 
     `stratified` says whether the splits were held out by class, where one lacked a class; `own` names what was given as
     an object and can't be made from the settings, such as a model; `described` says what the objects are, by name, and
     `resumed` what changed each time that the run was gone on with. `started_from` is the run whose parameters it began
-    with.
+    with; `labels` are those that a conditional model knows.
     """
     about = {name: getattr(dataset, name) for name in ("name", "source", "sha256", "image_shape", "class_names")}
     about |= {name: len(split) for name, split in dataset.splits.items()} | {"stratified": stratified}
+    about |= {"labels": list(labels)} if labels else {}
     about["pictures"] = dataset.pictures and dataset.pictures._asdict()
     content = {"schema": SCHEMA_VERSION, "settings": {name: getattr(settings, name) for name in _SETTINGS}}
     content |= {"dataset": about, "own": own, "described": described or {}, "resumed": resumed}
@@ -141,6 +143,9 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     shape = record["image_shape"]
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
+    if read_config(path)["settings"].get("condition") == "labels" and not _are_labels(record.get("labels")):
+        found = str(record.get("labels"))[:60]
+        raise UsageError(f"{path / 'config.json'} is damaged: dataset.labels is {found}.\n{_REMEDY}")
     if record.get("pictures") is not None and not _are_pictures(record["pictures"], shape):
         found = str(record["pictures"])[:100]
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.pictures is {found}.\n{_REMEDY}")
@@ -238,6 +243,11 @@ def _read_text(file: Path, remedy: str = _REMEDY) -> str:
         return read_bytes(file, _MOST_TEXT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} can't be read: {error}.\n{remedy}") from error
+
+
+def _are_labels(value: Any) -> bool:
+    is_list = isinstance(value, list) and all(type(label) is int for label in value)
+    return is_list and len(set(value)) == len(value) > 1 and -(2**31) <= min(value) <= max(value) < 2**31
 
 
 def _are_pictures(value: Any, image_shape: list[int]) -> bool:

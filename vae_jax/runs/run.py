@@ -13,14 +13,16 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings
+from vae_jax.data.checks import as_labels
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.raw import Pictures
-from vae_jax.domains import as_declared
+from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters, build_model
 from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.models.codes import Codes
-from vae_jax.models.evaluation import encode_images, image_losses, mean_loss
+from vae_jax.models.conditions import Labels, check_labels
+from vae_jax.models.evaluation import ImageLosses, encode_images, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.priors import Prior
 from vae_jax.runs.checkpoints import Checkpoints
@@ -78,16 +80,45 @@ class Run(NamedTuple):
         """What the model sees of an image."""
         return self.given_inputs or Inputs.from_settings(self.config)
 
-    def encode(self, images: Any) -> Codes:
-        """Latents of images, binarised as in training, without noise on them."""
-        arguments = (self.model, self.params, images, self.evaluation_key)
-        return Codes.of(*encode_images(*arguments, inputs=self.inputs._replace(corruption="none")))
+    @property
+    def classes(self) -> dict[str, int]:
+        """The classes that a conditional run knows: their labels by name, or by the label as a text; else none."""
+        names = self.dataset.get("class_names") or ()
+        named = ((names[label] if 0 <= label < len(names) else str(label), label) for label in self.model.classes)
+        return dict(named)
 
-    def decode(self, codes: Any) -> Float[np.ndarray, "n height width channels"]:
-        """Expected images of latents [n, latent].
+    def labels_of(self, given: Any, number: int) -> Labels:
+        """The labels of so many images: as numbers, from numbers or names, of each or one for all; or None for none.
 
         Raises:
-            UsageError: they are of another shape, or not finite.
+            UsageError: they are no labels or of another number, or a conditional run does not know one.
+        """
+        if given is None:
+            return None
+        found: Any = as_labels([given] * number if np.ndim(given) == 0 else given, number)
+        if not self.model.classes:
+            return found
+        if found.dtype.kind == "U":
+            names, places = np.unique(found, return_inverse=True)
+            if strange := sorted(set(names.tolist()) - set(self.classes)):
+                raise UsageError(
+                    f"{self.path} knows no class {strange[0][:60]!r}.\n"
+                    f"Give the label as one that it knows: {shortened(', '.join(self.classes), 200)}."
+                )
+            found = np.array([self.classes[name] for name in names.tolist()], np.int32)[places]
+        return check_labels(found, number, self.model.classes)
+
+    def encode(self, images: Any, labels: Any = None) -> Codes:
+        """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
+        arguments = (self.model, self.params, images, self.evaluation_key)
+        seen = {"inputs": self.inputs._replace(corruption="none"), "labels": self._of_images(labels, images)}
+        return Codes.of(*encode_images(*arguments, **seen))
+
+    def decode(self, codes: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
+        """Expected images of latents [n, latent], of a conditional run with the `labels`, as of `labels_of`.
+
+        Raises:
+            UsageError: they are of another shape, or not finite; labels that are missing or have no effect.
         """
         try:
             latents = np.asarray(codes, np.float32)
@@ -99,16 +130,23 @@ class Run(NamedTuple):
             raise UsageError(
                 f"codes must be finite numbers [n, {self.model.latent_dim}], got {str(codes)[:60]!r}{found}."
             )
-        return np.asarray(_decode(self.model, self.params, jnp.asarray(latents)))
+        if labels is not None:
+            self._check_conditional("labels")
+        return np.asarray(_decode(self.model, self.params, jnp.asarray(latents), self.labels_of(labels, len(latents))))
 
-    def reconstruct(self, images: Any) -> Float[np.ndarray, "n height width channels"]:
-        """Expected images of the latent means of images."""
-        return self.decode(self.encode(images).means)
+    def reconstruct(self, images: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
+        """Expected images of the latent means of images; `labels` as of `labels_of`."""
+        return self.decode(self.encode(images, labels).means, labels if self.model.classes else None)
 
-    def evaluate(self, images: Any, *, samples: int = 16) -> dict[str, float]:
-        """Mean loss and its parts, as of `mean_loss`, of images seen as in training; `samples` latent samples each."""
+    def losses(self, images: Any, labels: Any = None, *, samples: int = 16) -> ImageLosses:
+        """Losses of each image, seen as in training; `samples` latent samples each, `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
-        return mean_loss(self.model, image_losses(*arguments, samples=samples, inputs=self.inputs))
+        known = self._of_images(labels, images)
+        return image_losses(*arguments, samples=samples, inputs=self.inputs, labels=known)
+
+    def evaluate(self, images: Any, labels: Any = None, *, samples: int = 16) -> dict[str, float]:
+        """Mean loss and its parts, as of `mean_loss`; arguments as of `losses`."""
+        return mean_loss(self.model, self.losses(images, labels, samples=samples))
 
     def with_prior(self, prior: Prior, params: Parameters) -> "Run":
         """The same networks under another prior, as one fitted after training: `evaluate` and `generate` use it.
@@ -141,6 +179,7 @@ class Run(NamedTuple):
         self,
         number: Any,
         *,
+        label: Any = None,
         seed: int = 0,
         key: Key[Array, ""] | None = None,
         temperature: Any = 1.0,
@@ -150,6 +189,8 @@ class Run(NamedTuple):
 
         Args:
             number: of images.
+            label: of a conditional run, as of `labels_of`: the class of all, or that of each. By default all classes
+                in turn. The latents do not depend on it.
             seed: of the draws.
             key: of the draws, in place of the seed.
             temperature: multiplies how far the latents spread: below 1 they are more alike and more typical.
@@ -164,21 +205,40 @@ class Run(NamedTuple):
         temperature = as_declared(temperature, float)
         if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise UsageError(f"temperature must be a finite number of at least 0, got {temperature!r}.")
-        given = {}
+        given: dict[str, Any] = {}
         if not self.model.stochastic:
-            given["codes"] = (codes or self.encode(load_dataset_of(self).validation.images)).means
+            given["codes"] = (codes or self._validation_codes()).means
+        if label is not None:
+            self._check_conditional("label")
+        if self.model.classes:
+            in_turn = np.resize(self.model.classes, number) if label is None else label
+            given["labels"] = self.labels_of(in_turn, number)
         drawn = jax.random.key(seed) if key is None else key
         return np.asarray(_generate(self.model, number, self.params, drawn, jnp.float32(temperature), **given))
 
+    def _validation_codes(self) -> Codes:
+        part = load_dataset_of(self).validation
+        return self.encode(part.images, part.labels)
+
+    def _of_images(self, labels: Any, images: Any) -> Any:
+        return self.labels_of(labels, len(images) if hasattr(images, "__len__") else 1)
+
+    def _check_conditional(self, name: str) -> None:
+        if not self.model.classes:
+            raise UsageError(
+                f"{name} has no effect: {self.path} was trained without --condition labels.\nLeave it out."
+            )
+
 
 @partial(jax.jit, static_argnums=0)
-def _decode(model: Any, params: Parameters, codes: Array) -> Array:
-    return in_chunks(partial(model.decode_mean, params), ROWS, codes)
+def _decode(model: Any, params: Parameters, codes: Array, labels: Array | None) -> Array:
+    labelled = [] if labels is None else [labels]
+    return in_chunks(partial(model.decode_mean, params), ROWS, codes, *labelled)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generate(model: Any, number: int, params: Parameters, key: Array, temperature: Array, **codes: Array) -> Array:
-    return model.generate(params, key, number, temperature, **codes)
+def _generate(model: Any, number: int, params: Parameters, key: Array, temperature: Array, **more: Array) -> Array:
+    return model.generate(params, key, number, temperature, **more)
 
 
 def load_run(
@@ -217,7 +277,9 @@ def load_run(
             )
     check_described(directory, {name: description(part) for name, part in given.items() if part is not None})
     if model is None:
-        model = build_model(dataclasses.replace(settings, **_OF_TRAINING), dataset["image_shape"])
+        model = build_model(
+            dataclasses.replace(settings, **_OF_TRAINING), dataset["image_shape"], dataset.get("labels")
+        )
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         params, step = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))

@@ -125,7 +125,8 @@ def _parameters(path: Path) -> Parameters | None:
     # Shapes of those that config.json asks for; None of a model that it does not describe.
     if "model" in read_config(path)["own"]:
         return None
-    model = build_model(read_settings(path, Settings), read_dataset_record(path)["image_shape"])
+    record = read_dataset_record(path)
+    model = build_model(read_settings(path, Settings), record["image_shape"], record.get("labels"))
     shapes: Parameters = jax.eval_shape(model.init, jax.random.key(0))
     return shapes
 

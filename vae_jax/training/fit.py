@@ -12,6 +12,7 @@ from vae_jax.config import Settings, check_settings, epochs
 from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
+from vae_jax.models.conditions import check_conditions
 from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
@@ -113,6 +114,7 @@ def make_recipe(
     check_model(model)
     if train.images.shape[1:] != tuple(model.image_shape):
         raise UsageError(f"The model takes images of the shape {model.image_shape}, got {train.images.shape[1:]}.")
+    check_conditions(model.classes, train, chosen=settings.classes)
     images = len(train.positions(settings.classes))
     return Recipe(model, settings, images, objective, optimizer, inputs)
 
@@ -124,6 +126,7 @@ def go_on(
     settings, steps = recipe.settings, recipe.steps
     train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
+    check_conditions(recipe.model.classes, train, validation)
     if progress is None:
         progress = Progress(init_state(recipe, fitted_own(recipe, train)), zero_metrics(steps))
     else:

@@ -15,6 +15,7 @@ from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import AnyModel, check_model
+from vae_jax.models.conditions import check_conditions
 from vae_jax.training.devices import ONE_DEVICE, Members, choose_members
 from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row
@@ -57,6 +58,8 @@ def fit_many(
     """
     number = check_members(train, members)
     check_model(model)
+    for member in members:
+        check_conditions(model.classes, train, validation, chosen=member.classes)
     layout = choose_members(members[0].parallel, len(members), in_turn=model.chunk is not None)
     every = [*members, *[members[-1]] * layout.padding(len(members))]
     recipes = [Recipe(model, member, number) for member in every]

@@ -81,7 +81,7 @@ class Recipe:
     def own(self) -> list[str]:
         """Names of what was given, and can't be made from the settings again."""
         try:
-            as_described = build_model(self.settings, self.model.image_shape) == self.model
+            as_described = build_model(self.settings, self.model.image_shape, self.model.classes) == self.model
         except UsageError:
             as_described = False
         given = [name for name in ("objective", "optimizer", "inputs") if getattr(self, f"given_{name}") is not None]

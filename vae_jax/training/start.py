@@ -31,7 +31,7 @@ def fitted_own(recipe: Recipe, train: Split) -> Parameters:
     number = min(len(train), MOST_IMAGES, max(1, MOST_VALUES // int(np.prod(recipe.model.image_shape))))
     chosen = np.arange(number) * len(train) // number
     labels = None if train.labels is None else train.labels[chosen]
-    key = jax.random.fold_in(Keys.from_seed(recipe.settings.seed).init, 3)  # the model draws by 0 to 2
+    key = jax.random.fold_in(Keys.from_seed(recipe.settings.seed).init, 3)  # the model draws by 2 and 4
     pixels = _compared_with(recipe.inputs._replace(corruption_level=0.0), train.images[chosen], chosen, key, labels)
     own: Parameters = likelihood.fitted(pixels)
     return own

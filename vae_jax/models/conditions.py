@@ -1,0 +1,127 @@
+"""Classes as a condition: a learned picture of each beside the encoder's image, learned numbers beside the latent.
+
+Any encoder and decoder take them, as one more channel of the image and as more dimensions of the latent (the model is
+that of Sohn et al. 2015, with a prior that does not depend on the class).
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from vae_jax.config import Settings
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.split import Classes, Split
+from vae_jax.domains import shortened
+from vae_jax.errors import UsageError
+
+Parameters = dict[str, Any]
+Labels: TypeAlias = Int[Array | np.ndarray, " batch"] | None
+MOST_NUMBERS = 16
+"""Of a class, beside a latent."""
+
+
+def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
+    """The labels that a model on this data set, or on its --classes, will know, in their order; none without them.
+
+    Raises:
+        UsageError: the images have no labels, are of one class, or none of a class is trained on.
+    """
+    if settings.condition == "none":
+        return ()
+    held: dict[str, set[int]] = {}
+    chosen = None if settings.classes is None else dataset.labels_of(settings.classes)
+    for part, split in dataset.splits.items():
+        if split.labels is None:
+            raise UsageError(
+                f"--condition labels needs labels, which the {part} images of {dataset.name} have not.\n"
+                "Give a folder with a folder for each class or a file with labels, or leave --condition out."
+            )
+        held[part] = set(np.unique(split.labels[split.positions(chosen)]).tolist())
+    known = sorted(held["train"])
+    if len(known) < 2:
+        raise UsageError(
+            f"--condition labels needs at least two classes, got {dataset.name_of(known[0])} alone.\n"
+            "Give more --classes, or leave --condition out."
+        )
+    for part, found in held.items():
+        if strange := sorted(found - held["train"]):
+            raise UsageError(
+                f"--condition labels needs training images of each class, got {dataset.name_of(strange[0])} in the "
+                f"{part} split only.\nLeave it out by --classes, or give more images of it."
+            )
+    return tuple(known)
+
+
+def check_conditions(classes: tuple[int, ...], *splits: Split, chosen: Classes | None = None) -> None:
+    """Refuse splits for a model of these classes that lack labels or hold others, by a UsageError."""
+    for split in splits if classes else ():
+        places = split.positions(chosen)
+        check_labels(None if split.labels is None else split.labels[places], len(places), classes)
+
+
+def check_labels(labels: Any, number: int, classes: tuple[int, ...]) -> Labels:
+    """The labels of so many images for a model of these classes; traced ones pass by their shape.
+
+    Raises:
+        UsageError: there are none, of another number, or one that the model does not know.
+    """
+    known = shortened(", ".join(map(str, classes)), 200)
+    if labels is None:
+        raise UsageError(
+            f"The model is conditional (--condition labels) and needs the label of each image.\n"
+            f"Give labels=..., one an image; it knows {known}."
+        )
+    found = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if found.shape != (number,) or found.dtype.kind not in "iu":
+        raise UsageError(f"labels must be integers [{number}], one an image, got {found.dtype} of shape {found.shape}.")
+    if not isinstance(found, jax.core.Tracer) and not (ok := np.isin(np.asarray(found), classes)).all():
+        wrong = np.asarray(found)[~ok][0]
+        raise UsageError(f"labels must be among those that the model knows, {known}, got {wrong}.")
+    return found.astype(np.int32)
+
+
+def one_hot(labels: Any, number: int, classes: tuple[int, ...]) -> Float[Array, "batch classes"]:
+    """1 at the class of each image, checked as by `check_labels`."""
+    known = jnp.asarray(classes, jnp.int32)
+    given: Any = check_labels(labels, number, classes)
+    return (jnp.asarray(given)[:, None] == known[None, :]).astype(jnp.float32)
+
+
+def numbers_of(classes: tuple[int, ...]) -> int:
+    """How many numbers of a class stand beside a latent, or beside the part of it at each place of a map."""
+    return min(len(classes), MOST_NUMBERS)
+
+
+def init(key: Key[Array, ""], classes: tuple[int, ...], image_shape: tuple[int, int, int]) -> Parameters:
+    """A picture [height, width] and some numbers for each class."""
+    return {
+        "pictures": 0.1 * jax.random.normal(key, (len(classes), *image_shape[:2])),
+        "numbers": jax.random.normal(jax.random.fold_in(key, 1), (len(classes), numbers_of(classes))),
+    }
+
+
+def beside_image(
+    params: Parameters, chosen: Float[Array, "batch classes"], x: Float[Array, "batch height width channels"]
+) -> Float[Array, "batch height width channels+1"]:
+    """Images with the picture of their class as the last channel."""
+    pictures = params["pictures"]
+    own = _picked(chosen, pictures.reshape(len(pictures), -1)).reshape(-1, *pictures.shape[1:], 1)
+    return jnp.concatenate([x, own.astype(x.dtype)], axis=-1)
+
+
+def beside_latent(
+    params: Parameters, chosen: Float[Array, "batch classes"], z: Float[Array, "batch latent"], places: int
+) -> Float[Array, "batch wider"]:
+    """Latents with the numbers of their class, at each place of a latent map."""
+    own = _picked(chosen, params["numbers"])
+    z = z.reshape(len(own), places, -1)
+    own = jnp.broadcast_to(own[:, None], (len(own), places, own.shape[-1]))
+    return jnp.concatenate([z, own.astype(z.dtype)], axis=-1).reshape(len(own), -1)
+
+
+def _picked(chosen: Float[Array, "batch classes"], table: Float[Array, "classes n"]) -> Float[Array, "batch n"]:
+    # A product in place of table[labels]: its gradient is a product, too, and the same at every run on a GPU.
+    return jnp.dot(chosen, table, precision="highest")
