@@ -15,6 +15,7 @@ from unoptimised import XLA_FLAGS
 
 import vae_jax
 from experiments import mnist, plot_latent
+from vae_jax.__main__ import tool
 from vae_jax.cli.command import main, parse
 from vae_jax.cli.figures import headline
 from vae_jax.cli.progress import Progress
@@ -152,11 +153,15 @@ def test_bits_per_dimension_are_told_of_masses_of_8_bit_pixels_alone(tmp_path, c
         assert f"({scores['bits_per_dim']:.3f} bits per dimension)" in said
     assert f"bits per dimension              {test['bits_per_dim']:.3f} ± {test['bits_per_dim_se']:.3f}\n" in said
     assert f"the same in bits per dimension  {test['iwae_bits_per_dim']:.3f}\n" in said
-    again = vae_jax.load_run(tmp_path / "run")
-    assert again.evaluate(vae_jax.load_dataset("digits").test.images)["bits_per_dim"] == pytest.approx(
-        test["bits_per_dim"], rel=1e-5
-    )
+    again, images = vae_jax.load_run(tmp_path / "run"), vae_jax.load_dataset("digits").test.images
+    assert again.evaluate(images)["bits_per_dim"] == pytest.approx(test["bits_per_dim"], rel=1e-5)
     assert f"{test['bits_per_dim']:.3f} ± {test['bits_per_dim_se']:.3f} bits per dimension" in headline(again, test)
+    np.savez(tmp_path / "mine.npz", images=images)
+    tool(["reconstruct", str(tmp_path / "run"), str(tmp_path / "mine.npz"), "--output", str(tmp_path / "out")])
+    rows = (tmp_path / "out" / "reconstruct.csv").read_text().splitlines()
+    assert rows[0] == "index,psnr,bits_per_dim"
+    each = [float(row.split(",")[2]) for row in rows[1:]]
+    assert np.mean(each) == pytest.approx(test["bits_per_dim"], rel=1e-5)
 
 
 def test_own_images_of_odd_size_without_labels(tmp_path):
