@@ -41,10 +41,12 @@ in the last hidden layer of a small classifier of the data, where other real ima
 of the mean colours of cells side by side, 4 x 4 an image."""
 _CORRELATED = 0.3
 """Cells of real images are alike at least so far, where samples that are not are mosaics."""
+_ALIKE = 0.75
+"""Share of the test images' neighbour correlation that samples must have for them to hang together."""
 _REAL_LOOKING = 0.7
 """Precision that reads as praise."""
-_MOSAIC = "a mosaic of patches that hardly know of each other's colours; "
-_LAYOUT = "layouts of colour that hang together, as in photographs; "
+_MOSAIC = "a mosaic of patches that know little of each other; "
+_LAYOUT = "layouts that hang together as those of real images do; "
 PUBLISHED = [
     ("multivariate Gaussian, no network: the least that a model must beat", "4.70", "V2"),
     ("VAE of the VQ-VAE paper (van den Oord et al. 2017), 250,000 steps of 128", "4.51", "V2"),
@@ -103,7 +105,7 @@ def samples_in_words(models: Mapping[str, Sequence[Mapping[str, Any]]], real: fl
         for source in (PRIOR, GAUSSIAN):
             if f"layout, {source}" in each[0]:
                 found, precision = (interval([o[f"{k}, {source}"] for o in each])[0] for k in ("layout", "precision"))
-                looks, is_mosaic = "", found < 0.5 * real
+                looks, is_mosaic = "", found < _ALIKE * real
                 if real > _CORRELATED:
                     looks, fooled = (_MOSAIC, max(fooled, precision)) if is_mosaic else (_LAYOUT, fooled)
                 lines.append(
@@ -112,12 +114,12 @@ def samples_in_words(models: Mapping[str, Sequence[Mapping[str, Any]]], real: fl
                 )
     if fooled > _REAL_LOOKING:
         lines.append(
-            f"- Precision can't tell such a mosaic from photographs here: it gives one {fooled:.2f}, and real images "
-            "0.95. Its features, those of a small classifier, see too little."
+            f"- Precision can't tell such a mosaic from real images here: it gives one {fooled:.2f}, and them 0.95. "
+            "Its features, those of a small classifier, see too little."
         )
     return [
         *lines,
         "",
         "No number here says whether a sample shows an object: see the sheets. One layer of latents, trained for "
-        "minutes, gives patches or layouts of colour, and no objects.",
+        "minutes on photographs, gives patches or layouts of colour, and no objects.",
     ]
