@@ -157,6 +157,7 @@ def test_sparse_codes_are_sparser_and_their_dictionaries_drawn(tmp_path):
     assert (tmp_path / "s" / "figures" / "dictionaries.png").exists()
 
 
+@pytest.mark.slow
 def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("vae_jax.cli.session.seconds_per_step", lambda *_: 30.0)
     smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(80, 8, 8, 3)), (0, 3, 3, 0))

@@ -146,7 +146,17 @@ def test_compiled_penalties_behind_a_product_are_the_eager_ones(name):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5 * max(1.0, float(np.abs(theirs).max())))
 
 
-@pytest.mark.parametrize("likelihood", [name for name in LIKELIHOODS if name != "squared_error"])
+QUICK = ("bernoulli", "learned_gaussian", "logistic_mixture")
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in LIKELIHOODS
+        if name != "squared_error"
+    ],
+)
 def test_the_decoders_jacobian_is_that_of_finite_differences(likelihood):
     _, model = make("vae", likelihood, 2)
     params, z = model.init(jax.random.key(0)), np.asarray(random(101, 2))

@@ -35,7 +35,11 @@ def test_an_old_run_loads_to_the_same_numbers_and_is_verified(old, digits):
     assert [name for name, good, _ in check(old) if not good] == []
 
 
-@pytest.mark.parametrize("old", GONE_ON_WITH, indirect=True)
+@pytest.mark.parametrize(
+    "old",
+    [pytest.param(name, marks=pytest.mark.slow if name == "schema3_vae" else ()) for name in GONE_ON_WITH],
+    indirect=True,
+)
 def test_an_old_run_is_plotted_and_gone_on_with(old, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "draw_run", lambda *_: None)  # its figures are those of any run
     assert all(path.exists() for path in plot_latent.run(plot_latent.Config(old, output=tmp_path / "out", grid_size=3)))

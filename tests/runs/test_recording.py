@@ -68,7 +68,10 @@ def assert_same(a, b):
         pytest.param({"model": "ae", "likelihood": "squared_error", "corruption": "masking"}, marks=pytest.mark.slow),
         pytest.param({"arch": "conv", "hidden_sizes": (2,), "dense_size": 2}, marks=pytest.mark.slow),
         pytest.param({"model": "ae", "arch": "conv", "hidden_sizes": (2,), "dense_size": 0}, marks=pytest.mark.slow),
-        {"patience": 1, "epochs": 5, "learning_rate": 1e-9, "warmup_fraction": 0.0, "parallel": "pmap"},
+        pytest.param(
+            {"patience": 1, "epochs": 5, "learning_rate": 1e-9, "warmup_fraction": 0.0, "parallel": "pmap"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"parallel": "pmap", "ema_decay": 0.9, "binarize": "dynamic"}, marks=pytest.mark.slow),
         pytest.param({"device_data": "never", "ema_decay": 0.9, "binarize": "dynamic"}, marks=pytest.mark.slow),
         pytest.param({"device_data": "never", "model": "ae", "corruption": "masking"}, marks=pytest.mark.slow),

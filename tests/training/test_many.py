@@ -57,7 +57,11 @@ TOGETHER = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "conv, one order" else ()) for name in TOGETHER]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("conv, one order", "denoising") else ())
+        for name in TOGETHER
+    ],
 )
 def test_models_trained_together_are_as_if_trained_alone_and_differ(name):
     varied = {key: value for key, value in TOGETHER[name].items() if isinstance(value, list)}
