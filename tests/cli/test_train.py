@@ -164,8 +164,9 @@ def test_bits_per_dimension_are_told_of_masses_of_8_bit_pixels_alone(tmp_path, c
     assert np.mean(each) == pytest.approx(test["bits_per_dim"], rel=1e-5)
 
 
-def test_own_images_of_odd_size_without_labels(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (40, 5, 7, 4), dtype=np.uint8)
+@pytest.mark.parametrize("number", [12, pytest.param(40, marks=pytest.mark.slow)])  # of 12, one is to validate on
+def test_own_images_of_odd_size_without_labels(number, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (number, 5, 7, 4), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", images=images)
     flags = ["--dataset", str(tmp_path / "mine.npz"), "--batch-size", "8", "--latent-dim", "68"]
     run = mnist.run(parse(mnist.Config, [*SMALL[2:], *flags, "--epochs", "1", "--run-dir", str(tmp_path / "run")]))

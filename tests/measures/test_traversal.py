@@ -120,3 +120,13 @@ def test_codes_move_along_their_principal_components_and_stay_in_all_other_direc
     np.testing.assert_allclose(np.einsum("rsl,rl->sr", z, found.vectors), places, atol=1e-4)
     left = z - base - np.einsum("rsl,rl->rs", z - base, found.vectors)[..., None] * found.vectors[:, None]
     np.testing.assert_allclose(left, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("number", "some"), [(1, False), (2, False), (3, True), (40, True)])
+def test_few_codes_and_codes_that_are_all_the_same_have_components_or_say_that_they_have_none(number, some):
+    assert traversal.has_components(np.zeros((number, 80), np.float32)) == some
+    assert not traversal.has_components(np.zeros((number, 64), np.float32))
+    same = traversal.principal_components(np.ones((number, 80), np.float32), 2)
+    assert len(same.vectors) == min(2, number)
+    assert np.isfinite(same.vectors).all()
+    assert (same.shares == 0).all()

@@ -73,7 +73,7 @@ def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
     quantiles.
     """
     latent_dim = run.model.latent_dim
-    if latent_dim > traversal.MANY:
+    if traversal.has_components(codes.means):
         return _grid_of_components(run, codes, size)
     shown = min(2, latent_dim)
     dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
@@ -116,7 +116,7 @@ def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:
     levels = np.linspace(1 - PRIOR_SHARE, PRIOR_SHARE, size)
     places = traversal.quantiles_along(codes.sample(), vectors, levels)
     away = places - (vectors @ centre)[None]
-    across, up = np.meshgrid(*away.T) if len(vectors) == 2 else (away, np.zeros((1, 1)))
+    across, up = np.meshgrid(*away.T)
     z = centre + across[..., None] * vectors[0] + up[..., None] * vectors[-1]
     images, of_class = _decode_of_one_class(run, z.reshape(-1, len(centre)))
     x_name, y_name = (f"principal component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
@@ -210,8 +210,9 @@ def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference:
     """One latent dimension at a time through its quantiles over the `reference` codes, as the flags of plot say."""
     base, latent_dim = codes.means[config.base_image], run.model.latent_dim
     where, number = "aggregate posterior" if run.model.stochastic else "codes", len(reference.means)
-    if latent_dim > traversal.MANY:
-        vectors, shares, _ = traversal.principal_components(reference.means, config.traversals)
+    if traversal.has_components(reference.means):
+        most_rows = min(config.traversals, len(reference) - 1)
+        vectors, shares, _ = traversal.principal_components(reference.means, most_rows)
         places = traversal.quantiles_along(reference.sample(), vectors, traversal.LEVELS)
         z, own, what = traversal.moved(base, vectors, places), vectors @ base, "component"
         names = [f"component {i + 1}\n{share:.1%} of variance" for i, share in enumerate(shares)]

@@ -31,8 +31,14 @@ def principal_components(means: Float[np.ndarray, "n latent"], number: int) -> C
     """The first principal components of codes, as many as there are at most, always the same."""
     number = min(number, *means.shape)
     solver = "covariance_eigh" if means.shape[1] <= MANY else "randomized"
-    pca = PCA(number, svd_solver=solver, random_state=0).fit(means)
-    return Components(pca.components_, pca.explained_variance_ratio_, pca.mean_)
+    with np.errstate(invalid="ignore", divide="ignore"):  # codes that are all the same have no variance to share
+        pca = PCA(number, svd_solver=solver, random_state=0).fit(means)
+    return Components(pca.components_, np.nan_to_num(pca.explained_variance_ratio_), pca.mean_)
+
+
+def has_components(means: Float[np.ndarray, "n latent"]) -> bool:
+    """Whether codes are to be shown along principal components: of many dimensions, and enough to have two."""
+    return means.shape[1] > MANY and len(means) > 2
 
 
 def quantiles_along(
