@@ -153,7 +153,7 @@ def test_nearest_finds_the_training_images_whose_codes_are_nearest(finished_run,
     folder, images = pictures
     arguments = ["nearest", str(finished_run), str(folder / "pics"), "--number", "3"]
     tool(arguments)
-    assert pixels(folder / "pics-nearest.png").shape[0] > 300
+    assert pixels(folder / "pics-nearest.png").shape[0] > 100
     refused_again(arguments, folder, capsys)
     tool([*arguments, "--output", str(folder / "mine.csv")])
     run = vae_jax.load_run(finished_run)
@@ -173,7 +173,7 @@ def test_interpolate_draws_the_way_between_two_pictures(finished_run, pictures, 
     folder, _ = pictures
     arguments = ["interpolate", str(finished_run), *(str(folder / "pics" / FILES[i]) for i in (0, 3))]
     tool(arguments)
-    assert pixels(folder / "pics" / "cat" / "a-interpolated.png").shape[1] > 600
+    assert pixels(folder / "pics" / "cat" / "a-interpolated.png").shape[1] > 200
     refused_again(arguments, folder, capsys)
     with pytest.raises(SystemExit):
         tool([*arguments[:3], str(folder / "pics" / "dog"), "--output", str(folder / "way.png")])
