@@ -22,8 +22,9 @@ test: $(VENV)/.installed-dev  ## Run the tests
 coverage: $(VENV)/.installed-dev  ## Run the tests, a quarter slower, and show what they do not reach; 90% is the least
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes
+test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes; and the formulas as XLA optimises them
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest --optimised tests/models tests/measures $(ARGS)
 
 test-faults: $(VENV)/.installed-dev  ## Kill runs, damage checkpoints, fill disks, soak: half an hour
 	@$(BIN)/python -m pytest -m "slow or not slow" -s tests/faults $(ARGS)

@@ -158,7 +158,12 @@ def test_separators_cover_no_pixel_and_no_image_is_thin(shape):
 
 
 @pytest.mark.parametrize(
-    ("rows", "shape"), [(1, (784, 1, 1)), (10, (784, 1, 1)), (10, (1, 784, 1)), (100, (8, 8, 1))], ids=str
+    ("rows", "shape"),
+    [
+        *[(1, (784, 1, 1)), (10, (1, 784, 1)), (25, (8, 8, 1))],
+        *[pytest.param(*case, marks=pytest.mark.slow) for case in [(10, (784, 1, 1)), (100, (8, 8, 1))]],
+    ],
+    ids=str,
 )
 def test_however_many_rows_there_are_their_names_can_be_read(rows, shape):
     images = np.full((rows, 11, *shape), 0.5, np.float32)
