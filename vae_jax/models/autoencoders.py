@@ -127,6 +127,10 @@ class Model:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
         return self.prior.kl(params.get("prior", {}), posterior, z)
 
+    def log_prior(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """Log density of latents under the prior, in nats."""
+        return self.prior.log_prob(params.get("prior", {}), z)
+
     @property
     def seen_shape(self) -> tuple[int, int, int]:
         """Of what the encoder sees: height, width, channels."""

@@ -190,7 +190,7 @@ def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> t
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
         z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(batch.keys, index))
         loss = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
-        log_weight = model.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - loss
+        log_weight = model.log_prior(params, z) - posterior.log_prob(z) - loss
         return loss, model.kl(params, posterior, z), log_weight
 
     losses, kls, log_weights = jax.lax.map(one_sample, jnp.arange(samples))
