@@ -77,7 +77,7 @@ class Model:
         """The encoder's raw output; a UsageError for what are no images, or no labels, of this model."""
         x = as_pixels(x, self.image_shape)
         if self.classes:
-            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, len(x), self.classes), x)
+            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, x.shape[0], self.classes), x)
         return _apply(self.encoder, params["encoder"], x, self.precision)
 
     def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
@@ -94,16 +94,18 @@ class Model:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
         own = {name: params["decoder"][name] for name in self.likelihood.init()}
         if self.classes:
-            chosen = conditions.one_hot(labels, len(z), self.classes)
-            z = conditions.beside_latent(params["condition"], chosen, jnp.asarray(z), self.places)
+            z = jnp.asarray(z)
+            chosen = conditions.one_hot(labels, z.shape[0], self.classes)
+            z = conditions.beside_latent(params["condition"], chosen, z, self.places)
         return self.likelihood.complete(_apply(self.decoder, params["decoder"], z, self.precision), own)
 
     def decode_mean(
         self, params: Parameters, z: Latents, labels: Labels = None
     ) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        labelled = [conditions.check_labels(labels, len(z), self.classes)] if self.classes else []
-        arrays: Any = [jnp.asarray(array) for array in (z, *labelled)]
+        z = jnp.asarray(z)
+        labelled = [conditions.check_labels(labels, z.shape[0], self.classes)] if self.classes else []
+        arrays: Any = [z, *map(jnp.asarray, labelled)]
         return in_chunks(lambda *part: self.likelihood.mean(self.decode(params, *part)), self.chunk, *arrays)
 
     def decoder_jacobian(

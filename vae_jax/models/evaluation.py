@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from vae_jax.data.checks import as_images
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
@@ -60,7 +59,7 @@ def image_losses(
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}.")
     samples = samples if model.stochastic else 1
-    return ImageLosses(*_in_batches(_bound, model, params, (images, labels), key, samples, inputs))
+    return ImageLosses(*_in_batches(batch_losses, model, params, (images, labels), key, samples, inputs))
 
 
 def evaluate(
@@ -183,8 +182,8 @@ def _decode(model: AnyModel, params: Parameters, z: Array, labels: Array | None 
     return model.decode_mean(params, z, labels)
 
 
-def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
-    # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
+def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
+    """Of each example: mean reconstruction loss over the samples, KL, importance-weighted bound, [batch] each."""
     posterior = model.encode(params, batch.inputs, batch.labels)
 
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
@@ -209,7 +208,7 @@ def _in_batches(
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     check_model(model)
     key = _as_key(key)
-    images, labels = as_images(data[0], image_shape=model.image_shape), data[1]
+    images, labels = inputs.checked(data[0], model.image_shape), data[1]
     number = len(images)
     if model.classes:
         labels = check_labels(labels, number, model.classes)
