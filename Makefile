@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 BENCHMARK_VENV ?= .venv-benchmark
 ARGS ?=
 
-.PHONY: help setup mnist test coverage test-slow test-faults check results benchmark clean
+.PHONY: help setup mnist test coverage test-slow test-faults check check-device results benchmark clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed-dev  ## Create .venv with everything, tests and linters too
 
@@ -34,6 +34,9 @@ check: $(VENV)/.installed-dev  ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check-device: $(VENV)/.installed-dev  ## Test and time it on this machine's GPU, TPU or CPU, in nine minutes; writes runs/device
+	@$(BIN)/python -m experiments.check_device $(ARGS)
 
 results: $(VENV)/.installed-dev  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
 	@$(BIN)/python -m experiments.results $(ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "_xla", "files", "archives", "registry", "domains", "config"},
-    *({"data"}, {"models"}, {"training"}, {"runs"}, {"measures"}, {"codecs"}, {"plots"}, {"cli"}),
+    *({"data"}, {"models"}, {"training"}, {"runs"}, {"measures"}, {"codecs", "exports", "sklearn"}, {"plots"}, {"cli"}),
 ]
 """From the ground up; plots leans on files alone."""
 

@@ -35,6 +35,7 @@ CASES = {
     "free bits": dataclasses.replace(VAE, free_bits=0.03, condition="labels"),
     "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
     "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
+    "dreg": dataclasses.replace(VAE, kl_warmup_steps=0, objective="dreg", importance_samples=3),
     "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
     "residual": dataclasses.replace(VAE, arch="residual", hidden_sizes=(6, 4), latent_dim=8),
 }

@@ -141,7 +141,7 @@ def test_a_file_that_shrinks_ends_the_training_with_its_name(tmp_path, splits):
 def test_evaluation_in_pieces_gives_the_same_as_on_the_device(monkeypatch, splits):
     params, key = MODEL.init(jax.random.key(0)), jax.random.key(1)
     images = splits[0].images
-    monkeypatch.setattr(evaluation, "ROWS", 8)
+    monkeypatch.setattr("vae_jax.models.autoencoders.ROWS", 8)
     whole = evaluate(MODEL, params, jnp.asarray(IMAGES[:42]), key, samples=2, binarize="dynamic")
     monkeypatch.setattr(evaluation, "PIECE_BYTES", 17 * 30)  # 16 images, so the last piece overlaps
     assert evaluate(MODEL, params, images, key, samples=2, binarize="dynamic") == whole

@@ -267,6 +267,8 @@ def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages
         ({}, 200, 4),
         ({}, 127, 1),  # a prime
         ({"free_bits": 0.1}, 128, 2),
+        ({"objective": "iwae", "importance_samples": 2, "importance_groups": 3}, 128, 16),
+        ({"objective": "iwae", "importance_samples": 1000}, 128, 128),
         ({"arch": "mlp"}, 128, 1),
     ],
 )
