@@ -96,7 +96,7 @@ def record_training(
     finish: Callable[[], None] | None = None,
     initial: tuple[str, TrainState] | None = None,
 ) -> FitResult:
-    """Train into a run directory as `train_run`, by a recipe, with `on_start` and `on_epoch` of the hooks.
+    """Train into a run directory as `train_run`, by a recipe, with what the hooks do beside.
 
     `finish` is called at the end, in the first process; the numbers on the test split are its. `initial` is the state
     to begin with, and which run it comes from.
@@ -156,6 +156,8 @@ class _Recorder(NamedTuple):
         if number or (every and int(progress.state.step) % every == 0):
             self.checkpoints.save(progress, None)
         self.end(number)
+        if self.hooks.on_part:
+            self.hooks.on_part(progress)
 
     def epoch(self, state: TrainState, row: Row) -> None:
         # The row comes after the checkpoint before and before its own: one too many is dropped when the run goes on,
