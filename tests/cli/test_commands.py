@@ -246,12 +246,12 @@ def test_few_images_make_a_smaller_batch_and_a_folder_may_have_a_dot(tmp_path, c
         (
             "",
             (32, 32, 3),
-            ("residual", "discretized_logistic", 1024, 32, 2e-3),
+            ("residual", "discretized_logistic", 1024, 32, 6e-3),
             "For images of 32x32 with 3 channels: --arch residual --likelihood discretized_logistic --latent-dim 1024 "
-            "--batch-size 32 --learning-rate 0.002.",
+            "--batch-size 32 --learning-rate 0.006.",
         ),
         ("--latent vector", (64, 48, 1), ("residual", "discretized_logistic", 128, 32, 2e-3), "64x48 in grey"),
-        ("--binarize dynamic", (64, 64, 1), ("residual", "bernoulli", 4096, 32, 2e-3), "--latent-dim 4096"),
+        ("--binarize dynamic", (64, 64, 1), ("residual", "bernoulli", 4096, 32, 6e-3), "--latent-dim 4096"),
         ("--arch conv --latent-dim 9", (32, 32, 3), ("conv", "discretized_logistic", 9, 256, 3e-3), "--likelihood"),
         (
             "--arch mlp --likelihood gaussian --batch-size 7 --learning-rate 1 --latent-dim 3",

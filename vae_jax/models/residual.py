@@ -21,6 +21,8 @@ MOST_PLACES = 16
 """Of a map, along a side: a larger image has larger blocks of pixels."""
 INITIAL_LOGVAR = -1.0
 """Of each latent: at the prior's own, 0, a map of many latents tells the decoder little at first."""
+MIDDLE, CONTRAST = 0.5, 4.0
+"""The first layer begins as if pixels had a mean of 0 and a deviation of 1; else most latents of a map die early."""
 
 
 def block_of(height: int, width: int) -> Block:
@@ -43,7 +45,7 @@ class ResidualEncoder(Encoder):
     @nn.compact
     def __call__(self, x: Images) -> Features:
         """Encode images."""
-        h = Conv(self.hidden_sizes[0], side=1)(space_to_depth(x, self.block))
+        h = Conv(self.hidden_sizes[0], side=1, gain=CONTRAST, middle=MIDDLE)(space_to_depth(x, self.block))
         h = _through_blocks(h, self.hidden_sizes, self.activate)
         each = self.features // len(self.initial)
         if self.latent == "vector":
