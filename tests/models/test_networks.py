@@ -21,7 +21,7 @@ def networks(arch, image_shape, features, **settings):
 @pytest.mark.parametrize(
     ("arch", "sizes"),
     [
-        *(("mlp", (6, 5)), ("mlp", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
+        *(("mlp", (6, 5)), ("mlp", ()), ("gated", (6, 5)), ("gated", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
         ("patch", (4, 4, 3)),
         ("residual", (1, 6)),
     ],
@@ -71,6 +71,18 @@ def _mlp_encoder(net, x):
 
 def _mlp_decoder(net, z):
     return _mlp_encoder(net, z).reshape(-1, 7, 5, 3)
+
+
+def _gated_encoder(net, x):
+    h = x.reshape(x.shape[0], -1)
+    for name in ("Dense_0", "Dense_1"):
+        values, gates = jnp.split(net.dense(name, h), 2, axis=1)
+        h = values / (1 + jnp.exp(-gates))
+    return net.dense("Dense_2", h)
+
+
+def _gated_decoder(net, z):
+    return _gated_encoder(net, z).reshape(-1, 7, 5, 3)
 
 
 def _conv_encoder(net, x):
@@ -151,13 +163,14 @@ def _residual_decoder(net, z):
     ("arch", "sizes", "more", "plain"),
     [
         ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
+        ("gated", (4, 5), {}, (_gated_encoder, _gated_decoder)),
         ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
         ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
         ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),
         ("residual", (4, 6), {"latent_dim": 8}, (_residual_encoder, _residual_decoder)),
         ("residual", (4, 6), {"latent_dim": 8, "latent": "vector"}, (_residual_encoder, _residual_decoder)),
     ],
-    ids=["mlp", "conv", "conv without dense", "patch", "residual", "residual to a vector"],
+    ids=["mlp", "gated", "conv", "conv without dense", "patch", "residual", "residual to a vector"],
 )
 def test_networks_and_their_gradients_are_those_of_plain_layers(arch, sizes, more, plain, device, monkeypatch):
     if device == "others":

@@ -113,6 +113,11 @@ class ELBO(Objective):
                 f"--free-bits must be 0 for the prior {type(model.prior).__name__}, whose KL is no sum over the "
                 f"dimensions, got {self.free_bits}.\nLeave --free-bits out, or use --prior standard."
             )
+        if self.couples and not model.posterior.independent:
+            raise UsageError(
+                f"--free-bits must be 0 for the posterior {type(model.posterior).__name__}, whose dimensions are not "
+                f"independent, got {self.free_bits}.\nLeave --free-bits out, or use --posterior diagonal."
+            )
 
     def weight(self, step: Float[Array, ""]) -> Float[Array, ""]:
         """Weight of the KL term at a step."""
