@@ -222,8 +222,9 @@ class Settings:
     """Latent samples an image for the test loss."""
     iwae_samples: int = at_least(0, 0, " (0: off)", most=MOST_SAMPLES, group="run", needs=_VAE)
     """Importance samples an image for the test log-likelihood; papers use 5000."""
-    grid_size: int = at_least(2, 20, most=MOST_SHOWN, group="run")
-    """Images a side of the decoded latent grid."""
+    grid_size: int | None = at_least(2, None, most=MOST_SHOWN, group="run")
+    """Images a side of the decoded latent grid. Default: 20, and fewer of large images, so that it is drawn in
+    seconds."""
 
     def __post_init__(self) -> None:
         for name, hint in hints_of(self).items():

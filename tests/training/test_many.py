@@ -60,7 +60,7 @@ TOGETHER = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in ("conv, one order", "denoising") else ())
+        pytest.param(name, marks=pytest.mark.slow if name in ("seeds", "conv, one order", "denoising") else ())
         for name in TOGETHER
     ],
 )

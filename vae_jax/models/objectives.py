@@ -240,7 +240,7 @@ def _largest_by_bits(size: Float[Array, "batch latent"], rank: int) -> Float[Arr
         enough = jnp.sum(bits >= candidate, axis=-1, keepdims=True) >= rank
         return jnp.where(enough, candidate, least)
 
-    least = jax.lax.fori_loop(0, 31, settle, jnp.zeros((len(size), 1), jnp.int32))
+    least = jax.lax.fori_loop(0, 31, settle, jnp.zeros((size.shape[0], 1), jnp.int32))
     return jax.lax.bitcast_convert_type(least, jnp.float32)
 
 

@@ -67,7 +67,7 @@ class StepMetrics(NamedTuple):
 class Data(NamedTuple):
     """The training images on the device, or the batches of some steps, [steps, batch, ...], with their labels."""
 
-    images: UInt8[Array, "*n height width channels"]
+    images: UInt8[Array, "*n height width channels"] | Float[Array, "*n height width channels"]
     labels: Int[Array, "*n"] | None = None
 
 
