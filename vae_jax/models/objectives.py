@@ -60,6 +60,11 @@ class Objective:
         """How many latents of an image are decoded in a step."""
         return 1
 
+    @property
+    def bound_samples(self) -> int:
+        """Samples of the importance-weighted bound that validation goes by; 0: it goes by reconstruction + KL."""
+        return 0
+
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 
