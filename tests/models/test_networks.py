@@ -25,7 +25,7 @@ def networks(arch, image_shape, features, **settings):
 @pytest.mark.parametrize(
     ("arch", "sizes"),
     [
-        *(("mlp", (6, 5)), ("mlp", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
+        *(("mlp", (6, 5)), ("mlp", ()), ("gated", (6, 5)), ("gated", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
         ("patch", (4, 4, 3)),
         ("residual", (1, 6)),
     ],
@@ -75,6 +75,18 @@ def _mlp_encoder(net, x):
 
 def _mlp_decoder(net, z):
     return _mlp_encoder(net, z).reshape(-1, 7, 5, 3)
+
+
+def _gated_encoder(net, x):
+    h = x.reshape(x.shape[0], -1)
+    for name in ("Dense_0", "Dense_1"):
+        values, gates = jnp.split(net.dense(name, h), 2, axis=1)
+        h = values / (1 + jnp.exp(-gates))
+    return net.dense("Dense_2", h)
+
+
+def _gated_decoder(net, z):
+    return _gated_encoder(net, z).reshape(-1, 7, 5, 3)
 
 
 def _conv_encoder(net, x):
@@ -152,6 +164,7 @@ def _residual_decoder(net, z):
 
 LAYERS = {
     "mlp": ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
+    "gated": ("gated", (4, 5), {}, (_gated_encoder, _gated_decoder)),
     "conv": ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
     "conv without dense": ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
     "patch": ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),

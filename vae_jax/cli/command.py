@@ -49,8 +49,8 @@ class TrainingConfig(Settings):
     """The flags of every command that trains."""
 
     arch: str | None = _by_images("arch")  # type: ignore[assignment]
-    """Fully connected, strided convolutions, a code at each patch, or residual blocks. Default: mlp for grey images of
-    at most 1,024 pixels, else residual."""
+    """Fully connected (or gated), strided convolutions, a code at each patch, residual blocks. Default: mlp for grey
+    images of at most 1,024 pixels, else residual."""
     likelihood: str | None = _by_images("likelihood")  # type: ignore[assignment]
     """Distribution of a pixel given the latent. Default: bernoulli for small grey and for binarised images, else
     discretized_logistic."""

@@ -40,7 +40,7 @@ class ResidualEncoder(Encoder):
     latent: str
     """map or vector."""
     initial: tuple[float, ...]
-    """What it gives of each latent before it is trained: a mean, and for a VAE a log variance."""
+    """What it gives of each latent before it is trained: a mean, for a VAE a log variance, and what else there is."""
 
     @nn.compact
     def __call__(self, x: Images) -> Features:
@@ -115,7 +115,8 @@ def residual(settings: Settings, image_shape: ImageShape, features: int, paramet
             f"--latent-dim must be a multiple of {number} for --arch residual with --latent map, as many for each of "
             f"the {rows} x {columns} places, got {settings.latent_dim}.\nUse {near}, or --latent vector."
         )
-    initial = (0.0, INITIAL_LOGVAR)[: features // settings.latent_dim]
+    each = features // settings.latent_dim
+    initial = (0.0, INITIAL_LOGVAR, *[0.0] * (each - 2))[:each]
     sizes, activation = hidden_sizes(settings), settings.activation
     decoder = ResidualDecoder(sizes[::-1], activation, image_shape, parameters, block=block, latent=latent)
     return ResidualEncoder(sizes, activation, features, block, latent, initial), decoder
