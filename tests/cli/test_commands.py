@@ -200,6 +200,17 @@ def test_generate_writes_what_the_run_generates(finished_run, tmp_path, capsys):
         refused_again([*flags, str(name)], tmp_path, capsys)
 
 
+def test_explore_writes_one_page_and_says_what_is_in_it(finished_run, tmp_path, capsys):
+    output = tmp_path / "page.html"
+    arguments = ["explore", str(finished_run), "-o", str(output), "--images", "3"]
+    tool(arguments)
+    said = capsys.readouterr().out
+    assert "the codes of 359 test images and 3 of the images themselves" in said
+    assert f"{output}: {output.stat().st_size / 1e6:.2f} MB" in said
+    assert "<title>run: latent space</title>" in output.read_text("utf-8")
+    refused_again(arguments, tmp_path, capsys)
+
+
 @pytest.mark.parametrize(
     ("channels", "model", "mode", "said"),
     [(2, "vae", "L", "channel 1 of 2"), (3, "ae", "RGB", "new"), (4, "vae", "RGB", "channels 1 to 3 of 4")],
