@@ -3,7 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 
-from vae_jax.cli import compress, encode, generate, interpolate, nearest, plot, reconstruct, score, train, verify
+from vae_jax.cli import (
+    compress,
+    encode,
+    explore,
+    generate,
+    interpolate,
+    nearest,
+    plot,
+    reconstruct,
+    score,
+    train,
+    verify,
+)
 from vae_jax.cli.command import Command, main
 
 COMMANDS: dict[str, Command] = {
@@ -18,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "compress": (compress.Compress, compress.compress),
     "decompress": (compress.Decompress, compress.decompress),
     "plot": (plot.Config, plot.run),
+    "explore": (explore.Config, explore.run),
     "verify": (verify.Config, verify.run),
 }
 

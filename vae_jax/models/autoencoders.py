@@ -16,7 +16,7 @@ from vae_jax.config import Settings, check_settings
 from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 from vae_jax.models import conditions
-from vae_jax.models.chunks import in_chunks
+from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
 from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
@@ -77,7 +77,7 @@ class Model:
         """The encoder's raw output; a UsageError for what are no images, or no labels, of this model."""
         x = as_pixels(x, self.image_shape)
         if self.classes:
-            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, len(x), self.classes), x)
+            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, x.shape[0], self.classes), x)
         return _apply(self.encoder, params["encoder"], x, self.precision)
 
     def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
@@ -94,16 +94,18 @@ class Model:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
         own = {name: params["decoder"][name] for name in self.likelihood.init()}
         if self.classes:
-            chosen = conditions.one_hot(labels, len(z), self.classes)
-            z = conditions.beside_latent(params["condition"], chosen, jnp.asarray(z), self.places)
+            z = jnp.asarray(z)
+            chosen = conditions.one_hot(labels, z.shape[0], self.classes)
+            z = conditions.beside_latent(params["condition"], chosen, z, self.places)
         return self.likelihood.complete(_apply(self.decoder, params["decoder"], z, self.precision), own)
 
     def decode_mean(
         self, params: Parameters, z: Latents, labels: Labels = None
     ) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        labelled = [conditions.check_labels(labels, len(z), self.classes)] if self.classes else []
-        arrays: Any = [jnp.asarray(array) for array in (z, *labelled)]
+        z = jnp.asarray(z)
+        labelled = [conditions.check_labels(labels, z.shape[0], self.classes)] if self.classes else []
+        arrays: Any = [z, *map(jnp.asarray, labelled)]
         return in_chunks(lambda *part: self.likelihood.mean(self.decode(params, *part)), self.chunk, *arrays)
 
     def decoder_jacobian(
@@ -127,6 +129,10 @@ class Model:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
         return self.prior.kl(params.get("prior", {}), posterior, z)
 
+    def log_prior(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """Log density of latents under the prior, in nats."""
+        return self.prior.log_prob(params.get("prior", {}), z)
+
     @property
     def seen_shape(self) -> tuple[int, int, int]:
         """Of what the encoder sees: height, width, channels."""
@@ -146,7 +152,13 @@ class Model:
     @property
     def chunk(self) -> int | None:
         """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
-        return CHUNK if getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu" else None
+        few = getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu"
+        return rows_at_once(self.image_shape, CHUNK) if few else None
+
+    @property
+    def rows(self) -> int:
+        """How many images to work on at a time where no gradient is needed."""
+        return self.chunk or rows_at_once(self.image_shape, ROWS)
 
 
 def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:

@@ -42,6 +42,10 @@ class Prior:
         """Draw latents of this shape, (number, latent); the temperature multiplies how far they spread."""
         raise NotImplementedError
 
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Any:
+        """Latents that white noise of their shape becomes, as an exported model needs it; None of other priors."""
+        return None
+
     def kl(self, params: Parameters, posterior: Any, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, estimated from one sample z of each: log q(z) - log p(z)."""
         return posterior.log_prob(z) - self.log_prob(params, z)
@@ -71,6 +75,10 @@ class StandardNormal(Prior):
     ) -> Float[Array, "number latent"]:
         """Draw latents of this shape, (number, latent), from N(0, temperature^2 I)."""
         return temperature * jax.random.normal(key, shape)
+
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Float[Array, "number latent"]:
+        """The noise itself."""
+        return noise
 
     def kl(self, params: Parameters, posterior: Any, z: Any = None) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, in closed form."""
