@@ -3,7 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 
-from vae_jax.cli import compress, encode, generate, interpolate, nearest, plot, reconstruct, score, train, verify
+from vae_jax.cli import (
+    compress,
+    encode,
+    fit_prior,
+    generate,
+    interpolate,
+    nearest,
+    plot,
+    reconstruct,
+    score,
+    train,
+    verify,
+)
 from vae_jax.cli.command import Command, main
 
 COMMANDS: dict[str, Command] = {
@@ -11,6 +23,7 @@ COMMANDS: dict[str, Command] = {
     "encode": (encode.Config, encode.run),
     "reconstruct": (reconstruct.Config, reconstruct.run),
     "generate": (generate.Config, generate.run),
+    "fit-prior": (fit_prior.Config, fit_prior.run),
     "interpolate": (interpolate.Config, interpolate.run),
     "nearest": (nearest.Config, nearest.run),
     "score": (score.Score, score.score),

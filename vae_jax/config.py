@@ -103,7 +103,12 @@ class Settings:
     channel_conditioning: bool = choice(True, group="model", needs=_used(LIKELIHOODS, "channel_conditioning"))
     """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
-    """Distribution of the latent before an image is seen: N(0, I)."""
+    """Distribution of the latent before an image is seen: N(0, I); or, trained with the rest, a mixture of Gaussians,
+    the mean posterior of learned images (VampPrior), a normalising flow, or a Gaussian for each class."""
+    prior_components: int = at_least(1, 100, most=10_000, group="model", needs=_used(PRIORS, "prior_components", _VAE))
+    """Gaussians of the mixture, or images of vamp, each of which the encoder sees at each step."""
+    prior_layers: int = at_least(1, 6, most=32, group="model", needs=_used(PRIORS, "prior_layers", _VAE))
+    """Affine couplings of the flow."""
     condition: Literal["none", "labels"] = choice("none", group="model")
     """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
     objective: str | None = named(None, OBJECTIVES, group="training")
@@ -247,6 +252,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             f"--hidden-sizes must name at least one layer for --arch {arch}, got none.",
         ),
         (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),
+        (
+            settings.prior == "class" and settings.condition == "none",
+            "--prior class needs --condition labels, got --condition none.\nUse --prior mixture without classes.",
+        ),
         (
             settings.likelihood == "squared_error" and not ae,
             "--likelihood squared_error needs --model ae, got --model vae "
