@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from vae_jax.cli import (
     compress,
     encode,
+    explore,
     fit_prior,
     generate,
     interpolate,
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "compress": (compress.Compress, compress.compress),
     "decompress": (compress.Decompress, compress.decompress),
     "plot": (plot.Config, plot.run),
+    "explore": (explore.Config, explore.run),
     "verify": (verify.Config, verify.run),
 }
 

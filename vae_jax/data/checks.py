@@ -48,6 +48,28 @@ def as_images(images: Any, *, image_shape: ImageShape | None = None, what: str =
     return _as_bytes(array, what)
 
 
+def as_floats(values: Any, *, image_shape: ImageShape | None = None, what: str = "values") -> Any:
+    """Values of any range as float32, neither scaled nor rounded; float32 arrays of JAX are given back as they are.
+
+    Args:
+        values: an array [n, height, width, channels], or what NumPy makes one of.
+        image_shape: height, width and channels that they must have; None is any.
+        what: names them in errors.
+
+    Raises:
+        UsageError: they are none, of another shape, or not finite in float32.
+    """
+    on_device = "jax" in sys.modules and isinstance(values, sys.modules["jax"].Array) and values.dtype == np.float32
+    with np.errstate(over="ignore"):
+        array = values if on_device else np.asarray(as_array(values, what), np.float32)
+    if array.ndim != 4 or 0 in array.shape or array.shape[1:] != (image_shape or array.shape[1:]):
+        wanted = "height, width, channels" if image_shape is None else str(image_shape)[1:-1]
+        raise UsageError(f"{what} must be [n, {wanted}], got {array.shape}. Reshape them.")
+    if not on_device and not np.isfinite(array).all():
+        raise UsageError(f"{what} must be finite in float32, got NaN or numbers beyond it. Fill or scale them first.")
+    return array
+
+
 def as_labels(labels: Any, number: int, what: str = "labels") -> Int32[np.ndarray, " n"] | np.ndarray | None:
     """Labels as int32 [number], or as texts [number] where they are words.
 

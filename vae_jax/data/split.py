@@ -3,11 +3,12 @@
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 
-from vae_jax.data.checks import as_images, as_labels
+from vae_jax.data.checks import as_floats, as_images, as_labels
 from vae_jax.data.stored import StoredImages, choose
 from vae_jax.errors import UsageError, counted
 
@@ -26,7 +27,7 @@ class Split:
         UsageError: the images are none, or labels or files are not one an image.
     """
 
-    images: UInt8[np.ndarray | StoredImages, "n height width channels"]
+    images: UInt8[np.ndarray | StoredImages, "n height width channels"] | Float32[np.ndarray, "n height width channels"]
     labels: Int32[np.ndarray, " n"] | None = None
     files: tuple[str, ...] | None = None
     """The name of each image's file, as seen from the folder that was given."""
@@ -39,6 +40,16 @@ class Split:
         if self.files is not None and len(self.files) != len(images):
             raise UsageError(f"files must be one an image, got {len(self.files)} for {counted(len(images), 'image')}.")
         vars(self).update(images=images, labels=labels)
+
+    @classmethod
+    def of_floats(cls, values: Any) -> "Split":
+        """Values of any range [n, height, width, channels] in place of images, for `Inputs(floats=True)`.
+
+        They are taken and converted by `vae_jax.data.checks.as_floats`.
+        """
+        split = cls.__new__(cls)
+        vars(split).update(images=as_floats(values), labels=None, files=None)
+        return split
 
     def __len__(self) -> int:
         return len(self.images)

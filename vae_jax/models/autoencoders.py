@@ -11,18 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings
-from vae_jax.domains import as_declared
-from vae_jax.errors import UsageError
 from vae_jax.models import conditions
-from vae_jax.models.chunks import in_chunks
+from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
 from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
-from vae_jax.models.inputs import as_pixels
+from vae_jax.models.inputs import as_image_shape, as_pixels
 from vae_jax.models.layers import applied, begun
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.objectives import keep_largest
-from vae_jax.models.priors import NoPrior, Prior, StandardNormal
+from vae_jax.models.priors import NoPrior, Prior, StandardNormal, drawn_about
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
 
 Parameters = dict[str, Any]
@@ -69,7 +67,7 @@ class Model:
         """The encoder's raw output; a UsageError for what are no images, or no labels, of this model."""
         x = as_pixels(x, self.image_shape)
         if self.classes:
-            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, len(x), self.classes), x)
+            x = conditions.beside_image(params["condition"], conditions.one_hot(labels, x.shape[0], self.classes), x)
         return applied(self.encoder, params["encoder"], x, self.precision)
 
     def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
@@ -86,16 +84,18 @@ class Model:
         """Parameters of the likelihood for latents: logits for the Bernoulli ones."""
         own = {name: params["decoder"][name] for name in self.likelihood.init()}
         if self.classes:
-            chosen = conditions.one_hot(labels, len(z), self.classes)
-            z = conditions.beside_latent(params["condition"], chosen, jnp.asarray(z), self.places)
+            z = jnp.asarray(z)
+            chosen = conditions.one_hot(labels, z.shape[0], self.classes)
+            z = conditions.beside_latent(params["condition"], chosen, z, self.places)
         return self.likelihood.complete(applied(self.decoder, params["decoder"], z, self.precision), own)
 
     def decode_mean(
         self, params: Parameters, z: Latents, labels: Labels = None
     ) -> Float[Array, "batch height width channels"]:
         """Expected images for latents."""
-        labelled = [conditions.check_labels(labels, len(z), self.classes)] if self.classes else []
-        arrays: Any = [jnp.asarray(array) for array in (z, *labelled)]
+        z = jnp.asarray(z)
+        labelled = [conditions.check_labels(labels, z.shape[0], self.classes)] if self.classes else []
+        arrays: Any = [z, *map(jnp.asarray, labelled)]
         return in_chunks(lambda *part: self.likelihood.mean(self.decode(params, *part)), self.chunk, *arrays)
 
     def prepared(self, params: Parameters) -> Parameters:
@@ -108,7 +108,7 @@ class Model:
         own: Parameters = self.prepared(params).get("prior", {})
         if not self.prior.by_class:
             return own
-        number = 0 if labels is None else len(labels)
+        number = 0 if labels is None else labels.shape[0]
         return self.prior.of_examples(own, conditions.one_hot(labels, number, self.classes))
 
     def log_prior(
@@ -157,7 +157,13 @@ class Model:
     @property
     def chunk(self) -> int | None:
         """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
-        return CHUNK if getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu" else None
+        few = getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu"
+        return rows_at_once(self.image_shape, CHUNK) if few else None
+
+    @property
+    def rows(self) -> int:
+        """How many images to work on at a time where no gradient is needed."""
+        return self.chunk or rows_at_once(self.image_shape, ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,11 +217,7 @@ class Autoencoder(Model):
         """
         if codes is None:
             return super().generate(params, key, number, temperature, labels)
-        codes = jnp.asarray(codes)
-        centred = codes - jnp.mean(codes, axis=0, keepdims=True)
-        # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
-        noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
-        return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred, labels)
+        return self.decode_mean(params, drawn_about(jnp.asarray(codes), key, number, temperature), labels)
 
 
 AnyModel = Model
@@ -234,9 +236,7 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     """
     check_settings(settings)
     known = conditions.known_classes(classes) if settings.condition == "labels" else ()
-    shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
-    if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
-        raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
+    shape = as_image_shape(image_shape)
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
     features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)

@@ -77,7 +77,7 @@ def check_conditions(classes: tuple[int, ...], *splits: Split, chosen: Classes |
         check_labels(None if split.labels is None else split.labels[places], len(places), classes)
 
 
-def check_labels(labels: Any, number: int, classes: tuple[int, ...]) -> Labels:
+def check_labels(labels: Any, number: Any, classes: tuple[int, ...]) -> Labels:
     """The labels of so many images for a model of these classes; traced ones pass by their shape.
 
     Raises:
@@ -113,7 +113,7 @@ def numbered(named: Shaped[np.ndarray, " n"], classes: dict[str, int], where: st
     return np.array([classes[name] for name in names.tolist()], np.int32)[places]
 
 
-def one_hot(labels: Any, number: int, classes: tuple[int, ...]) -> Float[Array, "batch classes"]:
+def one_hot(labels: Any, number: Any, classes: tuple[int, ...]) -> Float[Array, "batch classes"]:
     """1 at the class of each image, checked as by `check_labels`."""
     known = jnp.asarray(classes, jnp.int32)
     given: Any = check_labels(labels, number, classes)
@@ -146,10 +146,10 @@ def beside_latent(
     params: Parameters, chosen: Float[Array, "batch classes"], z: Float[Array, "batch latent"], places: int
 ) -> Float[Array, "batch wider"]:
     """Latents with the numbers of their class, at each place of a latent map."""
-    own = _picked(chosen, params["numbers"])
-    z = z.reshape(len(own), places, -1)
-    own = jnp.broadcast_to(own[:, None], (len(own), places, own.shape[-1]))
-    return jnp.concatenate([z, own.astype(z.dtype)], axis=-1).reshape(len(own), -1)
+    own, number = _picked(chosen, params["numbers"]), z.shape[0]
+    z = z.reshape(number, places, -1)
+    own = jnp.broadcast_to(own[:, None], (number, places, own.shape[-1]))
+    return jnp.concatenate([z, own.astype(z.dtype)], axis=-1).reshape(number, -1)
 
 
 def _picked(chosen: Float[Array, "batch classes"], table: Float[Array, "classes n"]) -> Float[Array, "batch n"]:

@@ -32,6 +32,7 @@ class EightBit(Likelihood):
 
     channels: int = 1
     kind = "mass"
+    of_reals = False
     levels = TOP + 1
 
     @classmethod

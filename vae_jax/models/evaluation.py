@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from vae_jax.data.checks import as_images
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters
-from vae_jax.models.chunks import ROWS
-from vae_jax.models.conditions import check_labels
+from vae_jax.models.chunks import in_pieces
+from vae_jax.models.conditions import Labels, check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
@@ -61,7 +60,7 @@ def image_losses(
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}.")
     samples = samples if model.stochastic else 1
-    return ImageLosses(*_in_batches(_bound, model, params, (images, labels), key, samples, inputs))
+    return ImageLosses(*_in_batches(batch_losses, model, params, (images, labels), key, samples, inputs))
 
 
 def evaluate(
@@ -169,8 +168,23 @@ def encode_images(
     return mean, logvar[0] if logvar else None
 
 
-def _bound(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
-    # Per example: mean reconstruction loss over the samples, KL, importance-weighted bound.
+def decode_latents(
+    model: AnyModel, params: Parameters, z: Float[np.ndarray, "n latent"], labels: Labels = None
+) -> Float[np.ndarray, "n height width channels"]:
+    """Expected images for latents; of a conditional model by the labels."""
+    if model.classes:
+        labels = check_labels(labels, len(z), model.classes)
+    given: Any = [np.asarray(z), *([] if labels is None else [np.asarray(labels)])]
+    return in_pieces(partial(_decode, model, params), model.rows, *given)
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(model: AnyModel, params: Parameters, z: Array, labels: Array | None = None) -> Array:
+    return model.decode_mean(params, z, labels)
+
+
+def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
+    """Of each example: mean reconstruction loss over the samples, KL, importance-weighted bound, [batch] each."""
     posterior = model.encode(params, batch.inputs, batch.labels)
 
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
@@ -195,11 +209,11 @@ def _in_batches(
     # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
     check_model(model)
     key = _as_key(key)
-    images, labels = as_images(data[0], image_shape=model.image_shape), data[1]
+    images, labels = inputs.checked(data[0], model.image_shape), data[1]
     number = len(images)
     if model.classes:
         labels = check_labels(labels, number, model.classes)
-    size = min(model.chunk or ROWS, number)
+    size = min(model.rows, number)
     length = number
     if not isinstance(images, jax.Array):
         length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))

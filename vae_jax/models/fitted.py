@@ -39,6 +39,11 @@ class Whitened(Prior):
         """Draw latents of this shape, (number, latent); the temperature acts as it does within."""
         return unwhitened(params, self.base.sample(params["base"], key, shape, temperature))
 
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Any:
+        """As within, and then as the latents lie."""
+        made = self.base.from_noise(params["base"], noise)
+        return None if made is None else unwhitened(params, made)
+
 
 def fitted_prior(kind: str, components: int, layers: int) -> Prior:
     """The prior of one of KINDS: with as many components where it is a mixture, and layers where it is a flow."""

@@ -98,6 +98,10 @@ class Flow(Prior):
         """Draw latents of this shape, (number, latent), as what N(0, temperature^2 I) becomes."""
         return self.unwhitened(params, temperature * jax.random.normal(key, shape))
 
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Float[Array, "number latent"]:
+        """What the way back makes of noise."""
+        return self.unwhitened(params, noise)
+
 
 def _order(latent: int) -> np.ndarray:
     # Of the dimensions before the next layer: each has its turns in either half, and halves are mixed. A riffle does

@@ -4,15 +4,31 @@ In training the image itself may be mirrored or shifted before that.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from vae_jax.data.checks import as_array, as_images
+from vae_jax.data.checks import as_array, as_floats, as_images
+from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
+
+Bytes: TypeAlias = UInt8[Array, "batch height width channels"]
+Floats: TypeAlias = Float[Array, "batch height width channels"]
+
+
+def as_image_shape(image_shape: Any) -> tuple[int, int, int]:
+    """The shape of an image as a model has it, from any sequence.
+
+    Raises:
+        UsageError: it is no height, width and channels.
+    """
+    shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
+    if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
+        raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
+    return shape
 
 
 def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch height width channels"]:
@@ -27,7 +43,7 @@ def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch 
     traced = isinstance(x, jax.core.Tracer)
     if not isinstance(x, jax.Array):
         x = np.asarray(as_array(x))
-    if len(x.shape) != 4 or x.shape[1:] != tuple(image_shape) or not len(x):
+    if len(x.shape) != 4 or x.shape[1:] != tuple(image_shape) or 0 in x.shape:
         raise UsageError(f"images must be [batch, {', '.join(map(str, image_shape))}], got {x.shape}.")
     floats = jnp.issubdtype(x.dtype, jnp.floating)
     if not floats and x.dtype not in (np.uint8, bool):
@@ -46,10 +62,10 @@ def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch 
 
 
 def preprocess(
-    images: UInt8[Array, "batch height width channels"],
+    images: Bytes,
     binarize: str = "none",
     keys: Key[Array, " batch"] | None = None,
-) -> Float[Array, "batch height width channels"]:
+) -> Floats:
     """Pixels as float32 in [0, 1], or binarised to 0 and 1.
 
     Args:
@@ -98,9 +114,7 @@ def corrupt(
     )
 
 
-def augment(
-    images: UInt8[Array, "batch height width channels"], kinds: tuple[str, ...], keys: Key[Array, " batch"]
-) -> UInt8[Array, "batch height width channels"]:
+def augment(images: Bytes | Floats, kinds: tuple[str, ...], keys: Key[Array, " batch"]) -> Bytes | Floats:
     """Images changed as if they had been taken a little differently.
 
     Args:
@@ -149,6 +163,8 @@ class Batch(NamedTuple):
 class Inputs(NamedTuple):
     """From bytes and keys to what the encoder sees and what the loss compares with; in training and in evaluation.
 
+    Or from floats of any range, such as the rows of a table, which are taken as they are.
+
     Training alone begins with `augmented`.
     """
 
@@ -156,15 +172,19 @@ class Inputs(NamedTuple):
     corruption: str = "none"
     corruption_level: Any = 0.0
     augment: tuple[str, ...] = ()
+    floats: bool = False
+    """Whether the values are such floats, as of `Split.of_floats`, in place of bytes."""
 
     @classmethod
     def from_settings(cls, settings: Any) -> "Inputs":
         """As the settings describe."""
         return cls(settings.binarize, settings.corruption, settings.corruption_level, settings.augment)
 
-    def augmented(
-        self, images: UInt8[Array, "batch height width channels"], indices: Int[Array, " batch"], key: Key[Array, ""]
-    ) -> UInt8[Array, "batch height width channels"]:
+    def checked(self, images: Any, image_shape: tuple[int, int, int]) -> Any:
+        """Images, or values, of any kind as `batch` takes them; a UsageError for what are none."""
+        return (as_floats if self.floats else as_images)(images, image_shape=image_shape)
+
+    def augmented(self, images: Bytes | Floats, indices: Int[Array, " batch"], key: Key[Array, ""]) -> Bytes | Floats:
         """The images to train on in place of these, by the key and the index of each alone."""
         if not self.augment:
             return images
@@ -173,15 +193,21 @@ class Inputs(NamedTuple):
 
     def batch(
         self,
-        images: UInt8[Array, "batch height width channels"],
+        images: Bytes | Floats,
         indices: Int[Array, " batch"],
         key: Key[Array, ""],
         weights: Float[Array, " batch"] | None = None,
         labels: Int[Array, " batch"] | None = None,
     ) -> Batch:
         """The batch of these images; an example's noise depends on the key and its index alone."""
+        if jnp.issubdtype(images.dtype, jnp.floating) != self.floats:
+            kind = "floats" if self.floats else "bytes"
+            raise UsageError(
+                f"Inputs(floats={self.floats}) must be given {kind}, got {images.dtype}.\n"
+                "Give inputs=Inputs(floats=True) with Split.of_floats(values), and with it alone."
+            )
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(indices)
-        x = preprocess(images, self.binarize, keys[:, 0])
+        x = images if self.floats else preprocess(images, self.binarize, keys[:, 0])
         # The latent's own samples are folded in from 0 upward.
         noise = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys[:, 1])
         inputs = corrupt(x, self.corruption, self.corruption_level, noise)

@@ -39,6 +39,8 @@ class Likelihood:
     kind: ClassVar[Literal["density", "mass", "none"]] = "density"
     """Whether exp(log_prob) is a probability density, a probability mass, or neither."""
     unit: ClassVar[str] = "nats"
+    of_reals: ClassVar[bool] = True
+    """Whether a value may be any number; else it lies in [0, 1]."""
     levels: ClassVar[int | None] = None
     """How many levels of a value it gives masses to, where these are those of a byte: then bits per dimension mean
     something."""
@@ -89,6 +91,7 @@ class Bernoulli(Likelihood):
     """Binary pixels from logits. On grey pixels it is the tutorials' loss, not a likelihood of anything."""
 
     kind = "mass"
+    of_reals = False
 
     def log_prob(self, parameters: Pixels, x: Pixels) -> PerImage:
         """Log probability x * logits - softplus(logits), in nats, never by way of a sigmoid."""
@@ -105,6 +108,8 @@ class Bernoulli(Likelihood):
 
 class ContinuousBernoulli(Likelihood):
     """Density on [0, 1] proportional to p^x (1 - p)^(1 - x), from logits (Loaiza-Ganem & Cunningham 2019)."""
+
+    of_reals = False
 
     def log_normaliser(self, logits: Values) -> Values:
         """Log of the constant C(p) = logit / tanh(logit / 2) that makes the density integrate to 1."""

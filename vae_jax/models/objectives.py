@@ -55,6 +55,11 @@ class Objective:
         """Whether `statistics` gives something, so that an example's terms depend on the rest of the batch."""
         return False
 
+    @property
+    def latents(self) -> int:
+        """How many latents of an image are decoded in a step."""
+        return 1
+
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 
@@ -230,7 +235,7 @@ def _largest_by_bits(size: Float[Array, "batch latent"], rank: int) -> Float[Arr
         enough = jnp.sum(bits >= candidate, axis=-1, keepdims=True) >= rank
         return jnp.where(enough, candidate, least)
 
-    least = jax.lax.fori_loop(0, 31, settle, jnp.zeros((len(size), 1), jnp.int32))
+    least = jax.lax.fori_loop(0, 31, settle, jnp.zeros((size.shape[0], 1), jnp.int32))
     return jax.lax.bitcast_convert_type(least, jnp.float32)
 
 

@@ -78,6 +78,10 @@ class Prior:
         """Draw latents of this shape, (number, latent); the temperature multiplies how far they spread."""
         raise NotImplementedError
 
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Any:
+        """Latents that white noise of their shape becomes, as an exported model needs it; None of other priors."""
+        return None
+
     def kl(self, params: Parameters, posterior: Any, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, estimated from one sample z of each: log q(z) - log p(z)."""
         return posterior.log_prob(z) - self.log_prob(params, z)
@@ -110,6 +114,10 @@ class StandardNormal(Prior):
     ) -> Float[Array, "number latent"]:
         """Draw latents of this shape, (number, latent), from N(0, temperature^2 I)."""
         return temperature * jax.random.normal(key, shape)
+
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Float[Array, "number latent"]:
+        """The noise itself."""
+        return noise
 
     def kl(self, params: Parameters, posterior: Any, z: Any = None) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, in closed form."""
@@ -162,12 +170,26 @@ class FullGaussian(Prior):
         """Draw latents of this shape, (number, latent); the temperature multiplies their distance from the mean."""
         return unwhitened(params, temperature * jax.random.normal(key, shape))
 
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Float[Array, "number latent"]:
+        """Noise with the covariance, about the mean."""
+        return unwhitened(params, noise)
+
     def kl(self, params: Parameters, posterior: Any, z: Any = None) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, in closed form."""
         precisions = jnp.sum(params["whitening"] ** 2, axis=0, keepdims=True)
         spread = jnp.sum(precisions * jnp.exp(posterior.logvar) - posterior.logvar - 1, axis=-1)
         distance = jnp.sum(whitened(params, posterior.mean) ** 2, axis=-1)
         return 0.5 * (spread + distance + log_volume(params))
+
+
+def drawn_about(
+    codes: Float[Array, "codes latent"], key: Key[Array, ""], number: int, temperature: Any = 1.0
+) -> Float[Array, "number latent"]:
+    """Draws of the Gaussian that has the mean and the covariance of codes; the temperature as of `Prior.sample`."""
+    centre = jnp.mean(codes, axis=0, keepdims=True)
+    # Without a factorisation: random combinations of the centred codes.
+    noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
+    return centre + noise @ (codes - centre)
 
 
 def whitened(params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, "batch latent"]:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters
-from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.training.streaming import memory_bytes
 
 _BYTES = 16  # of a pixel while it is generated: a few copies in float32
@@ -60,13 +59,6 @@ def checked_temperature(temperature: Any) -> Float[Array, ""]:
     if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
         raise UsageError(f"temperature must be a finite number of at least 0, got {temperature!r}.")
     return jnp.float32(temperature)
-
-
-@partial(jax.jit, static_argnums=0)
-def decoded(model: Any, params: Parameters, codes: Array, labels: Array | None) -> Array:
-    """Expected images of codes."""
-    labelled = [] if labels is None else [labels]
-    return in_chunks(partial(model.decode_mean, params), ROWS, codes, *labelled)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

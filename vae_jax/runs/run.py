@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
@@ -18,14 +17,14 @@ from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters
 from vae_jax.models.codes import Codes
 from vae_jax.models.conditions import Labels, check_labels, numbered
-from vae_jax.models.evaluation import ImageLosses, encode_images, image_losses, mean_loss
+from vae_jax.models.evaluation import ImageLosses, decode_latents, encode_images, image_losses, mean_loss
 from vae_jax.models.fitted import check_parameters
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.priors import Prior
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import find_dataset, pictures_of
 from vae_jax.runs.described import described
-from vae_jax.runs.draws import as_latents, checked_number, checked_temperature, decoded, drawn
+from vae_jax.runs.draws import as_latents, checked_number, checked_temperature, drawn
 from vae_jax.runs.records import read_dataset_record, read_metrics, read_summary
 from vae_jax.training.history import Row
 from vae_jax.training.step import Keys
@@ -100,7 +99,7 @@ class Run(NamedTuple):
         latents = as_latents(codes, self.model.latent_dim)
         if labels is not None:
             self._check_conditional("labels")
-        return np.asarray(decoded(self.model, self.params, jnp.asarray(latents), self.labels_of(labels, len(latents))))
+        return decode_latents(self.model, self.params, latents, self.labels_of(labels, len(latents)))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
         """Expected images of the latent means of images; `labels` as of `labels_of`."""

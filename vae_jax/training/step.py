@@ -67,7 +67,7 @@ class StepMetrics(NamedTuple):
 class Data(NamedTuple):
     """The training images on the device, or the batches of some steps, [steps, batch, ...], with their labels."""
 
-    images: UInt8[Array, "*n height width channels"]
+    images: UInt8[Array, "*n height width channels"] | Float[Array, "*n height width channels"]
     labels: Int[Array, "*n"] | None = None
 
 
@@ -139,11 +139,11 @@ def _summed(function: Any, batch: Batch, chunks: int) -> Any:
 def chunks_of(recipe: Recipe, examples: int) -> int:
     """How many chunks a step makes of the examples on one device: several of many ones of convolutions on a CPU.
 
-    Their maps then stay in its cache.
+    Their maps then stay in its cache. It is the latents that are counted, of which an example may have several.
     """
     if recipe.model.chunk is None:
         return 1
-    fewest = -(-examples // recipe.model.chunk)
+    fewest = min(examples, -(-examples * recipe.objective.latents // recipe.model.chunk))
     return next((n for n in range(fewest, 2 * fewest + 1) if examples % n == 0), 1)
 
 

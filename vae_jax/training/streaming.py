@@ -66,7 +66,7 @@ def read_ahead(
 
     def read(start: int) -> np.ndarray:
         chosen = indices[start : start + depth]
-        buffer = _pages((depth, chosen.shape[1], *images.shape[1:]))
+        buffer = _pages((depth, chosen.shape[1], *images.shape[1:]), images.dtype)
         read_into(buffer[: len(chosen)], images, chosen)
         return buffer
 
@@ -87,13 +87,13 @@ def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layo
     """
     images: Images = train.images if isinstance(train.images, StoredImages) else np.ascontiguousarray(train.images)
     given, steps, zero = Given.of(recipe), recipe.steps, np.int32(0)
-    depth = min(steps, max(1, BUFFER_BYTES // (recipe.settings.batch_size * math.prod(images.shape[1:]))))
+    depth = min(steps, max(1, BUFFER_BYTES // (recipe.settings.batch_size * images[:1].nbytes)))
     order = compile_order(recipe, layout, given)
     batches = order(zero)
     state, metrics = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps)))
     shape = (depth, batches.indices.shape[1])
     labels = None if train.labels is None else np.zeros(shape, np.int32)
-    data = layout.spread(Data(np.zeros((*shape, *images.shape[1:]), np.uint8), labels))
+    data = layout.spread(Data(np.zeros((*shape, *images.shape[1:]), images.dtype), labels))
     compiled = layout.compile_steps(
         partial(run_steps, recipe, layout), state, metrics, data, batches, given, zero, zero, zero
     )
@@ -117,11 +117,11 @@ def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layo
     return Program(order, advance, steps, layout.replicated, layout.local)
 
 
-def _pages(shape: tuple[int, ...]) -> np.ndarray:
+def _pages(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     # Memory that goes back to the system once the array is gone, where malloc would keep it for each thread.
     # It begins with a page, so that a device which computes in the host's memory takes it without a copy.
-    memory = mmap.mmap(-1, math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, np.uint8).reshape(shape)
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 class _Stream:
