@@ -90,6 +90,8 @@ CONTEXTS = [
         {"hidden_sizes": ()},
         {"beta": 0.0},
         {"objective": "iwae"},
+        {"prior": "mixture"},
+        {"prior": "flow"},
         {"corruption_level": 0.0},
         {"model": "ae", "sparsity": "l1"},
         {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"},

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from vae_jax.cli.command import RunConfig, check_name, free_output
+from vae_jax.cli.command import RunConfig, free_output
 from vae_jax.cli.images import new_folder
 from vae_jax.domains import at_least, seed_field
 from vae_jax.errors import UsageError
@@ -37,7 +37,6 @@ class Config(RunConfig):
 def run(config: Config) -> Path:
     """Fit, write the run, draw its figures and print what it is worth beside the run that it comes from."""
     output = free_output(config.output, config.run, f"-{config.prior}", "")
-    check_name(output, "")
     _check_used(config)
     # Here, as they import JAX, which --help and a bad flag do not wait for.
     from vae_jax.cli.figures import draw_run

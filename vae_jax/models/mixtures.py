@@ -15,11 +15,17 @@ from vae_jax.models.distributions import DiagonalGaussian
 from vae_jax.models.priors import Parameters, Prior
 
 PSEUDO = "pseudo_inputs"
+SPREAD = 0.3
+"""Standard deviation of a mixture's first means."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture(Prior):
-    """sum_k w_k N(m_k, diag(v_k)), all of it trained; it begins with means from N(0, I) and variances of 1."""
+    """sum_k w_k N(m_k, diag(v_k)), all of it trained.
+
+    It begins with the mean and the covariance of N(0, I): drawn means, and variances that make up the rest. Means far
+    apart would cost the first posteriors tens of nats in many dimensions.
+    """
 
     components: int = 100
 
@@ -31,7 +37,8 @@ class Mixture(Prior):
     def init(self, key: Key[Array, ""], latent_dim: int) -> Parameters:
         """Means and log variances [components, latent], logits of the weights [components]."""
         shape = (self.components, latent_dim)
-        return {"mean": jax.random.normal(key, shape), "logvar": jnp.zeros(shape), "logits": jnp.zeros(shape[0])}
+        logvar = jnp.full(shape, math.log(1 - SPREAD**2))
+        return {"mean": SPREAD * jax.random.normal(key, shape), "logvar": logvar, "logits": jnp.zeros(shape[0])}
 
     def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Log density of latents."""

@@ -18,7 +18,7 @@ from vae_jax.models.priors import FullGaussian, Parameters, Prior, whitened
 ROUNDS = 20
 """After each, the parameters are kept that are best on codes they are not fitted to."""
 BATCH = 256
-RATE = 3e-3
+RATE = 5e-3
 MOST_HELD_OUT = 10_000
 
 
