@@ -177,6 +177,10 @@ reconstruct run good.npz --output x.csv | --output; folder without the ending .c
 generate run --output x.jpg | --output; end in .png, or be the name of a folder without the ending .jpg; 'x.jpg'
 generate run --output x.npz | --output; without the ending .npz
 generate run --temperature -1 | --temperature; -1; at least 0
+explore run -o x.png | --output; .html; x.png
+explore run --images -1 | --images; -1
+explore run run full | full; one argument too many
+explore run study | study; run directory
 nearest run mine.npz --number 0 | --number; 0
 nearest run mine.npz --output x.npz | --output; .png or .csv; x.npz
 interpolate run mine.npz mine.npz --output x.csv | --output; .png

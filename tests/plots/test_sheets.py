@@ -182,6 +182,15 @@ def test_however_many_rows_there_are_their_names_can_be_read(rows, shape):
         check_texts(figure)
 
 
+def test_images_of_a_latent_grid_are_told_apart_by_gaps_unless_their_rims_are_dark():
+    for rim, gaps in ((0.0, False), (0.5, True)):
+        images = np.full((4, 4, 8, 8, 1), rim, np.float32)
+        images[:, :, 1:-1, 1:-1] = 0.5
+        figure = plots.latent_grid(images, np.arange(4.0), np.arange(4.0), TITLE)
+        shown = np.asarray(figure.axes[0].images[0].get_array())
+        assert (shown == 1).any() == gaps
+
+
 def test_frames_lie_in_the_gaps():
     figure, _ = traversal((8, 8, 1))
     figure.canvas.draw()
