@@ -26,7 +26,7 @@ from vae_jax.runs.folders import REMEDY, begin, check_available, has_begun, resu
 from vae_jax.runs.records import read_config
 from vae_jax.training.devices import agreed
 from vae_jax.training.fit import FitResult, Hooks, check_types, go_on, make_recipe
-from vae_jax.training.history import Row
+from vae_jax.training.history import Row, score
 from vae_jax.training.processes import is_first, text_of_first, wait_for_others
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
@@ -168,7 +168,7 @@ class _Recorder(NamedTuple):
         if self.hooks.on_epoch:
             self.hooks.on_epoch(state, row)
         check_there(self.path)
-        self.checkpoints.save(Progress(state, zero_metrics(self.recipe.steps)), row["validation"]["loss"])
+        self.checkpoints.save(Progress(state, zero_metrics(self.recipe.steps)), score(row))
         self.end(agreed(self.stop()))
 
     def end(self, number: int) -> None:
