@@ -427,6 +427,7 @@ def test_all_kernels_threads_batches_and_pythons_write_the_same_file(ready, tmp_
         ({"model": "ae"}, "an AE.*\n.*--model vae"),
         ({"likelihood": "learned_gaussian"}, "learned_gaussian.*\n.*beta_binomial"),
         ({"fourier_features": 2}, "Fourier.*\n.*--fourier-features 0"),
+        ({"posterior": "householder"}, "posterior Householder.*\n.*--posterior diagonal"),
     ],
 )
 def test_a_model_without_a_codec_is_refused_with_the_remedy(fields, words):

@@ -61,6 +61,7 @@ const ACTIVATIONS = {
 
 const STEPS = {
   activate: (x, _, kind) => x.map(ACTIVATIONS[kind]),
+  gate: (x, _, size) => x.subarray(0, size).map((value, i) => value * ACTIVATIONS.sigmoid(x[size + i])),
   dense(x, weights, inputs, outputs, kernel, bias) {
     const y = biased(1, outputs, weights, bias);
     addProduct(y, 0, outputs, x, 0, inputs, weights, kernel);

@@ -12,7 +12,18 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax.models.layers import places_of
-from vae_jax.models.networks import PATCH, ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, PatchDecoder, PatchEncoder
+from vae_jax.models.networks import (
+    PATCH,
+    ConvDecoder,
+    ConvEncoder,
+    Gated,
+    GatedDecoder,
+    GatedEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    PatchDecoder,
+    PatchEncoder,
+)
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 
 Step: TypeAlias = list[Any]
@@ -58,6 +69,10 @@ class _Writer:
     def activate(self) -> None:
         self.step("activate", self.network.activation)
 
+    def gate(self, size: int) -> None:
+        self.step("gate", size)
+        self.shape = (size,)
+
     def dense(self, kind: str = "Dense", shape: Shape | None = None) -> None:
         kernel, bias = self.layer(kind)
         self.step("dense", *kernel.shape, self.weights.add(kernel), bias)
@@ -99,9 +114,9 @@ class _Writer:
 def _mlp(writer: _Writer) -> None:
     if isinstance(writer.network, MLPDecoder):
         writer.waves()
-    for _ in writer.network.hidden_sizes:
+    for size in writer.network.hidden_sizes:
         writer.dense()
-        writer.activate()
+        writer.gate(size) if isinstance(writer.network, Gated) else writer.activate()
     writer.dense()
 
 
@@ -201,6 +216,8 @@ def _residual_decoder(writer: _Writer) -> None:
 WRITERS: dict[type, Callable[[_Writer], None]] = {
     MLPEncoder: _mlp,
     MLPDecoder: _mlp,
+    GatedEncoder: _mlp,
+    GatedDecoder: _mlp,
     ConvEncoder: _conv_encoder,
     ConvDecoder: _conv_decoder,
     PatchEncoder: _patch_encoder,

@@ -30,6 +30,7 @@ from vae_jax.models.likelihoods import (
     LearnedGaussian,
     SquaredError,
 )
+from vae_jax.models.posteriors import Diagonal, Point
 from vae_jax.models.priors import NoPrior, StandardNormal
 from vae_jax.runs.run import Run
 
@@ -94,6 +95,7 @@ def check_explorable(run: Run) -> None:
         ("network", model.decoder, WRITERS),
         ("likelihood", model.likelihood, LIKELIHOODS),
         ("prior", model.prior, (StandardNormal, NoPrior)),
+        ("posterior", model.posterior, (Diagonal, Point)),
     ):
         if type(part) not in known:  # a subclass may compute something else
             raise UsageError(

@@ -19,6 +19,7 @@ from vae_jax.models.distributions import LOGVAR_BOUND, smooth_bound
 from vae_jax.models.eight_bit import LOG_GAIN_BOUND
 from vae_jax.models.likelihoods import Bernoulli
 from vae_jax.models.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from vae_jax.models.posteriors import Diagonal
 from vae_jax.models.priors import StandardNormal
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 from vae_jax.runs.run import Run
@@ -37,6 +38,8 @@ def check_codable(run: Run) -> None:
         reason, remedy = "an AE, which has no posterior to get bits back by", remedy + "--model vae."
     elif type(model.prior) is not StandardNormal:
         reason, remedy = f"the prior {type(model.prior).__name__}", remedy + "--prior standard."
+    elif type(model.posterior) is not Diagonal:
+        reason, remedy = f"the posterior {type(model.posterior).__name__}", remedy + "--posterior diagonal."
     elif _kind_of(model.likelihood) is None:
         known = "bernoulli for black and white, discretized_logistic, logistic_mixture, discretized_gaussian"
         reason = f"the likelihood {run.config.likelihood}, which gives no level of a pixel a probability"
