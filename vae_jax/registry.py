@@ -75,6 +75,7 @@ class Registry:
 ARCHITECTURES = Registry(
     "arch",
     mlp=Entry("models.networks:mlp", ("fourier_features",), (512, 256, 128)),
+    gated=Entry("models.networks:gated", ("fourier_features",), (300, 300)),
     conv=Entry("models.networks:conv", ("fourier_features", "dense_size"), (32, 64)),
     patch=Entry("models.networks:patch", (), (64, 64)),
     residual=Entry("models.residual:residual", ("latent",), (128, 128)),
@@ -100,6 +101,11 @@ PRIORS = Registry(
     vamp=Entry("models.mixtures:Vamp.from_settings", ("prior_components",)),
     flow=Entry("models.flows:Flow.from_settings", ("prior_layers",)),
     **{"class": Entry("models.mixtures:OfClass.from_settings")},
+)
+POSTERIORS = Registry(
+    "posterior",
+    diagonal=Entry("models.posteriors:Diagonal.from_settings"),
+    householder=Entry("models.posteriors:Householder.from_settings", ("reflections",)),
 )
 OBJECTIVES = Registry(
     "objective",

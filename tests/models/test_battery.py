@@ -13,7 +13,7 @@ from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.shapes import check_model
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
 
 SHAPE = (5, 4, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
@@ -25,10 +25,12 @@ NAMES = {
     "likelihood": LIKELIHOODS,
     "objective": OBJECTIVES,
     "prior": PRIORS,
+    "posterior": POSTERIORS,
     "condition": ("none", "labels"),
 }
 MORE = {
     "vae": {"beta": 0.7},
+    "householder": {"reflections": 2},
     "sparse": {"sparsity": "l1", "sparsity_weight": 0.3},
     "iwae": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2, "elbo_share": 0.3},
     "dreg": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2},
@@ -56,9 +58,11 @@ def pairs_of(case):
     """The names that stand together; an architecture sees of a likelihood the number of parameters, others the kind."""
     likelihood = LIKELIHOODS.make(case["likelihood"], Settings(), SHAPE)
     yield case["likelihood"], type(likelihood)
-    seen = case | {"likelihood": likelihood.kind}
+    arch = case["arch"].replace("gated", "mlp")  # whose hidden layers differ, and nothing that others see
+    seen = case | {"likelihood": likelihood.kind, "arch": arch}
     yield from (pair for pair in itertools.combinations(seen.items(), 2) if not {field for field, _ in pair} >= APART)
-    yield case["arch"], likelihood.parameters
+    yield arch, likelihood.parameters
+    yield "arch", case["arch"]
 
 
 def in_pairs(cases):
@@ -88,6 +92,20 @@ def keys_of(objective):
     return jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(BATCH.keys, jnp.arange(objective.latents))
 
 
+def before_reflections(posterior, z):
+    """The posterior and the latents, [latents, batch, latent], where its dimensions are independent."""
+    if posterior.independent:
+        return posterior, np.float64(z)
+    turns = [oracles.reflections(vectors) for vectors in posterior.vectors]
+    return posterior.base, np.einsum("bij,lbi->lbj", turns, np.float64(z))
+
+
+def log_posterior(posterior, z):
+    """Log density of latents, [latents, batch]."""
+    before, z_before = before_reflections(posterior, z)
+    return oracles.gaussian_log_prob(z_before, before.mean, np.exp(np.float64(before.logvar) / 2)).sum(axis=-1)
+
+
 def log_prior(model, params, z):
     """Log density of latents under the prior by SciPy, but for that of a flow, which has its own test."""
     own = model.prior_params(params, BATCH.labels if model.classes else None)
@@ -103,14 +121,15 @@ def log_prior(model, params, z):
 
 def divergence(model, params, posterior, z):
     """KL divergence of posteriors from the prior, in the way of the model: exact, or estimated from the latents."""
-    sigma = np.exp(np.float64(posterior.logvar) / 2)
-    if model.prior.estimated:
-        log_q = oracles.gaussian_log_prob(z, posterior.mean, sigma).sum(axis=-1)
+    if model.estimates_kl:
+        log_q = log_posterior(posterior, z)
         return np.mean([log_q[i] - log_prior(model, params, z[i]) for i in range(len(z))], axis=0)
+    before, _ = before_reflections(posterior, z)  # which N(0, I) does not see
     own = model.prior_params(params, BATCH.labels if model.classes else None)
     own = own or {name: np.zeros((6, 4)) for name in ("mean", "logvar")}
     centres, variances = np.float64(own["mean"]), np.exp(np.float64(own["logvar"]))
-    each = zip(np.float64(posterior.mean), sigma, centres, map(np.diag, variances), strict=True)
+    sigma = np.exp(np.float64(before.logvar) / 2)
+    each = zip(np.float64(before.mean), sigma, centres, map(np.diag, variances), strict=True)
     return np.array([oracles.kl_to_gaussian(*one) for one in each])
 
 
@@ -120,8 +139,7 @@ def objective_of(settings, model, params, posterior, z, losses, kl):
         return losses[0] + settings.beta * kl
     if settings.objective == "sparse":
         return losses[0] + settings.sparsity_weight * np.abs(posterior.mean).sum(axis=1)
-    log_q = oracles.gaussian_log_prob(z, posterior.mean, np.exp(posterior.logvar / 2)).sum(axis=-1)
-    log_weights = np.stack([log_prior(model, params, each) for each in z]) - log_q - losses
+    log_weights = np.stack([log_prior(model, params, each) for each in z]) - log_posterior(posterior, z) - losses
     bounds = [oracles.importance_weighted_bound(log_weights[group::2]) for group in range(2)]
     return -(1 - settings.elbo_share) * np.mean(bounds, axis=0) - settings.elbo_share * np.mean(log_weights, axis=0)
 

@@ -48,7 +48,7 @@ def headline(run: Run, test: dict[str, float] | None) -> str:
         return first
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
     if model.stochastic:
-        estimated = ", estimated" if model.prior.estimated else ""
+        estimated = ", estimated" if model.estimates_kl else ""
         second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}{estimated}"
     if "bits_per_dim" in test:
         second += f"\n{bits_in_words(test)} bits per dimension"
@@ -125,7 +125,7 @@ def _decode_of_one_class(run: Run, z: np.ndarray) -> tuple[np.ndarray, str]:
     if not run.model.classes:
         return np.clip(run.decode(z), 0, 1), ""
     images = run.decode(z, np.full(len(z), run.model.classes[0]))
-    return np.clip(images, 0, 1), f"; all of class {next(iter(run.classes))}"
+    return np.clip(images, 0, 1), f"\nall of class {next(iter(run.classes))}"
 
 
 def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:

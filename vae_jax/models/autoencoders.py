@@ -15,13 +15,14 @@ from vae_jax.models import conditions
 from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
-from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
+from vae_jax.models.distributions import Delta, Posterior
 from vae_jax.models.inputs import as_image_shape, as_pixels
 from vae_jax.models.layers import applied, begun
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.objectives import keep_largest
+from vae_jax.models.posteriors import Diagonal, Family, Point
 from vae_jax.models.priors import NoPrior, Prior, StandardNormal, drawn_about
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, POSTERIORS, PRIORS
 
 Parameters = dict[str, Any]
 Images = Any
@@ -48,6 +49,7 @@ class Model:
     name: ClassVar[str]
     stochastic: ClassVar[bool]
     """Whether a latent is drawn, so that more samples tell more."""
+    posterior: ClassVar[Family] = Point()
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
@@ -121,7 +123,17 @@ class Model:
         self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"], labels: Labels = None
     ) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
-        return self.prior.kl(self.prior_params(params, labels), posterior, z)
+        own = self.prior_params(params, labels)
+        if posterior.independent or self.prior.per_dimension:
+            return self.prior.kl(own, posterior, z)
+        # The closed form of any other prior is that for independent dimensions.
+        return Prior.kl(self.prior, own, posterior, z)
+
+    @property
+    def estimates_kl(self) -> bool:
+        """Whether `kl` is an estimate, log q(z) - log p(z) at the latent sample."""
+        closed = self.posterior.independent and not self.prior.estimated
+        return self.stochastic and not (closed or self.prior.per_dimension)
 
     def draw(
         self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
@@ -168,15 +180,16 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class VariationalAutoencoder(Model):
-    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014), its posterior a diagonal Gaussian."""
+    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014)."""
 
     prior: Prior = StandardNormal()
+    posterior: Family = Diagonal()  # type: ignore[misc]
     name = "VAE"
     stochastic = True
 
-    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> DiagonalGaussian:
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
         """Approximate posterior q(z | x) of images, or q(z | x, y) with the labels of a conditional model."""
-        return DiagonalGaussian.from_features(self.features(params, x, labels))
+        return self.posterior.of(self.features(params, x, labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,11 +251,12 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     known = conditions.known_classes(classes) if settings.condition == "labels" else ()
     shape = as_image_shape(image_shape)
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
-    features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
+    posterior = POSTERIORS.make(settings.posterior, settings) if settings.model == "vae" else Autoencoder.posterior
+    features = posterior.features(settings.latent_dim)
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
     common = (encoder, decoder, likelihood, shape, settings.latent_dim, known, settings.precision)
     if settings.model == "vae":
         prior = PRIORS.make(settings.prior, settings).suited(shape, settings.latent_dim, known)
-        return VariationalAutoencoder(*common, prior)
+        return VariationalAutoencoder(*common, prior, posterior)
     sparse = {name: getattr(settings, name) for name in ("code_activation", "sparsity", "sparsity_target")}
     return Autoencoder(*common, **sparse)

@@ -30,7 +30,7 @@ def check_model(model: Model) -> None:
 
 @functools.cache
 def _check_shapes(model: Model) -> None:
-    features = 2 if model.stochastic else 1
+    features = model.posterior.features(model.latent_dim)
     try:
         params = jax.eval_shape(model.init, jax.random.key(0))
         x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.decoded_dim))
@@ -43,9 +43,8 @@ def _check_shapes(model: Model) -> None:
             f"The networks of this {model.name} can't be run as functions of parameters and images: {reason}\n"
             "Layers that draw at random, such as nn.Dropout, or keep statistics are not supported."
         ) from error
-    wanted = (2, features * model.latent_dim)
-    if given != wanted:
-        raise UsageError(f"The encoder must give [batch, {wanted[1]}] for {model.latent_dim} latents, got {given[1:]}.")
+    if given != (2, features):
+        raise UsageError(f"The encoder must give [batch, {features}] for {model.latent_dim} latents, got {given[1:]}.")
     height, width, channels = model.image_shape
     wanted_decoded = (2, height, width, channels * model.likelihood.parameters)
     if decoded != wanted_decoded:

@@ -69,7 +69,7 @@ def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
     settings, images, labels = run.config, part.images, part.labels
     losses = run.losses(images, labels, samples=settings.test_samples)
     test: dict[str, Any] = mean_loss(run.model, losses)
-    if run.model.stochastic and run.model.prior.estimated:
+    if run.model.estimates_kl:
         test["kl_samples"] = settings.test_samples  # the KL is their mean, as it has no closed form
     if run.inputs.binarize == "none":
         test["psnr"] = _mean_psnr(run, part, codes)
