@@ -108,7 +108,7 @@ def test_a_prior_is_fitted_to_a_run_and_then_has_every_use_that_another_has(
     codes = after.encode(digits.train.images).sample()
     drawn = after.draw(4000, seed=1)
     scale = codes.std(axis=0)
-    assert (np.abs(drawn.mean(axis=0) - codes.mean(axis=0)) < (5 / np.sqrt(len(codes)) + 0.15) * scale).all()
+    assert (np.abs(drawn.mean(axis=0) - codes.mean(axis=0)) < (5 / np.sqrt(len(codes)) + 0.3) * scale).all()
     np.testing.assert_allclose(drawn.std(axis=0), scale, rtol=0.25)
     assert after.generate(3).shape == (3, 8, 8, 1)
     found = {file.name for file in (output / "figures").iterdir()}
