@@ -84,8 +84,8 @@ def report(title: str, measured: Mapping[str, Measured], published: Mapping[str,
         parts += [
             f"## {name}",
             markdown_table(header, rows),
-            f"The file is {over:+.2f}% longer than the bound; it takes {n['encode_seconds']:.1f} s of a processor to "
-            f"encode (and to decode it again before it is written) and {n['decode_seconds']:.1f} s to decode. One image is "
+            f"The file is {over:+.2f}% longer than the bound. It takes {n['encode_seconds']:.1f} s of a processor to "
+            f"encode, which decodes it again, and {n['decode_seconds']:.1f} s to decode. One image is "
             f"{n['bytes_of_an_image']:.0f} bytes. Both ways need the run's codec, {n['codec_bytes'] / 1e6:.1f} MB.",
             markdown_table(
                 ["bits a value", "pixels given the latent", "latent sent", "latent back", "KL: sent less back"],
