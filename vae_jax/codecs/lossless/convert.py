@@ -121,7 +121,7 @@ def _arrays(run: Run) -> dict[str, np.ndarray]:
     arrays[f"activation.{activation}"] = fixed_point.store_steps(fixed_point.activation_table(activation))
     arrays |= {f"pixels.{name}": table for name, table in tables.items()}
     arrays |= {"normal": masses.distribution_table("normal"), "octave": masses.steps_in_octave()}
-    arrays |= {"spread": pixels.deviations(LOGVAR_BOUND), "bits": _grids(run)}
+    arrays |= {"spread": pixels.deviations(LOGVAR_BOUND), "bits": grid_bits(run)}
     arrays |= {"model": np.frombuffer(fingerprint(params), np.uint8)}
     if model.classes:
         arrays |= {name: np.rint(UNIT * np.asarray(params["condition"][name])).astype(np.int32) for name in CONDITION}
@@ -153,9 +153,11 @@ def _likelihood(model: Model, own: dict[str, Any]) -> tuple[dict[str, np.ndarray
     return tables, layout, last
 
 
-def _grids(run: Run) -> np.ndarray:
-    # As fine as the posteriors of generated images ask for, in powers of 2: a finer grid costs bits that a small file
-    # does not get back.
+def grid_bits(run: Run) -> np.ndarray:
+    """How fine the grid of each latent has to be for the posteriors of generated images: steps of 2^-bits.
+
+    A finer one costs bits that a file of few images does not get back.
+    """
     drawn = run.generate(_DRAWN)
     if isinstance(run.model.likelihood, Bernoulli):
         drawn = drawn > 0.5
