@@ -12,7 +12,7 @@ from vae_jax.config import Settings, check_settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model, check_model
 from vae_jax.models.inputs import Inputs
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
 
 SHAPE = (5, 4, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), dtype=np.uint8)
@@ -24,10 +24,12 @@ NAMES = {
     "likelihood": LIKELIHOODS,
     "objective": OBJECTIVES,
     "prior": PRIORS,
+    "posterior": POSTERIORS,
     "condition": ("none", "labels"),
 }
 MORE = {
     "vae": {"beta": 0.7},
+    "householder": {"reflections": 2},
     "sparse": {"sparsity": "l1", "sparsity_weight": 0.3},
     "iwae": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2, "elbo_share": 0.3},
     "dreg": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2},
@@ -50,9 +52,11 @@ def pairs_of(case):
     """The names that stand together; an architecture sees of a likelihood the number of parameters, others the kind."""
     likelihood = LIKELIHOODS.make(case["likelihood"], Settings(), SHAPE)
     yield case["likelihood"], type(likelihood)
-    seen = case | {"likelihood": likelihood.kind}
+    arch = case["arch"].replace("gated", "mlp")  # whose hidden layers differ, and nothing that others see
+    seen = case | {"likelihood": likelihood.kind, "arch": arch}
     yield from itertools.combinations(seen.items(), 2)
-    yield case["arch"], likelihood.parameters
+    yield arch, likelihood.parameters
+    yield "arch", case["arch"]
 
 
 def in_pairs(cases):
@@ -82,13 +86,22 @@ def keys_of(objective):
     return jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(BATCH.keys, jnp.arange(objective.latents))
 
 
+def before_reflections(posterior, z):
+    """The posterior and the latents, [latents, batch, latent], where its dimensions are independent."""
+    if posterior.independent:
+        return posterior, np.float64(z)
+    turns = [oracles.reflections(vectors) for vectors in posterior.vectors]
+    return posterior.base, np.einsum("bij,lbi->lbj", turns, np.float64(z))
+
+
 def objective_of(settings, posterior, z, losses, kl):
     """What is minimised of each example, by the formulas: from the losses of its latents, [latents, batch]."""
     if settings.objective == "elbo":
         return losses[0] + settings.beta * kl
     if settings.objective == "sparse":
         return losses[0] + settings.sparsity_weight * np.abs(posterior.mean).sum(axis=1)
-    log_q = oracles.gaussian_log_prob(z, posterior.mean, np.exp(posterior.logvar / 2)).sum(axis=-1)
+    before, z_before = before_reflections(posterior, z)
+    log_q = oracles.gaussian_log_prob(z_before, before.mean, np.exp(before.logvar / 2)).sum(axis=-1)
     log_weights = oracles.gaussian_log_prob(z, 0.0, 1.0).sum(axis=-1) - log_q - losses
     bounds = [oracles.importance_weighted_bound(log_weights[group::2]) for group in range(2)]
     return -(1 - settings.elbo_share) * np.mean(bounds, axis=0) - settings.elbo_share * np.mean(log_weights, axis=0)
@@ -164,7 +177,8 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
     np.testing.assert_allclose(terms.reconstruction, losses.mean(axis=0), rtol=1e-5, atol=1e-5)
     kl = np.zeros(6)
     if model.stochastic:
-        each = map(oracles.kl_to_standard_normal, np.ravel(posterior.mean), np.ravel(np.exp(posterior.logvar / 2)))
+        before, _ = before_reflections(posterior, z)
+        each = map(oracles.kl_to_standard_normal, np.ravel(before.mean), np.ravel(np.exp(before.logvar / 2)))
         kl = np.reshape(list(each), (6, 4)).sum(axis=1)
     np.testing.assert_allclose(terms.kl, kl, rtol=1e-4, atol=1e-5)
     expected = objective_of(settings, posterior, z, losses, kl)

@@ -112,7 +112,7 @@ def _decode_of_one_class(run: Run, z: np.ndarray) -> tuple[np.ndarray, str]:
     if not run.model.classes:
         return np.clip(run.decode(z), 0, 1), ""
     images = run.decode(z, np.full(len(z), run.model.classes[0]))
-    return np.clip(images, 0, 1), f"; all of class {next(iter(run.classes))}"
+    return np.clip(images, 0, 1), f"\nall of class {next(iter(run.classes))}"
 
 
 def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:

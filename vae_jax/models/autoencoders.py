@@ -19,12 +19,13 @@ from vae_jax.models import conditions
 from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
-from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
+from vae_jax.models.distributions import Delta, Posterior
 from vae_jax.models.inputs import as_pixels
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.objectives import keep_largest
+from vae_jax.models.posteriors import Diagonal, Family, Point
 from vae_jax.models.priors import NoPrior, Prior, StandardNormal
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, POSTERIORS, PRIORS
 
 Parameters = dict[str, Any]
 Images = Any
@@ -50,6 +51,7 @@ class Model:
     stochastic: ClassVar[bool]
     """Whether a latent is drawn, so that more samples tell more."""
     prior: ClassVar[Prior] = NoPrior()
+    posterior: ClassVar[Family] = Point()
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
@@ -127,7 +129,11 @@ class Model:
 
     def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
-        return self.prior.kl(params.get("prior", {}), posterior, z)
+        own = params.get("prior", {})
+        if posterior.independent or self.prior.per_dimension:
+            return self.prior.kl(own, posterior, z)
+        # The closed form of any other prior is that for independent dimensions.
+        return Prior.kl(self.prior, own, posterior, z)
 
     def log_prior(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Log density of latents under the prior, in nats."""
@@ -173,15 +179,16 @@ def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> An
 
 @dataclasses.dataclass(frozen=True)
 class VariationalAutoencoder(Model):
-    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014), its posterior a diagonal Gaussian."""
+    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014)."""
 
     prior: Prior = StandardNormal()  # type: ignore[misc]
+    posterior: Family = Diagonal()  # type: ignore[misc]
     name = "VAE"
     stochastic = True
 
-    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> DiagonalGaussian:
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
         """Approximate posterior q(z | x) of images, or q(z | x, y) with the labels of a conditional model."""
-        return DiagonalGaussian.from_features(self.features(params, x, labels))
+        return self.posterior.of(self.features(params, x, labels))
 
     def generate(
         self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
@@ -253,11 +260,12 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
         raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
-    features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
+    posterior = POSTERIORS.make(settings.posterior, settings) if settings.model == "vae" else Autoencoder.posterior
+    features = posterior.features(settings.latent_dim)
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
     common = (encoder, decoder, likelihood, shape, settings.latent_dim, known, settings.precision)
     if settings.model == "vae":
-        return VariationalAutoencoder(*common, PRIORS.make(settings.prior, settings))
+        return VariationalAutoencoder(*common, PRIORS.make(settings.prior, settings), posterior)
     return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)
 
 
@@ -288,7 +296,7 @@ def check_model(model: Model) -> None:
 
 @functools.cache
 def _check_shapes(model: Model) -> None:
-    features = 2 if model.stochastic else 1
+    features = model.posterior.features(model.latent_dim)
     try:
         params = jax.eval_shape(model.init, jax.random.key(0))
         x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.decoded_dim))
@@ -301,9 +309,8 @@ def _check_shapes(model: Model) -> None:
             f"The networks of this {model.name} can't be run as functions of parameters and images: {reason}\n"
             "Layers that draw at random, such as nn.Dropout, or keep statistics are not supported."
         ) from error
-    wanted = (2, features * model.latent_dim)
-    if given != wanted:
-        raise UsageError(f"The encoder must give [batch, {wanted[1]}] for {model.latent_dim} latents, got {given[1:]}.")
+    if given != (2, features):
+        raise UsageError(f"The encoder must give [batch, {features}] for {model.latent_dim} latents, got {given[1:]}.")
     height, width, channels = model.image_shape
     wanted_decoded = (2, height, width, channels * model.likelihood.parameters)
     if decoded != wanted_decoded:

@@ -22,7 +22,8 @@ class IWAE(Objective):
     (CIWAE; Rainforth et al. 2018, sections 4.1 and 4.2).
 
     The reconstruction and the KL of a row are means over the samples, so that they add up to the negative evidence
-    lower bound as for every other objective; the importance-weighted bound is the row's objective.
+    lower bound as for every other objective; the importance-weighted bound is the row's objective. Validation goes by
+    that bound, `iwae_loss`: the best checkpoint and early stopping do.
     """
 
     samples: int = 5
@@ -39,6 +40,11 @@ class IWAE(Objective):
     def latents(self) -> int:
         """Decoded of an image."""
         return self.samples * self.groups
+
+    @property
+    def bound_samples(self) -> int:
+        """The samples."""
+        return self.samples
 
     def check(self, model: Any) -> None:
         """An autoencoder draws nothing."""

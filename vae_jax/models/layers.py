@@ -61,12 +61,14 @@ class Conv(nn.Module):
     """Pixels a side of the kernel."""
     gain: float = 1.0
     """Of the kernel as it begins, where 1 keeps the variance of the values."""
+    middle: float = 0.0
+    """Of the inputs: where all of them have it, the outputs begin at 0."""
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "batch out_height out_width outputs"]:
         """Convolve."""
         shape = (self.side, self.side, x.shape[-1], self.channels)
-        return convolution(x, *_parameters(self, shape, self.gain), self.stride)
+        return convolution(x, *_parameters(self, shape, self.gain, self.middle), self.stride)
 
 
 class ConvTranspose(nn.Module):
@@ -124,6 +126,8 @@ class DenseToMaps(nn.Module):
         return jax.lax.platform_dependent(x, kernel, bias, cpu=batch_last, default=plain)
 
 
-def _parameters(module: nn.Module, shape: tuple[int, ...], gain: float = 1.0) -> tuple[Array, Array]:
+def _parameters(
+    module: nn.Module, shape: tuple[int, ...], gain: float = 1.0, middle: float = 0.0
+) -> tuple[Array, Array]:
     kernel = module.param("kernel", nn.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal"), shape)
-    return kernel, module.param("bias", nn.initializers.zeros_init(), shape[-1:])
+    return kernel, module.param("bias", lambda _: -middle * jnp.sum(kernel.reshape(-1, shape[-1]), axis=0))

@@ -107,7 +107,9 @@ def latent_grid(
         axis_names: names of the latent dimensions.
         note: how the values were chosen; stands below.
     """
-    figure, axes = picture(title, [[images[::-1]]], extra=0.5, note=note, gap=False)
+    rim = [images[:, :, [0, -1]].mean(), images[:, :, :, [0, -1]].mean()]
+    # Images with a dark rim, such as digits, are told apart without gaps.
+    figure, axes = picture(title, [[images[::-1]]], extra=0.5, note=note, gap=bool(max(rim) > 0.05))
     axes[0, 0].set_xlabel(axis_names[0])
     axes[0, 0].set_ylabel("" if y_values is None else axis_names[1])
     value_ticks(axes[0, 0], x_values, y_values)

@@ -188,15 +188,18 @@ def epoch_row(
 ) -> Row:
     """The row of epoch number `epoch`, from 0, that is done.
 
-    Its validation loss is that of the first `number` images, with one latent sample each and the run's own key.
+    Its validation loss is that of the first `number` images, with one latent sample each and the run's own key; with as
+    many as in training where the objective is an importance-weighted bound, which is then `iwae_loss` there.
 
     Raises:
         RunError: a loss that is not finite.
     """
     check_finite(progress.metrics, first_step=epoch * recipe.steps)
     key, params = Keys.from_seed(recipe.settings.seed).evaluation, progress.state.evaluation_params
-    losses = image_losses(recipe.model, params, images, key, samples=1, inputs=recipe.inputs, labels=labels)
-    scores = mean_loss(recipe.model, ImageLosses(*(values[:number] for values in losses)))
+    samples = recipe.objective.bound_samples
+    each = image_losses(recipe.model, params, images, key, samples=samples or 1, inputs=recipe.inputs, labels=labels)
+    losses = ImageLosses(*(values[:number] for values in each))
+    scores = mean_loss(recipe.model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
     return make_row(epoch + 1, recipe.step_after(epoch), progress.metrics, scores, recipe.beta, progress.seconds)

@@ -14,10 +14,19 @@ Row = dict[str, Any]
 _CHECKED = ("reconstruction", "kl", "objective", "gradient_norm")
 
 
+def score(row: Row) -> float:
+    """What the best checkpoint has the least of, and early stopping waits for: the loss, or the bound that is trained.
+
+    With more importance samples the evidence lower bound may get worse while theirs still gets better.
+    """
+    validation = row["validation"]
+    return validation.get("iwae_loss", validation["loss"])
+
+
 def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
     """Whether early stopping ended the run: `patience` epochs without a lower validation loss since warm-up ended."""
     warm = max(warmup_steps(settings, images), settings.kl_warmup_steps)
-    losses = [row["validation"]["loss"] for row in history if row["step"] >= warm]
+    losses = [score(row) for row in history if row["step"] >= warm]
     patience = settings.patience
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
@@ -33,7 +42,7 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
         name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
         for name in ("reconstruction", "kl", "objective")
     }
-    validation = {name: scores[name] for name in ("reconstruction", "kl")}
+    validation = {name: scores[name] for name in ("reconstruction", "kl", "iwae_loss") if name in scores}
     for name, value in validation.items():
         if not math.isfinite(value):
             raise _not_finite(f"validation {name}", step)
