@@ -6,8 +6,8 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import made
 from PIL import Image
+from untrained import made
 
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split

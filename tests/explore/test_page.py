@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
 from PIL import Image, ImageDraw
+from untrained import HOSTILE
 
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
