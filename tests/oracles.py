@@ -153,3 +153,9 @@ def scaled(image, size, fit, fill):
     top, left = ((w - n) // 2 for w, n in zip(size, inner, strict=True))
     found[top : top + inner[0], left : left + inner[1]] = inside
     return found
+
+
+def mixture_log_prob(z, means, sigmas, weights):
+    """Log density of a mixture of diagonal Gaussians, from SciPy's normals."""
+    each = [stats.norm.logpdf(np.float64(z), m, s).sum(axis=-1) for m, s in zip(means, sigmas, strict=True)]
+    return special.logsumexp(np.stack(each), axis=0, b=np.float64(weights)[:, None])

@@ -91,6 +91,8 @@ CONTEXTS = [
         {"beta": 0.0},
         {"objective": "iwae"},
         {"posterior": "householder"},
+        {"prior": "mixture"},
+        {"prior": "flow"},
         {"corruption_level": 0.0},
         {"model": "ae", "sparsity": "l1"},
         {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"},

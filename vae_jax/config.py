@@ -106,7 +106,12 @@ class Settings:
     channel_conditioning: bool = choice(True, group="model", needs=_used(LIKELIHOODS, "channel_conditioning"))
     """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
-    """Distribution of the latent before an image is seen: N(0, I)."""
+    """Distribution of the latent before an image is seen: N(0, I); or, trained with the rest, a mixture of Gaussians,
+    the mean posterior of learned images (VampPrior), a normalising flow, or a Gaussian for each class."""
+    prior_components: int = at_least(1, 100, most=10_000, group="model", needs=_used(PRIORS, "prior_components", _VAE))
+    """Gaussians of the mixture, or images of vamp, each of which the encoder sees at each step."""
+    prior_layers: int = at_least(1, 6, most=32, group="model", needs=_used(PRIORS, "prior_layers", _VAE))
+    """Affine couplings of the flow."""
     posterior: str = named("diagonal", POSTERIORS, group="model", needs=_VAE)
     """Distribution of the latent once an image is seen: a Gaussian of independent dimensions, or one that reflections
     turn for each image, so that they are correlated."""
@@ -270,6 +275,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         ),
         (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),
         (
+            settings.prior == "class" and settings.condition == "none",
+            "--prior class needs --condition labels, got --condition none.\nUse --prior mixture without classes.",
+        ),
+        (
             settings.likelihood == "squared_error" and not ae,
             "--likelihood squared_error needs --model ae, got --model vae "
             "(--likelihood gaussian --sigma 0.70710678 is the same loss and a bound).",
@@ -282,6 +291,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         (
             objective in ("elbo", "sparse") and (objective == "sparse") != (settings.sparsity in ("l1", "kl")),
             f"--objective must be sparse with --sparsity l1 or kl, and elbo without, got {objective}.",
+        ),
+        (
+            settings.prior == "vamp" and settings.posterior != "diagonal",
+            f"--prior vamp is a mean of diagonal Gaussians: it needs --posterior diagonal, got {settings.posterior}.",
         ),
         (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (

@@ -94,7 +94,14 @@ LIKELIHOODS = Registry(
     discretized_gaussian=Entry("models.discretized:DiscretizedGaussian.from_settings"),
     beta_binomial=Entry("models.beta_binomial:BetaBinomial.from_settings"),
 )
-PRIORS = Registry("prior", standard=Entry("models.priors:StandardNormal.from_settings"))
+PRIORS = Registry(
+    "prior",
+    standard=Entry("models.priors:StandardNormal.from_settings"),
+    mixture=Entry("models.mixtures:Mixture.from_settings", ("prior_components",)),
+    vamp=Entry("models.mixtures:Vamp.from_settings", ("prior_components",)),
+    flow=Entry("models.flows:Flow.from_settings", ("prior_layers",)),
+    **{"class": Entry("models.mixtures:OfClass.from_settings")},
+)
 POSTERIORS = Registry(
     "posterior",
     diagonal=Entry("models.posteriors:Diagonal.from_settings"),

@@ -6,8 +6,9 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import build_model, check_model
+from vae_jax.models.autoencoders import build_model
 from vae_jax.models.residual import block_of
+from vae_jax.models.shapes import check_model
 from vae_jax.registry import ARCHITECTURES
 
 SHAPES = [

@@ -158,7 +158,7 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
     if isinstance(config, TrainingConfig) and config.resume:
         # Here, as it imports JAX, which --help and a bad flag do not wait for.
         from vae_jax.runs.folders import has_begun
-        from vae_jax.runs.run import read_settings
+        from vae_jax.runs.records import read_settings
 
         if config.run_dir is None:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")

@@ -141,7 +141,7 @@ class ELBO(Objective):
         posterior = model.encode(params, batch.inputs, batch.labels)
         z = posterior.sample(batch.keys)
         reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
-        kl = penalty = model.kl(params, posterior, z)
+        kl = penalty = model.kl(params, posterior, z, batch.labels)
         if self.couples:
             self.check(model)
             sums, number = statistics

@@ -11,11 +11,12 @@ import optax
 from vae_jax.config import Settings, check_settings, epochs
 from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
+from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.conditions import check_conditions
 from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
+from vae_jax.models.shapes import check_model
 from vae_jax.training.devices import choose_layout, from_first_process
 from vae_jax.training.history import Row, check_finite, has_stopped, make_row
 from vae_jax.training.program import Progress, compile_program, run_epoch
@@ -202,4 +203,5 @@ def epoch_row(
     scores = mean_loss(recipe.model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
-    return make_row(epoch + 1, recipe.step_after(epoch), progress.metrics, scores, recipe.beta, progress.seconds)
+    numbers = progress.metrics, scores, recipe.beta, progress.seconds
+    return make_row(epoch + 1, recipe.step_after(epoch), *numbers, recipe.model.estimates_kl)

@@ -31,8 +31,16 @@ def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float) -> Row:
-    """The row of metrics.jsonl for an epoch.
+def make_row(
+    epoch: int,
+    step: int,
+    metrics: StepMetrics,
+    scores: dict[str, float],
+    beta: float,
+    seconds: float,
+    estimated: bool = False,
+) -> Row:
+    """The row of metrics.jsonl for an epoch; `estimated` says that its KL terms are, from one sample an image.
 
     Raises:
         RunError: a validation loss that is not finite.
@@ -48,13 +56,14 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
             raise _not_finite(f"validation {name}", step)
     # Of the bound itself, whatever beta.
     bits = {name: scores[name] for name in ("bits_per_dim",) if name in scores}
+    said = {"kl_samples": 1} if estimated else {}
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,
         "step": step,
         "beta": beta,
-        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train},
-        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits},
+        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train, **said},
+        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits, **said},
         "images_per_second": float(images.sum()) / seconds,
         "seconds": seconds,
     }
