@@ -36,8 +36,8 @@ CASES = {
         **{"arch": "residual", "latent": "vector", "hidden_sizes": (4, 6)},
         **{"activation": "relu", "mixture_components": 2},
     },
-    "discretized_gaussian": {"arch": "gated", "hidden_sizes": (5, 4), "fourier_features": 2},
-    "beta_binomial": {"model": "ae", "code_activation": "relu", "hidden_sizes": ()},
+    "discretized_gaussian": {"arch": "gated"},
+    "beta_binomial": {"model": "ae", "code_activation": "relu"},
 }
 """By likelihood, with what else changes what is computed."""
 

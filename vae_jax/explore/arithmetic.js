@@ -61,7 +61,6 @@ const ACTIVATIONS = {
 
 const STEPS = {
   activate: (x, _, kind) => x.map(ACTIVATIONS[kind]),
-  gate: (x, _, size) => x.subarray(0, size).map((value, i) => value * ACTIVATIONS.sigmoid(x[size + i])),
   dense(x, weights, inputs, outputs, kernel, bias) {
     const y = biased(1, outputs, weights, bias);
     addProduct(y, 0, outputs, x, 0, inputs, weights, kernel);
@@ -139,6 +138,7 @@ const STEPS = {
     }
     return y;
   },
+  gate: (x) => x.subarray(0, x.length / 2).map((value, i) => value * ACTIVATIONS.sigmoid(x[x.length / 2 + i])),
   shift: (x, weights, size, start) => x.map((value, i) => value + weights[start + i]),
   waves(x, weights, inputs, number, frequencies) {
     const phases = new Float32Array(number), y = new Float32Array(inputs + 2 * number);

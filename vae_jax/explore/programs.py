@@ -69,10 +69,6 @@ class _Writer:
     def activate(self) -> None:
         self.step("activate", self.network.activation)
 
-    def gate(self, size: int) -> None:
-        self.step("gate", size)
-        self.shape = (size,)
-
     def dense(self, kind: str = "Dense", shape: Shape | None = None) -> None:
         kernel, bias = self.layer(kind)
         self.step("dense", *kernel.shape, self.weights.add(kernel), bias)
@@ -114,9 +110,12 @@ class _Writer:
 def _mlp(writer: _Writer) -> None:
     if isinstance(writer.network, MLPDecoder):
         writer.waves()
-    for size in writer.network.hidden_sizes:
+    for _ in writer.network.hidden_sizes:
         writer.dense()
-        writer.gate(size) if isinstance(writer.network, Gated) else writer.activate()
+        if isinstance(writer.network, Gated):
+            writer.step("gate")
+        else:
+            writer.activate()
     writer.dense()
 
 
