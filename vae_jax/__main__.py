@@ -3,7 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 
-from vae_jax.cli import compress, encode, generate, interpolate, nearest, plot, reconstruct, score, train, verify
+from vae_jax.cli import (
+    compress,
+    encode,
+    export,
+    generate,
+    interpolate,
+    nearest,
+    plot,
+    reconstruct,
+    score,
+    train,
+    verify,
+)
 from vae_jax.cli.command import Command, main
 
 COMMANDS: dict[str, Command] = {
@@ -17,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "calibrate": (score.Calibrate, score.calibrate),
     "compress": (compress.Compress, compress.compress),
     "decompress": (compress.Decompress, compress.decompress),
+    "export": (export.Config, export.run),
     "plot": (plot.Config, plot.run),
     "verify": (verify.Config, verify.run),
 }

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from vae_jax import archives, plots
 from vae_jax.cli.command import START
 from vae_jax.cli.figures import decode_grid
+from vae_jax.cli.track import NoTracker
 from vae_jax.config import epochs
 from vae_jax.data.dataset import Dataset
 from vae_jax.files import replacing
@@ -25,8 +26,9 @@ from vae_jax.training.recipe import Recipe
 class Progress:
     """A bar on the terminal, one line an epoch where there is none, and at most 50 latent grids for the GIF."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, path: Path):
-        """Watch the training of the run at that path."""
+    def __init__(self, recipe: Recipe, dataset: Dataset, path: Path, tracker: NoTracker):
+        """Watch the training of the run at that path, and tell the tracker."""
+        self.tracker = tracker
         self._run = Run(path, recipe.model, {}, recipe.settings, [], {"name": dataset.name}, None, 0)
         self._part = dataset.validation.rows(slice(500))
         self._last = epochs(recipe.settings, recipe.images)
@@ -54,6 +56,7 @@ class Progress:
     def epoch(self, state: Any, row: dict[str, Any]) -> None:
         """Show an epoch, and keep its grid."""
         self.add(state.evaluation_params, row["epoch"])
+        self.tracker.epoch(row, self.grids.get(row["epoch"]))
         rate, said = row["images_per_second"], _validation(row)
         if self._bar.disable:
             left = (self._last - row["epoch"]) * row["seconds"]
@@ -65,12 +68,13 @@ class Progress:
         self._bar.set_postfix_str(f"{said}, {rate:,.0f} images/s", refresh=False)
         self._bar.update()
         if row["epoch"] == self._last:
-            self.stop()
+            self._bar.close()
 
     def stop(self) -> None:
         """No epoch follows."""
         if self._bar is not None:
             self._bar.close()
+        self.tracker.close()
 
     def add(self, params: Parameters, epoch: int) -> None:
         """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""
