@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 BENCHMARK_VENV ?= .venv-benchmark
 ARGS ?=
 
-.PHONY: help setup mnist test coverage test-slow test-faults check results benchmark clean
+.PHONY: help setup mnist test coverage test-slow test-faults check check-device results benchmark clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed-dev  ## Create .venv with everything, tests and linters too
 
@@ -22,8 +22,9 @@ test: $(VENV)/.installed-dev  ## Run the tests
 coverage: $(VENV)/.installed-dev  ## Run the tests, a quarter slower, and show what they do not reach; 90% is the least
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes
+test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes; and the formulas as XLA optimises them
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest --optimised tests/models tests/measures $(ARGS)
 
 test-faults: $(VENV)/.installed-dev  ## Kill runs, damage checkpoints, fill disks, soak: half an hour
 	@$(BIN)/python -m pytest -m "slow or not slow" -s tests/faults $(ARGS)
@@ -33,6 +34,9 @@ check: $(VENV)/.installed-dev  ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check-device: $(VENV)/.installed-dev  ## Test and time it on this machine's GPU, TPU or CPU, in nine minutes; writes runs/device
+	@$(BIN)/python -m experiments.check_device $(ARGS)
 
 results: $(VENV)/.installed-dev  ## Train the runs and studies of the README's tables (what is finished is kept) and write them
 	@$(BIN)/python -m experiments.results $(ARGS)

@@ -1,6 +1,7 @@
 """Shapes and types of public functions are checked at run time in the tests; silent promotions raise."""
 
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import optax  # noqa: E402
 import pytest  # noqa: E402
 import unoptimised  # noqa: E402
 from jax._src import compiler  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 import vae_jax  # noqa: E402  (before JAX's backend starts, so that the XLA guard is set)
 
@@ -24,7 +26,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Many tests train the same small networks: what one of the run's processes has compiled the others take over.
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"vae_jax-tests-{RUN}"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see pytest_runtest_setup
 
 
@@ -41,6 +43,8 @@ def quick_to_compile(*args, **kwargs):
 
 
 compiler.get_compile_options = quick_to_compile
+# What is drawn is looked at before it is saved: files of a third of the pixels a side say as much.
+Figure.savefig = functools.partialmethod(Figure.savefig, dpi=50)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too
@@ -53,7 +57,16 @@ def pytest_runtest_setup(item):
 
 
 def is_quick(item):
-    return not any(item.get_closest_marker(name) for name in ("slow", "optimised"))
+    return not (item.config.getoption("optimised") or any(map(item.get_closest_marker, ("slow", "optimised"))))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--optimised", action="store_true", help="compile the programs of all tests as for users")
+
+
+def pytest_collection_finish():
+    """What is imported stays: it need not be looked through for garbage each time."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -104,6 +104,11 @@ def linear_gaussian_posterior(x, weight, bias, sigma):
     return covariance @ weight.T @ (x - bias) / sigma**2, covariance
 
 
+def importance_weighted_bound(log_weights):
+    """Log of the mean weight over the first axis (Burda et al. 2015, equation 8)."""
+    return special.logsumexp(np.float64(log_weights), axis=0) - np.log(len(log_weights))
+
+
 def adam(gradients, learning_rates, b1=0.9, b2=0.999, eps=1e-8):
     """Sum of Adam's updates (Kingma & Ba 2015, algorithm 1) for a list of gradients of one array."""
     first = second = total = 0.0

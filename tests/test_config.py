@@ -89,6 +89,7 @@ CONTEXTS = [
     *(
         {"hidden_sizes": ()},
         {"beta": 0.0},
+        {"objective": "iwae"},
         {"corruption_level": 0.0},
         {"model": "ae", "sparsity": "l1"},
         {"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"},
@@ -163,6 +164,12 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"objective": "sparse"}, "--objective must be sparse with --sparsity l1 or kl, and elbo without, got sparse"),
         ({"model": "ae", "objective": "sparse", "sparsity": "topk"}, "--objective must be sparse with"),
         ({"model": "ae", "objective": "elbo", "sparsity": "l1"}, "--objective must be sparse with .* got elbo"),
+        *(
+            ({"model": "ae", "objective": n}, f"--objective {n} needs --model vae, got --model ae")
+            for n in ("iwae", "dreg")
+        ),
+        ({"objective": "dreg", "elbo_share": 0.5}, "--elbo-share 0.5 has no effect: it needs --objective iwae"),
+        ({"objective": "iwae", "beta": 0.5}, "--beta 0.5 has no effect: it needs --model vae and --objective elbo"),
         ({"corruption": "masking", "corruption_level": 2.0}, "--corruption-level must be a share .* got 2.0"),
         ({"mixture_components": 5}, "--mixture-components 5 has no effect: it needs --likelihood logistic_mixture"),
         ({"likelihood": "beta_binomial", "binarize": "dynamic"}, "--binarize must be none .* got dynamic"),

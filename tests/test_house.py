@@ -1,6 +1,7 @@
 """The house: which room imports which. No circle, no arrow back up, no study that another leans on."""
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -11,6 +12,7 @@ FLOORS = [
 """From the ground up; plots leans on files alone."""
 
 
+@functools.cache
 def modules():
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
@@ -37,6 +39,7 @@ def floor(module):
     return next((i for i, rooms in enumerate(FLOORS) if len(parts) > 1 and parts[1] in rooms), None)
 
 
+@functools.cache
 def arrows():
     known = modules()
     return {(a, b) for a, tree in known.items() for b in imports(tree, known) if b in known and a != b}

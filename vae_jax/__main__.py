@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from vae_jax.cli import (
     compress,
     encode,
+    explore,
     export,
     generate,
     interpolate,
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "decompress": (compress.Decompress, compress.decompress),
     "export": (export.Config, export.run),
     "plot": (plot.Config, plot.run),
+    "explore": (explore.Config, explore.run),
     "verify": (verify.Config, verify.run),
 }
 

@@ -107,7 +107,20 @@ class Settings:
     condition: Literal["none", "labels"] = choice("none", group="model")
     """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
     objective: str | None = named(None, OBJECTIVES, group="training")
-    """What training minimises. Default: elbo, and sparse with --sparsity l1 or kl."""
+    """What training minimises: the negative evidence lower bound; an importance-weighted bound, which is nearer to the
+    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg). Default: elbo, and sparse with
+    --sparsity l1 or kl."""
+    importance_samples: int = at_least(
+        1, 5, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_samples")
+    )
+    """Latents an image in a bound of iwae and dreg; each is decoded, so that a step takes about as many times as
+    long."""
+    importance_groups: int = at_least(
+        1, 1, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_groups")
+    )
+    """Bounds an image, of so many samples each, whose mean is the objective."""
+    elbo_share: float = fraction(0.0, group="training", needs=_used(OBJECTIVES, "elbo_share"))
+    """Weight of the evidence lower bound in iwae's objective, beside the importance-weighted one."""
     binarize: Literal["none", "threshold", "dynamic"] = choice("none", group="data", common=True)
     """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
     code_activation: Literal["linear", "relu", "sigmoid"] = choice("linear", group="model", needs=_AE)
@@ -201,8 +214,9 @@ class Settings:
     """Latent samples an image for the test loss."""
     iwae_samples: int = at_least(0, 0, " (0: off)", most=MOST_SAMPLES, group="run", needs=_VAE)
     """Importance samples an image for the test log-likelihood; papers use 5000."""
-    grid_size: int = at_least(2, 20, most=MOST_SHOWN, group="run")
-    """Images a side of the decoded latent grid."""
+    grid_size: int | None = at_least(2, None, most=MOST_SHOWN, group="run")
+    """Images a side of the decoded latent grid. Default: 20, and fewer of large images, so that it is drawn in
+    seconds."""
 
     def __post_init__(self) -> None:
         for name, hint in hints_of(self).items():
@@ -261,6 +275,7 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             objective in ("elbo", "sparse") and (objective == "sparse") != (settings.sparsity in ("l1", "kl")),
             f"--objective must be sparse with --sparsity l1 or kl, and elbo without, got {objective}.",
         ),
+        (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (
             corruption in ("salt_and_pepper", "masking") and level > 1,
             f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",

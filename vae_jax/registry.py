@@ -97,6 +97,8 @@ PRIORS = Registry("prior", standard=Entry("models.priors:StandardNormal.from_set
 OBJECTIVES = Registry(
     "objective",
     elbo=Entry("models.objectives:ELBO.from_settings", ("beta", "kl_warmup_steps", "free_bits")),
+    iwae=Entry("models.importance:IWAE.from_settings", ("importance_samples", "importance_groups", "elbo_share")),
+    dreg=Entry("models.importance:DReG.from_settings", ("importance_samples", "importance_groups")),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),
 )
 OPTIMIZERS = Registry("optimizer", adam=Entry("training.optimizer:adam"))

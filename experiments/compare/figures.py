@@ -15,7 +15,7 @@ from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
 from vae_jax.measures.images import as_rows
 from vae_jax.measures.traversal import linear_interpolation
-from vae_jax.plots.sheets import draw_tiles, image_note, shown_size, value_ticks
+from vae_jax.plots.sheets import draw_tiles, image_note, shown_size, side_within, value_ticks
 from vae_jax.plots.style import add_class_legend, add_note, classes_of, draw_plane, new_figure, write_names
 from vae_jax.runs.run import Run
 
@@ -124,7 +124,7 @@ def _space_of(run: Run, dataset: Dataset, yardstick: Yardstick, pairs: np.ndarra
     codes, reference = run.encode(test.images), run.encode(dataset.validation.images)
     dims = np.sort(reference.order()[:2]) if model.latent_dim > 1 else np.array([0, 0])
     plane = codes.means[:, dims]
-    grid = decode_grid(run, reference, 15)
+    grid = decode_grid(run, reference, side_within(model.image_shape, 15))
     low, high = np.percentile(plane, [0.5, 99.5], axis=0)
     axes = [np.linspace(a, b, MAP) for a, b in zip(low, high, strict=True)]
     z = np.tile(np.median(reference.means, axis=0), (MAP * MAP, 1)).astype(np.float32)

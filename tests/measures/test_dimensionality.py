@@ -1,7 +1,6 @@
 import json
 from collections import Counter
 
-import jax
 import numpy as np
 import pytest
 from scipy import optimize
@@ -15,7 +14,6 @@ from vae_jax.cli.command import main, parse
 from vae_jax.errors import UsageError
 from vae_jax.measures.dimensionality import (
     PrincipalComponents,
-    decode_codes,
     knn_accuracy,
     linear_probe_accuracy,
     neighbour_ranks,
@@ -152,14 +150,6 @@ def test_principal_components_are_those_of_the_singular_value_decomposition(most
         error = np.sum((points - pca.decode(codes)) ** 2)
         assert error == pytest.approx(np.sum(values[dim:] ** 2), rel=1e-4)
     assert len(PrincipalComponents.fit(points, 100).components) == 6
-
-
-@pytest.mark.parametrize("number", [1, 501])
-def test_codes_are_decoded_in_batches_as_at_once(number):
-    model = vae_jax.build_model(vae_jax.Settings(hidden_sizes=(4,)), (3, 2, 1))
-    params = model.init(jax.random.key(0))
-    codes = RNG.normal(size=(number, 2)).astype(np.float32)
-    np.testing.assert_allclose(decode_codes(model, params, codes), model.decode_mean(params, codes), atol=1e-6)
 
 
 @pytest.fixture(scope="module")

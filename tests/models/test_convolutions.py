@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from vae_jax.models.convolutions import _by_products, _plain, _transposed_by_products
 
-pytestmark = pytest.mark.optimised
-
 sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
 few = settings(max_examples=6, deadline=None, derandomize=True)
 

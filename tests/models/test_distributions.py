@@ -12,8 +12,6 @@ from vae_jax.models.likelihoods import ContinuousBernoulli, Gaussian
 from vae_jax.models.priors import FullGaussian, Prior
 from vae_jax.registry import LIKELIHOODS, PRIORS
 
-pytestmark = pytest.mark.optimised
-
 KEY = jax.random.key(0)
 EIGHT_BIT = ["discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial"]
 LEVELS = np.float32(np.arange(256) / 255)

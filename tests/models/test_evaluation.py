@@ -7,7 +7,7 @@ import pytest
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
-from vae_jax.models.evaluation import encode_images, evaluate, importance_weighted_nll
+from vae_jax.models.evaluation import decode_latents, encode_images, evaluate, importance_weighted_nll
 
 KEY = jax.random.key(0)
 SHAPE = (2, 3, 1)
@@ -84,7 +84,7 @@ def test_the_batch_size_does_not_change_the_result(monkeypatch, binarize):
     model, params = model_and_params(likelihood="learned_gaussian", sigma=0.1)
     results = []
     for size in (500, 7):
-        monkeypatch.setattr("vae_jax.models.evaluation.ROWS", size)
+        monkeypatch.setattr("vae_jax.models.autoencoders.ROWS", size)
         results.append(evaluate(model, params, IMAGES, KEY, samples=2, binarize=binarize))
     assert results[0] == pytest.approx(results[1], rel=1e-6)
     assert results[0]["loss"] == pytest.approx(results[0]["reconstruction"] + results[0]["kl"])
@@ -117,3 +117,15 @@ def test_noise_is_seen_by_the_encoder_only_and_another_level_is_no_new_program(c
     assert not compilations
     assert found[0] == pytest.approx(clean["loss"], rel=1e-6)
     assert len(set(found)) == 3
+
+
+def test_latents_are_decoded_as_at_once_by_one_program_whatever_their_number(compilations):
+    model, params = model_and_params()
+    z = np.random.default_rng(0).normal(size=(501, model.latent_dim)).astype(np.float32)
+    decode_latents(model, params, z[:3])
+    compilations.clear()
+    for number in (1, 501):
+        found = decode_latents(model, params, z[:number])
+        assert not compilations
+        np.testing.assert_allclose(found, model.decode_mean(params, z[:number]), atol=1e-6)
+        compilations.clear()

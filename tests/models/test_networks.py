@@ -10,7 +10,11 @@ from vae_jax.models.autoencoders import build_model, check_model
 from vae_jax.models.residual import block_of
 from vae_jax.registry import ARCHITECTURES
 
-SHAPES = [(8, 8, 1), (7, 5, 1), (1, 1, 1), (1, 12, 2), (9, 12, 3)]
+SHAPES = [
+    (1, 1, 1),
+    (9, 12, 3),
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in [(8, 8, 1), (7, 5, 1), (1, 12, 2)]),
+]
 
 
 def networks(arch, image_shape, features, **settings):
@@ -30,7 +34,7 @@ def test_any_image_shape_goes_in_and_comes_out(arch, sizes, image_shape):
     check_model(build_model(Settings(model="ae", arch=arch, hidden_sizes=sizes, latent_dim=36), image_shape))
 
 
-@pytest.mark.parametrize("latent", ["map", "vector"])
+@pytest.mark.parametrize("latent", ["map", pytest.param("vector", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("image_shape", "block", "places"),
     [
@@ -146,20 +150,25 @@ def _residual_decoder(net, z):
     return _joined(net.conv(next(names), h))
 
 
-@pytest.mark.parametrize("device", ["the CPU", "others"])
-@pytest.mark.parametrize(
-    ("arch", "sizes", "more", "plain"),
-    [
-        ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
-        ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
-        ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
-        ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),
-        ("residual", (4, 6), {"latent_dim": 8}, (_residual_encoder, _residual_decoder)),
-        ("residual", (4, 6), {"latent_dim": 8, "latent": "vector"}, (_residual_encoder, _residual_decoder)),
-    ],
-    ids=["mlp", "conv", "conv without dense", "patch", "residual", "residual to a vector"],
-)
-def test_networks_and_their_gradients_are_those_of_plain_layers(arch, sizes, more, plain, device, monkeypatch):
+LAYERS = {
+    "mlp": ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
+    "conv": ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
+    "conv without dense": ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
+    "patch": ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),
+    "residual": ("residual", (4, 6), {"latent_dim": 8}, (_residual_encoder, _residual_decoder)),
+    "residual to a vector": (
+        *("residual", (4, 6), {"latent_dim": 8, "latent": "vector"}),
+        (_residual_encoder, _residual_decoder),
+    ),
+}
+OTHERS = [
+    pytest.param(name, "others", marks=() if name in ("conv", "residual") else pytest.mark.slow) for name in LAYERS
+]
+
+
+@pytest.mark.parametrize(("name", "device"), [*((name, "the CPU") for name in LAYERS), *OTHERS])
+def test_networks_and_their_gradients_are_those_of_plain_layers(name, device, monkeypatch):
+    arch, sizes, more, plain = LAYERS[name]
     if device == "others":
         monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     rng = np.random.default_rng(0)

@@ -19,14 +19,17 @@ from vae_jax.models.objectives import importance_weighted_bound, keep_largest, k
 from vae_jax.registry import LIKELIHOODS
 from vae_jax.training.fit import fit
 
-pytestmark = pytest.mark.optimised
-
 MODELS = [("vae", name) for name in LIKELIHOODS if name != "squared_error"] + [("ae", name) for name in LIKELIHOODS]
 EXTREMES = np.float32([-1e4, -1e3, -88.8, -1.0, -0.5, -1e-4, 0.0, 1e-30, 0.3, 0.51, 16.7, 103.9, 1e3, 1e4])
 PIXELS = np.float32([0, 1 / 255, 0.5, 1])
 
 
-@pytest.mark.parametrize("name", list(LIKELIHOODS))
+QUICK = ("bernoulli", "learned_gaussian", "logistic_mixture")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.optimised if name in QUICK else ()) for name in LIKELIHOODS]
+)
 def test_the_loss_of_any_output_and_pixel_is_right_and_its_gradient_finite(name):
     likelihood = LIKELIHOODS.make(name, Settings(), (1, 1, 1))
     number = likelihood.complete(jnp.zeros((1, 1, 1, likelihood.parameters)), likelihood.init()).shape[-1]
@@ -134,6 +137,7 @@ PENALTIES = {
 }
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", PENALTIES)
 def test_compiled_penalties_behind_a_product_are_the_eager_ones(name):
     # XLA's CPU compiler has mistaken a constant cotangent that is multiplied and reduced: a product of matrices
@@ -144,9 +148,6 @@ def test_compiled_penalties_behind_a_product_are_the_eager_ones(name):
         expected = function(*arguments)
     for ours, theirs in zip(jax.tree.leaves(jax.jit(function)(*arguments)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5 * max(1.0, float(np.abs(theirs).max())))
-
-
-QUICK = ("bernoulli", "learned_gaussian", "logistic_mixture")
 
 
 @pytest.mark.parametrize(

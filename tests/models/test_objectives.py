@@ -23,8 +23,6 @@ from vae_jax.models.priors import StandardNormal
 from vae_jax.registry import OBJECTIVES
 from vae_jax.training.recipe import Recipe
 
-pytestmark = pytest.mark.optimised
-
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 3, 3, 1), dtype=np.uint8)
 WEIGHTS = jnp.float32([1, 1, 1, 1, 1, 0])

@@ -158,7 +158,12 @@ def test_separators_cover_no_pixel_and_no_image_is_thin(shape):
 
 
 @pytest.mark.parametrize(
-    ("rows", "shape"), [(1, (784, 1, 1)), (10, (784, 1, 1)), (10, (1, 784, 1)), (100, (8, 8, 1))], ids=str
+    ("rows", "shape"),
+    [
+        *[(1, (784, 1, 1)), (10, (1, 784, 1)), (25, (8, 8, 1))],
+        *[pytest.param(*case, marks=pytest.mark.slow) for case in [(10, (784, 1, 1)), (100, (8, 8, 1))]],
+    ],
+    ids=str,
 )
 def test_however_many_rows_there_are_their_names_can_be_read(rows, shape):
     images = np.full((rows, 11, *shape), 0.5, np.float32)
@@ -222,3 +227,28 @@ def test_the_gif_is_of_bounded_size_and_shows_the_images(shape, tmp_path):
     for row, column in ((0, 0), (7, 3), (14, 14)):
         colour = inner[int((row + 0.2) * high), int((column + 0.2) * wide)]
         np.testing.assert_allclose(colour, 255 * images[row, column, 0, 0, :depth], atol=1 if depth == 1 else 40)
+
+
+WITHIN = {
+    # Images a side: of the latent grid, of the samples, of a frame of the GIF.
+    (1, 1, 1): (20, 10, 15),
+    (28, 28, 1): (20, 10, 15),
+    (32, 32, 3): (20, 10, 15),
+    (1, 784, 1): (20, 10, 15),
+    (4000, 1, 1): (20, 10, 8),
+    (64, 64, 3): (20, 10, 8),
+    (128, 128, 3): (16, 10, 4),
+    (384, 512, 3): (4, 4, 3),
+    (1024, 1024, 3): (3, 3, 3),
+    (10_000, 10_000, 1): (3, 3, 3),
+}
+
+
+@pytest.mark.parametrize("shape", WITHIN, ids=str)
+def test_a_figure_shows_fewer_images_only_where_they_are_large(shape):
+    found = [sheets.side_within(shape, most, pixels) for most, pixels in ((20, 2**22), (10, 2**22), (15, 2**18))]
+    assert tuple(found) == WITHIN[shape]
+    assert sheets.side_within(shape, 2) == 2
+    for number in (sheets.number_within(shape, 20, least=4), sheets.number_within(shape, 20)):
+        assert number == 20 or number * shape[0] * shape[1] <= max(4 * shape[0] * shape[1], sheets.PIXELS)
+    assert sheets.number_within(shape, 20, least=4) >= 4

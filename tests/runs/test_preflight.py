@@ -15,19 +15,13 @@ VALUES = (16 + 4) + 4 + (16 + 64) + 64
 """What the dense layers and the two networks give for an image of 8x8 pixels."""
 
 
-def bytes_needed(settings, digits, monkeypatch, **arguments):
-    """The least memory with which it is not refused."""
-    low, high = 0, 2**40
-    while high - low > 1:
-        middle = (low + high) // 2
-        monkeypatch.setattr(preflight, "_memory", lambda middle=middle: middle)
-        try:
-            check_trainable(settings, digits, **arguments)
-        except UsageError:
-            low = middle
-        else:
-            high = middle
-    return high
+def assert_needed(number, settings, digits, monkeypatch, **arguments):
+    """So many bytes of memory are enough, and one less is refused."""
+    monkeypatch.setattr(preflight, "_memory", lambda: number)
+    check_trainable(settings, digits, **arguments)
+    monkeypatch.setattr(preflight, "_memory", lambda: number - 1)
+    with pytest.raises(UsageError, match="GiB"):
+        check_trainable(settings, digits, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +30,13 @@ def bytes_needed(settings, digits, monkeypatch, **arguments):
         ({}, 1, 4 * PARAMETERS + 2 * 256 * VALUES),
         ({"ema_decay": 0.9}, 1, 5 * PARAMETERS + 2 * 256 * VALUES),
         ({"batch_size": 32}, 3, 3 * (4 * PARAMETERS + 2 * 32 * VALUES)),
+        ({"objective": "iwae", "importance_samples": 10}, 1, 4 * PARAMETERS + 2 * 256 * (24 + 10 * 144)),
     ],
-    ids=["plain", "average", "together"],
+    ids=["plain", "average", "together", "several latents"],
 )
 def test_memory_is_that_of_parameters_and_what_layers_give(changes, together, floats, digits, monkeypatch):
     settings = dataclasses.replace(SETTINGS, **changes)
-    assert bytes_needed(settings, digits, monkeypatch, together=together) == 4 * floats
+    assert_needed(4 * floats, settings, digits, monkeypatch, together=together)
 
 
 class Doubling(nn.Module):
@@ -57,7 +52,7 @@ def test_networks_of_any_kind_are_counted(digits, monkeypatch):
     monkeypatch.setattr(preflight, "build_model", lambda *_: model)
     values = 3 * 4 + (16 + 64) + 64
     parameters = 64 * 4 + 4 + 2 * 4 + 2 * 16 + 16 + 16 * 64 + 64
-    assert bytes_needed(SETTINGS, digits, monkeypatch) == 4 * (4 * parameters + 2 * 256 * values)
+    assert_needed(4 * (4 * parameters + 2 * 256 * values), SETTINGS, digits, monkeypatch)
 
 
 def test_what_does_not_fit_is_refused_in_words(digits, monkeypatch):

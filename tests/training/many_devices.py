@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-import vae_jax  # noqa: F401
+import vae_jax
+from experiments.study import trained_together
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Split
 from vae_jax.models import autoencoders as models
@@ -33,6 +35,7 @@ CASES = {
     "free bits": dataclasses.replace(VAE, free_bits=0.03, condition="labels"),
     "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
     "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
+    "dreg": dataclasses.replace(VAE, kl_warmup_steps=0, objective="dreg", importance_samples=3),
     "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
     "residual": dataclasses.replace(VAE, arch="residual", hidden_sizes=(6, 4), latent_dim=8),
 }
@@ -120,6 +123,9 @@ if __name__ == "__main__":
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
     few = {"free bits": [("pmap", 2)], "sparse": [("jit", 8)]}
     if sys.argv[1] == "few":
+        digits = Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512)
+        with jax.default_device(jax.devices()[3]):
+            trained_together([Path(sys.argv[2])], [digits], vae_jax.load_dataset("digits"))
         found = {"fit": fitted(), "together": together(VAE, 9, [(0,), (1, 2)])} | dict(differences(few))
     else:
         found = {"together": together(VAE, 9) + together(CASES["conv"], 3)} | dict(differences(every))

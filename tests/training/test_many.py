@@ -51,6 +51,7 @@ TOGETHER = {
     "denoising": {"model": "ae", "corruption": "gaussian", "corruption_level": [0.1, 0.5]},
     "augmented": {"augment": ("flip", "crop"), "seed": [0, 1]},
     "sparse": {"model": "ae", "sparsity": "l1", "sparsity_weight": [0.05, 1.0]},
+    "dreg": {"objective": "dreg", "importance_samples": 2, "seed": [0, 1]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
 }
@@ -59,7 +60,7 @@ TOGETHER = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in ("conv, one order", "denoising") else ())
+        pytest.param(name, marks=pytest.mark.slow if name in ("seeds", "conv, one order", "denoising") else ())
         for name in TOGETHER
     ],
 )

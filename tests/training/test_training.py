@@ -135,10 +135,9 @@ def test_another_seed_and_other_rates_are_no_new_program(way, missing):
     plain = jax.tree.leaves(trained())
     assert missing
     missing.clear()
-    for changes in ({"seed": 1}, {"learning_rate": 0.02}, {"beta": 3.0}, {"corruption_level": 0.5}):
-        other = jax.tree.leaves(trained(**changes))
-        assert not missing, changes
-        assert not any(np.array_equal(x, y) for x, y in zip(plain, other, strict=True)), changes
+    other = jax.tree.leaves(trained(seed=1, learning_rate=0.02, beta=3.0, corruption_level=0.5))
+    assert not missing
+    assert not any(np.array_equal(x, y) for x, y in zip(plain, other, strict=True))
 
 
 def test_images_are_augmented_in_training_and_not_in_evaluation():
@@ -268,6 +267,8 @@ def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages
         ({}, 200, 4),
         ({}, 127, 1),  # a prime
         ({"free_bits": 0.1}, 128, 2),
+        ({"objective": "iwae", "importance_samples": 2, "importance_groups": 3}, 128, 16),
+        ({"objective": "iwae", "importance_samples": 1000}, 128, 128),
         ({"arch": "mlp"}, 128, 1),
     ],
 )

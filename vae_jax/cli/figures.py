@@ -17,9 +17,12 @@ from vae_jax.measures import traversal
 from vae_jax.measures.sparsity import most_used_atoms
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.codes import Codes
+from vae_jax.plots.sheets import number_within, side_within
 from vae_jax.plots.style import MOST_NAMED, classes_of
 from vae_jax.runs.run import Run
 
+GRID = 20
+"""Images a side of the latent grid, where they are small."""
 STEPS = 9
 """Images on the way of an interpolation, with both ends."""
 PRIOR_SHARE = 0.955
@@ -65,14 +68,15 @@ class Grid(NamedTuple):
     note: str
 
 
-def decode_grid(run: Run, codes: Codes, size: int) -> Grid:
-    """Decode a grid over the two most informative dimensions.
+def decode_grid(run: Run, codes: Codes, size: int | None = None) -> Grid:
+    """Decode a grid over the two most informative dimensions, `size` images a side; None: as many as have room.
 
     For a VAE at quantiles of N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th percentile of the
     codes. Of many dimensions, as of a latent map, over the first two principal components of the codes at their
     quantiles.
     """
     latent_dim = run.model.latent_dim
+    size = size or side_within(run.model.image_shape, GRID)
     if traversal.has_components(codes.means):
         return _grid_of_components(run, codes, size)
     shown = min(2, latent_dim)
@@ -168,10 +172,11 @@ def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, floa
     draw_grid(grid, f"{title}\ndecoded latent grid", folder / "latent_grid.png")
     # The key of the samples lies behind those of all test images.
     key = jax.random.fold_in(run.evaluation_key, len(test))
-    images = run.generate(100, key=key, codes=reference)
+    shape = run.model.image_shape
+    images = run.generate(side_within(shape, 10) ** 2, key=key, codes=reference)
     drawn = "the prior" if run.model.stochastic else "a Gaussian fitted to the validation images' codes"
     drawn += "; all classes in turn" if run.model.classes else ""
-    pairs = _reconstruct(run, test.rows(slice(20)))
+    pairs = _reconstruct(run, test.rows(slice(number_within(shape, 20, least=4))))
     figures = {
         "reconstructions": plots.reconstructions(*pairs, f"{title}\ntest images and their reconstructions"),
         "samples": plots.samples(images, f"{title}\nsamples: latents drawn from {drawn}"),
@@ -189,21 +194,23 @@ def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, floa
 
 def _conditions(run: Run, reference: Codes, key: jax.Array, title: str) -> Figure:
     # The key is that of the samples, so each class has the same latents.
-    shown = list(run.classes.items())[:MOST_NAMED]
-    rows = [run.generate(10, label=label, key=key, codes=reference) for _, label in shown]
-    which = "each class" if len(shown) == len(run.classes) else f"each of the first {MOST_NAMED} classes"
+    shape = run.model.image_shape
+    shown = list(run.classes.items())[: number_within(shape, MOST_NAMED, least=5)]
+    number = number_within(shape, 10 * len(shown)) // len(shown)
+    rows = [run.generate(max(2, number), label=label, key=key, codes=reference) for _, label in shown]
+    which = "each class" if len(shown) == len(run.classes) else f"each of the first {len(shown)} classes"
     what = f"{title}\nthe same latents in {which}: a column keeps its style"
     return plots.conditions(np.stack(rows), [name for name, _ in shown], what)
 
 
 def _reconstruct(run: Run, part: Split) -> tuple[np.ndarray, np.ndarray]:
     @jax.jit
-    def reconstruct(params: Parameters, images: jax.Array, labels: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(params: Parameters, images: jax.Array, labels: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         seen = run.inputs.batch(images, jnp.arange(len(images)), key, labels=labels)
-        return seen.inputs, run.model.decode_mean(params, run.model.latents(params, seen.inputs, labels), labels)
+        return seen.inputs, run.model.latents(params, seen.inputs, labels)
 
-    originals, rebuilt = reconstruct(run.params, part.images, part.labels, run.evaluation_key)
-    return np.asarray(originals), np.asarray(rebuilt)
+    originals, codes = encode(run.params, part.images, part.labels, run.evaluation_key)
+    return np.asarray(originals), run.decode(codes, part.labels if run.model.classes else None)
 
 
 def draw_traversals(config: Any, run: Run, part: Split, codes: Codes, reference: Codes, title: str, path: Path) -> None:

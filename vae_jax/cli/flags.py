@@ -22,6 +22,7 @@ from vae_jax.domains import flag_of
 from vae_jax.errors import UsageError
 
 HELP = {"-h", "--help", "--help-all"}
+_SHORT = {"-o": "--output"}
 _GROUPS = ("flags", "model", "data", "training", "run", "devices")
 _REMEDY = "See --help for all flags."
 
@@ -40,6 +41,7 @@ def read_flags(kind: type[Any], arguments: Sequence[str]) -> dict[str, Any]:
     if "" in arguments:
         before = next((flag for flag in reversed(arguments[: arguments.index("")]) if flag.startswith("--")), None)
         raise UsageError(f"{before or 'An argument'} is empty. Give it a value, or leave it out.")
+    arguments = [_SHORT.get(word, word) for word in arguments]
     found, others = _parser(kind).parse_known_intermixed_args(arguments)
     for other in others:
         if other.startswith("-"):

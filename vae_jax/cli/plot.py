@@ -7,7 +7,7 @@ they take a second or two, so they are drawn too unless they are switched off by
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vae_jax.cli.command import RunConfig, make_folder
 from vae_jax.domains import MOST_SHOWN, at_least
@@ -29,13 +29,14 @@ class Config(RunConfig):
     """Encode at most so many images, the first ones of the split."""
     grid_size: int | None = at_least(2, None, most=MOST_SHOWN)
     """Images a side of the decoded latent grid. Default: those of the run."""
-    traversals: int = at_least(0, 10, " (0: off)", most=MOST_SHOWN)
+    traversals: int | None = at_least(0, None, " (0: off)", most=MOST_SHOWN)
     """Rows of traversals.png: at most so many of the most informative dimensions, each through the quantiles of its
-    aggregate posterior."""
+    aggregate posterior. Default: 10, fewer of large images."""
     base_image: int = at_least(0, 0)
     """Position in the split of the image that the traversals start from."""
-    interpolations: int = at_least(0, 5, " (0: off)", most=MOST_SHOWN)
-    """Pairs of images, of different classes where there are labels, that interpolations.png goes between."""
+    interpolations: int | None = at_least(0, None, " (0: off)", most=MOST_SHOWN)
+    """Pairs of images, of different classes where there are labels, that interpolations.png goes between. Default: 5,
+    fewer of large images."""
     interpolation: Literal["straight", "spherical", "both"] = "both"
     """Along the straight line between the codes, along the great circle about the origin, or one below the other."""
     data_dir: Path | None = None
@@ -49,6 +50,7 @@ def run(config: Config) -> list[Path]:
     from vae_jax.runs.run import load_dataset_of, load_run
 
     restored = load_run(config.run)
+    config = _of_size(config, restored.model.image_shape)
     dataset = load_dataset_of(restored, config.data_dir)
     split = getattr(dataset, config.split)
     part = split.rows(slice(config.max_points))
@@ -72,6 +74,20 @@ def run(config: Config) -> list[Path]:
         figures.draw_interpolations(config, restored, part, codes, title, paths[-1])
     print("\n".join(map(str, paths)))
     return paths
+
+
+def _of_size(config: Config, shape: tuple[int, int, int]) -> Config:
+    # As many rows as there is room for, where no flag says.
+    from vae_jax.cli.figures import STEPS
+    from vae_jax.measures.traversal import LEVELS
+    from vae_jax.plots.sheets import number_within
+
+    changed: dict[str, Any] = {}
+    rows = {"traversals": (10, 2, len(LEVELS)), "interpolations": (5, 1, 2 * STEPS)}
+    for name, (most, least, images) in rows.items():
+        if getattr(config, name) is None:
+            changed[name] = max(least, number_within(shape, most * images) // images)
+    return dataclasses.replace(config, **changed)
 
 
 def _check_number(config: Config, images: int) -> None:

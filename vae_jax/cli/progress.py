@@ -18,20 +18,32 @@ from vae_jax.data.dataset import Dataset
 from vae_jax.files import replacing
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.plots import animation
+from vae_jax.plots.sheets import number_within, side_within
 from vae_jax.runs.records import read_metrics
 from vae_jax.runs.run import Run
 from vae_jax.training.recipe import Recipe
 
+_FRAME_PIXELS = 2**18
+_PIXELS = 2**24
+"""Of all images of the frames, as of `sheets.PIXELS`."""
+
 
 class Progress:
-    """A bar on the terminal, one line an epoch where there is none, and at most 50 latent grids for the GIF."""
+    """A bar on the terminal, one line an epoch where there is none, and the latent grids of some epochs for the GIF.
+
+    These are at most 50 of 15 images a side, and fewer and smaller ones of large images.
+    """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, path: Path, tracker: NoTracker):
         """Watch the training of the run at that path, and tell the tracker."""
         self.tracker = tracker
         self._run = Run(path, recipe.model, {}, recipe.settings, [], {"name": dataset.name}, None, 0)
-        self._part = dataset.validation.rows(slice(500))
+        shape = recipe.model.image_shape
+        self._part = dataset.validation.rows(slice(number_within(shape, 500, least=50)))
         self._last = epochs(recipe.settings, recipe.images)
+        self._side = side_within(shape, 15, _FRAME_PIXELS)
+        frames = number_within(shape, 50 * self._side**2, pixels=_PIXELS) // self._side**2
+        self._every = -(-self._last // max(2, frames))
         figures = path / "figures"
         self._gif, self._kept = figures / "training_progress.gif", figures / ".progress"
         self.grids: dict[int, np.ndarray] = {}
@@ -78,10 +90,10 @@ class Progress:
 
     def add(self, params: Parameters, epoch: int) -> None:
         """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""
-        if epoch % -(-self._last // 50) and epoch != self._last:
+        if epoch % self._every and epoch != self._last:
             return
         run = self._run._replace(params=params)
-        grid = decode_grid(run, run.encode(self._part.images, self._part.labels), 15)
+        grid = decode_grid(run, run.encode(self._part.images, self._part.labels), self._side)
         self._axes[epoch] = ""
         if run.model.latent_dim > 2:  # the two most informative ones may be others in each epoch
             across, up = (name.translate(str.maketrans("", "", "${}_")) for name in grid.axis_names)

@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float, Key
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from vae_jax.data.checks import as_images
-from vae_jax.measures.dimensionality import PrincipalComponents, decode_codes, neighbour_distances
+from vae_jax.measures.dimensionality import PrincipalComponents, neighbour_distances
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.conditions import Labels
-from vae_jax.models.evaluation import ByteImages, encode_images, image_losses
+from vae_jax.models.evaluation import ByteImages, decode_latents, encode_images, image_losses
 from vae_jax.models.inputs import Inputs, preprocess
 
 Scores: TypeAlias = Float[np.ndarray, " n"]
@@ -73,9 +73,8 @@ def model_scores(
     losses = image_losses(model, params, images, key, samples=samples, inputs=Inputs(binarize), labels=labels)
     codes, _ = encode_images(model, params, images, key, binarize=binarize, labels=labels)
     pixels = np.asarray(preprocess(jnp.asarray(images), "threshold" if binarize == "threshold" else "none"))
-    error = np.sum(
-        (pixels - decode_codes(model, params, codes, labels if model.classes else None)) ** 2, axis=(1, 2, 3)
-    )
+    rebuilt = decode_latents(model, params, codes, labels if model.classes else None)
+    error = np.sum((pixels - rebuilt) ** 2, axis=(1, 2, 3))
     norm = norms(pixels.reshape(len(pixels), -1))
     scores = {
         "squared_error": error,

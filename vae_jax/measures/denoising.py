@@ -67,7 +67,7 @@ def _denoise(model: AnyModel, params: Parameters, noisy: Array) -> Array:
     def one(x: Array) -> Array:
         return model.decode_mean(params, model.latents(params, x))
 
-    return in_chunks(one, model.chunk or ROWS, noisy)
+    return in_chunks(one, model.rows, noisy)
 
 
 def gaussian_filter(noisy: Images, width: float) -> Images:

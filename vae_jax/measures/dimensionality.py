@@ -5,23 +5,16 @@ Nothing is fitted on test images: k-NN, the probe and PCA are fitted on train im
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, UInt16
+from jaxtyping import Float, Integer, UInt16
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from vae_jax.models.autoencoders import AnyModel, Parameters
-from vae_jax.models.chunks import ROWS, in_chunks
-from vae_jax.models.conditions import Labels
 
 TrainCodes: TypeAlias = Float[np.ndarray, "train latent"]
 TrainLabels: TypeAlias = Integer[np.ndarray, " train"]
@@ -132,19 +125,6 @@ def squared_error(
     """Mean over the images of ||x - x'||^2: squared intensity, summed over the pixels of an image."""
     difference = np.asarray(originals, np.float64) - rebuilt
     return float(np.mean(np.sum(difference**2, axis=(1, 2, 3))))
-
-
-def decode_codes(
-    model: AnyModel, params: Parameters, codes: Float[np.ndarray, "n latent"], labels: Labels = None
-) -> Float[np.ndarray, "n height width channels"]:
-    """Expected images for codes: [n, latent] to [n, height, width, channels]; of a conditional model by the labels."""
-    return np.asarray(_decode(model, params, jnp.asarray(codes), labels))
-
-
-@partial(jax.jit, static_argnums=0)
-def _decode(model: AnyModel, params: Parameters, codes: Array, labels: Array | None) -> Array:
-    labelled = [] if labels is None else [labels]
-    return in_chunks(partial(model.decode_mean, params), ROWS, codes, *labelled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vae_jax.config import Settings, check_settings
 from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 from vae_jax.models import conditions
-from vae_jax.models.chunks import in_chunks
+from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
 from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
@@ -129,6 +129,10 @@ class Model:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
         return self.prior.kl(params.get("prior", {}), posterior, z)
 
+    def log_prior(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+        """Log density of latents under the prior, in nats."""
+        return self.prior.log_prob(params.get("prior", {}), z)
+
     @property
     def seen_shape(self) -> tuple[int, int, int]:
         """Of what the encoder sees: height, width, channels."""
@@ -148,7 +152,13 @@ class Model:
     @property
     def chunk(self) -> int | None:
         """How many images to work on at a time: few for convolutions on a CPU, None for all others."""
-        return CHUNK if getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu" else None
+        few = getattr(self.decoder, "on_maps", False) and jax.default_backend() == "cpu"
+        return rows_at_once(self.image_shape, CHUNK) if few else None
+
+    @property
+    def rows(self) -> int:
+        """How many images to work on at a time where no gradient is needed."""
+        return self.chunk or rows_at_once(self.image_shape, ROWS)
 
 
 def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:

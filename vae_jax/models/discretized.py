@@ -5,6 +5,7 @@ Log masses are natural, in nats, and of all levels they add up to 1: what lies b
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -110,15 +111,14 @@ class DiscretizedLogistic(EightBit):
         Rounding moves the mean of a value by half a level at most, and by none where the scale is one or more.
         """
         parts = self.split(parameters)
-        scale = jnp.exp(parts.log_scale)
 
-        def expected(location: Blocks) -> Pixels:
-            each = _clipped_mean(location, scale, self.excess)
+        def expected(location: Blocks, own: slice) -> Pixels:
+            each = _clipped_mean(location, jnp.exp(parts.log_scale[..., own]), self.excess)
             if parts.log_weights is None:
                 return each[..., 0, :]
-            return jnp.sum(jnp.exp(parts.log_weights) * each, axis=-2)
+            return jnp.sum(jnp.exp(parts.log_weights[..., own]) * each, axis=-2)
 
-        return self._in_turn(parts, expected)
+        return _in_turn(parts, expected)
 
     def sample(self, key: Key[Array, ""], parameters: Parameters) -> Pixels:
         """Draw images, each channel given those before it."""
@@ -129,17 +129,11 @@ class DiscretizedLogistic(EightBit):
         scale = jnp.exp(jnp.take_along_axis(parts.log_scale, chosen, axis=-2))
         noise = scale * self.noise(of_value, scale.shape)
 
-        def drawn(location: Blocks) -> Pixels:
-            return _to_level(jnp.take_along_axis(location, chosen, axis=-2) + noise)[..., 0, :]
+        def drawn(location: Blocks, own: slice) -> Pixels:
+            place = jnp.take_along_axis(location, chosen[..., own], axis=-2)
+            return _to_level(place + noise[..., own])[..., 0, :]
 
-        return self._in_turn(parts, drawn)
-
-    def _in_turn(self, parts: Parts, values: Any) -> Pixels:
-        # The values of one channel after another, by a function of their locations.
-        x = values(parts.location)
-        for _ in range(1, self.channels if self.conditioned else 1):
-            x = values(_conditional(parts, x))
-        return x
+        return _in_turn(parts, drawn)
 
     def log_mass(self, location: Blocks, log_scale: Blocks, x: Pixels) -> Blocks:
         """Log mass of each value in nats."""
@@ -198,6 +192,20 @@ class DiscretizedGaussian(DiscretizedLogistic):
     def noise(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Draws of N(0, 1)."""
         return jax.random.normal(key, shape)
+
+
+def _in_turn(parts: Parts, values: Callable[[Blocks, slice], Pixels]) -> Pixels:
+    # The values of all channels, by a function of locations and of which channels these are of. Where they depend on
+    # each other it is called for one after another, on those before it: XLA works out anew what is asked for again.
+    if parts.coefficients is None:
+        return values(parts.location, slice(None))
+    of_green, of_blue, of_both = (parts.coefficients[..., i : i + 1] for i in range(3))
+    red, green, blue = (parts.location[..., i : i + 1] for i in range(3))
+    first = values(red, slice(0, 1))
+    moved = green + of_green * (first[..., None, :] - 0.5)
+    second = values(moved, slice(1, 2))
+    moved = blue + of_blue * (first[..., None, :] - 0.5) + of_both * (second[..., None, :] - 0.5)
+    return jnp.concatenate([first, second, values(moved, slice(2, 3))], axis=-1)
 
 
 def _conditional(parts: Parts, x: Pixels) -> Blocks:

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int, Key
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
-from vae_jax.models.chunks import ROWS
-from vae_jax.models.conditions import check_labels
+from vae_jax.models.chunks import in_pieces
+from vae_jax.models.conditions import Labels, check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
@@ -167,6 +167,21 @@ def encode_images(
     return mean, logvar[0] if logvar else None
 
 
+def decode_latents(
+    model: AnyModel, params: Parameters, z: Float[np.ndarray, "n latent"], labels: Labels = None
+) -> Float[np.ndarray, "n height width channels"]:
+    """Expected images for latents; of a conditional model by the labels."""
+    if model.classes:
+        labels = check_labels(labels, len(z), model.classes)
+    given: Any = [np.asarray(z), *([] if labels is None else [np.asarray(labels)])]
+    return in_pieces(partial(_decode, model, params), model.rows, *given)
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(model: AnyModel, params: Parameters, z: Array, labels: Array | None = None) -> Array:
+    return model.decode_mean(params, z, labels)
+
+
 def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
     """Of each example: mean reconstruction loss over the samples, KL, importance-weighted bound, [batch] each."""
     posterior = model.encode(params, batch.inputs, batch.labels)
@@ -174,7 +189,7 @@ def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
         z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(batch.keys, index))
         loss = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
-        log_weight = model.prior.log_prob(params.get("prior", {}), z) - posterior.log_prob(z) - loss
+        log_weight = model.log_prior(params, z) - posterior.log_prob(z) - loss
         return loss, model.kl(params, posterior, z), log_weight
 
     losses, kls, log_weights = jax.lax.map(one_sample, jnp.arange(samples))
@@ -197,7 +212,7 @@ def _in_batches(
     number = len(images)
     if model.classes:
         labels = check_labels(labels, number, model.classes)
-    size = min(model.chunk or ROWS, number)
+    size = min(model.rows, number)
     length = number
     if not isinstance(images, jax.Array):
         length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))

@@ -55,6 +55,11 @@ class Objective:
         """Whether `statistics` gives something, so that an example's terms depend on the rest of the batch."""
         return False
 
+    @property
+    def latents(self) -> int:
+        """How many latents of an image are decoded in a step."""
+        return 1
+
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 

@@ -29,12 +29,14 @@ def write_progress_gif(
     Args:
         path: the GIF, replaced only when it is whole.
         grids: by epoch, 1 or 3 channels, [H, W, c]; brought to at least 400 pixels wide. Those that
-            `read_progress_grids` gave back are taken as they are. Grey ones are stored without loss.
+            `read_progress_grids` gave back are taken as they are, and left out where they have another size than the
+            last. Grey ones are stored without loss.
         captions: by epoch; one line of each.
         title: its first three lines stand in every frame.
     """
-    epochs = sorted(grids)
-    pixels = np.stack([_fit(grids[epoch]) for epoch in epochs])
+    fitted = {epoch: _fit(grids[epoch]) for epoch in sorted(grids)}
+    epochs = [epoch for epoch, grid in fitted.items() if grid.shape == fitted[max(fitted)].shape]
+    pixels = np.stack([fitted[epoch] for epoch in epochs])
     width, channels = pixels.shape[2:]
     frames = []
     for i, (grid, epoch) in enumerate(zip(pixels, epochs, strict=True)):

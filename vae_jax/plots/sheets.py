@@ -1,5 +1,6 @@
 """Images in rows and columns, of any size and with any number of channels, so that their pixels can be seen."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,19 @@ SHARPNESS = 300  # pixels an inch: twice those of a saved figure
 LONGEST = 6  # an image is drawn at most so many times as long as wide, so that thin ones can be seen
 HIGHEST = 9.0  # inches of all images of a figure
 FRAME = (255, 127, 14)
+PIXELS = 2**22
+"""Of all images of a figure, before they are scaled: a decoder takes seconds for so many."""
+_LEAST_SIDE = 3
+
+
+def number_within(shape: Sequence[int], most: int, least: int = 1, pixels: int = PIXELS) -> int:
+    """How many images of this shape a figure shows: `most`, or so few large ones as have room, but at least `least`."""
+    return max(least, min(most, pixels // (shape[0] * shape[1])))
+
+
+def side_within(shape: Sequence[int], most: int, pixels: int = PIXELS) -> int:
+    """The same for a square of images: how many a side."""
+    return max(min(most, _LEAST_SIDE), math.isqrt(number_within(shape, most**2, 1, pixels)))
 
 
 def tile(

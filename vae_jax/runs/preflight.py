@@ -6,12 +6,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.config import Settings, epochs, hidden_sizes
+from vae_jax.config import Settings, epochs, hidden_sizes, objective_name
 from vae_jax.data.dataset import Dataset, check_batch_size
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.models.conditions import conditions_of
+from vae_jax.registry import OBJECTIVES
 from vae_jax.training.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -41,17 +42,19 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
         )
     params = jax.eval_shape(model.init, jax.random.key(0))
     images, codes = jnp.zeros((1, *model.seen_shape)), jnp.zeros((1, model.decoded_dim))
-    values = _outputs(model.encoder, params["encoder"], images) + _outputs(model.decoder, params["decoder"], codes)
-    activations = settings.batch_size * values
+    latents = OBJECTIVES.make(objective_name(settings), settings).latents
+    decoded = latents * _outputs(model.decoder, params["decoder"], codes)
+    activations = settings.batch_size * (_outputs(model.encoder, params["encoder"], images) + decoded)
     copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()
     if needed > there:
         sizes = " ".join(map(str, hidden_sizes(settings))) or "none"
         raise UsageError(
-            f"--latent-dim {settings.latent_dim} with --hidden-sizes {sizes} and --batch-size {settings.batch_size} "
-            f"needs {needed / 2**30:,.1f} GiB of memory, but there are {there / 2**30:,.1f}.\n"
-            "Give smaller layers, a smaller latent space or a smaller batch."
+            f"--latent-dim {settings.latent_dim} with --hidden-sizes {sizes} and --batch-size {settings.batch_size}"
+            f"{f', {latents} latents an image,' * (latents > 1)} needs {needed / 2**30:,.1f} GiB of memory, but there "
+            f"are {there / 2**30:,.1f}.\nGive smaller layers, a smaller latent space or a smaller batch"
+            f"{', or fewer --importance-samples' * (latents > 1)}."
         )
 
 

@@ -19,10 +19,9 @@ from vae_jax.data.raw import Pictures
 from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters, build_model
-from vae_jax.models.chunks import ROWS, in_chunks
 from vae_jax.models.codes import Codes
 from vae_jax.models.conditions import Labels, check_labels
-from vae_jax.models.evaluation import ImageLosses, encode_images, image_losses, mean_loss
+from vae_jax.models.evaluation import ImageLosses, decode_latents, encode_images, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.priors import Prior
 from vae_jax.runs.checkpoints import Checkpoints
@@ -132,7 +131,7 @@ class Run(NamedTuple):
             )
         if labels is not None:
             self._check_conditional("labels")
-        return np.asarray(_decode(self.model, self.params, jnp.asarray(latents), self.labels_of(labels, len(latents))))
+        return decode_latents(self.model, self.params, latents, self.labels_of(labels, len(latents)))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
         """Expected images of the latent means of images; `labels` as of `labels_of`."""
@@ -228,12 +227,6 @@ class Run(NamedTuple):
             raise UsageError(
                 f"{name} has no effect: {self.path} was trained without --condition labels.\nLeave it out."
             )
-
-
-@partial(jax.jit, static_argnums=0)
-def _decode(model: Any, params: Parameters, codes: Array, labels: Array | None) -> Array:
-    labelled = [] if labels is None else [labels]
-    return in_chunks(partial(model.decode_mean, params), ROWS, codes, *labelled)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -139,11 +139,11 @@ def _summed(function: Any, batch: Batch, chunks: int) -> Any:
 def chunks_of(recipe: Recipe, examples: int) -> int:
     """How many chunks a step makes of the examples on one device: several of many ones of convolutions on a CPU.
 
-    Their maps then stay in its cache.
+    Their maps then stay in its cache. It is the latents that are counted, of which an example may have several.
     """
     if recipe.model.chunk is None:
         return 1
-    fewest = -(-examples // recipe.model.chunk)
+    fewest = min(examples, -(-examples * recipe.objective.latents // recipe.model.chunk))
     return next((n for n in range(fewest, 2 * fewest + 1) if examples % n == 0), 1)
 
 
