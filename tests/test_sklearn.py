@@ -129,6 +129,12 @@ def test_an_estimator_is_what_scikit_learn_uses(fitted):
     rebuilt = fitted.inverse_transform(codes)
     assert rebuilt.shape == ROWS.shape
     assert np.mean((rebuilt - ROWS) ** 2 / ROWS.var(axis=0)) < 1  # nearer than the mean
+    with pytest.raises(NotFittedError):
+        VAE().transform(ROWS)
+
+
+@pytest.mark.slow
+def test_model_selection_works():
     # Another beta is no new program, and the folds have as many rows.
     pipe = make_pipeline(MinMaxScaler(), VAE(random_state=0, standardize=False, **SMALL))
     search = GridSearchCV(pipe, {"vae__beta": [0.5, 2.0]}, cv=2, refit=False).fit(ROWS)
@@ -137,8 +143,6 @@ def test_an_estimator_is_what_scikit_learn_uses(fitted):
     assert first != second
     found = cross_val_score(pipe.set_params(vae__beta=search.best_params_["vae__beta"]), ROWS, cv=2)
     assert found.mean() == pytest.approx(max(first, second))
-    with pytest.raises(NotFittedError):
-        VAE().transform(ROWS)
 
 
 def test_an_autoencoder_scores_by_its_squared_error():

@@ -58,7 +58,7 @@ MODELS = [
 ]
 SLOW = {
     *("continuous_bernoulli", "gaussian", "learned_gaussian", "logistic_mixture", "beta_binomial", "squared_error"),
-    *("discretized_gaussian", "bernoulli", "conv", "patch", "vector", "tanh", "topk"),
+    *("discretized_gaussian", "discretized_logistic", "bernoulli", "conv", "patch", "vector", "tanh", "topk"),
 }
 
 

@@ -104,6 +104,7 @@ def test_the_example_of_the_guide_for_mlflow_logs_each_epoch_to_its_store(tmp_pa
     assert "test/loss" in logged.data.metrics
 
 
+@pytest.mark.slow
 def test_the_example_of_the_guide_for_weights_and_biases_logs_what_the_rows_say(tmp_path, monkeypatch):
     first, _, of_wandb = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     logged, tracked = [], types.SimpleNamespace(summary={}, saved=[])
