@@ -43,8 +43,15 @@ def quick_to_compile(*args, **kwargs):
 
 
 compiler.get_compile_options = quick_to_compile
-# What is drawn is looked at before it is saved: files of a third of the pixels a side say as much.
-Figure.savefig = functools.partialmethod(Figure.savefig, dpi=50)
+
+
+@functools.wraps(Figure.savefig)
+def save_coarsely(*args, **options):
+    """Figures are looked at as they are drawn, so files of a third of the pixels a side are enough."""
+    return save_coarsely.__wrapped__(*args, **options | {"dpi": 50})
+
+
+Figure.savefig = save_coarsely
 
 
 @pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too

@@ -109,6 +109,14 @@ def importance_weighted_bound(log_weights):
     return special.logsumexp(np.float64(log_weights), axis=0) - np.log(len(log_weights))
 
 
+def reflections(vectors):
+    """The matrix of the reflections at the planes that are normal to these vectors, the first of them first."""
+    turn = np.eye(len(vectors[0]))
+    for v in np.float64(vectors):
+        turn = (np.eye(len(v)) - 2 * np.outer(v, v) / (v @ v)) @ turn
+    return turn
+
+
 def adam(gradients, learning_rates, b1=0.9, b2=0.999, eps=1e-8):
     """Sum of Adam's updates (Kingma & Ba 2015, algorithm 1) for a list of gradients of one array."""
     first = second = total = 0.0
@@ -145,3 +153,9 @@ def scaled(image, size, fit, fill):
     top, left = ((w - n) // 2 for w, n in zip(size, inner, strict=True))
     found[top : top + inner[0], left : left + inner[1]] = inside
     return found
+
+
+def mixture_log_prob(z, means, sigmas, weights):
+    """Log density of a mixture of diagonal Gaussians, from SciPy's normals."""
+    each = [stats.norm.logpdf(np.float64(z), m, s).sum(axis=-1) for m, s in zip(means, sigmas, strict=True)]
+    return special.logsumexp(np.stack(each), axis=0, b=np.float64(weights)[:, None])

@@ -23,11 +23,13 @@ from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.data.sources import SOURCES, Source, register_source
 from vae_jax.domains import at_least
 from vae_jax.errors import UsageError
+from vae_jax.models.distributions import DiagonalGaussian
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.likelihoods import Likelihood, sum_pixels
 from vae_jax.models.objectives import ELBO
+from vae_jax.models.posteriors import Family
 from vae_jax.models.priors import Prior
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS
 from vae_jax.runs.records import write_config
 from vae_jax.training.recipe import Recipe
 
@@ -95,6 +97,18 @@ class TwoHills(Prior):
         return side + temperature * jax.random.normal(where, shape)
 
 
+# A posterior: Gaussians with one variance for all dimensions.
+
+
+class Spherical(Family):
+    def features(self, latent_dim):
+        return 2 * latent_dim
+
+    def of(self, features):
+        mean, logvar = jnp.split(features, 2, axis=-1)
+        return DiagonalGaussian(mean, jnp.broadcast_to(jnp.mean(logvar, axis=-1, keepdims=True), mean.shape))
+
+
 # An objective: beta along a cosine.
 
 
@@ -121,13 +135,14 @@ def registered():
     LIKELIHOODS.register("laplace", lambda settings, image_shape: Laplace())
     ARCHITECTURES.register("normalised", normalised)
     PRIORS.register("two_hills", lambda settings: TwoHills())
+    POSTERIORS.register("spherical", lambda settings: Spherical())
     OBJECTIVES.register("cosine", lambda settings: CosineELBO(settings.beta), uses=("beta",))
     OPTIMIZERS.register("lion", optax.lion)
     register_source(PGM)
     yield
     for registry, name in (
         *((LIKELIHOODS, "laplace"), (ARCHITECTURES, "normalised"), (PRIORS, "two_hills")),
-        *((OBJECTIVES, "cosine"), (OPTIMIZERS, "lion")),
+        *((POSTERIORS, "spherical"), (OBJECTIVES, "cosine"), (OPTIMIZERS, "lion")),
     ):
         registry.unregister(name)
     SOURCES.remove(PGM)
@@ -150,6 +165,8 @@ ADDED = [
         "normalised",
         "--prior",
         "two_hills",
+        "--posterior",
+        "spherical",
         "--objective",
         "cosine",
         "--beta",
@@ -173,7 +190,9 @@ def test_what_is_added_in_one_place_is_a_flag_value_and_does_all_that_the_others
     assert first["train"]["objective"] < first["train"]["loss"]
     for leaf in jax.tree.leaves(run.params):
         assert np.isfinite(leaf).all()
-    assert run.encode(data.test.images[:5]).means.shape == (5, 2)
+    codes = run.encode(data.test.images[:5])
+    assert codes.means.shape == (5, 2)
+    np.testing.assert_array_equal(codes.logvars[:, 0], codes.logvars[:, 1])
     assert run.reconstruct(data.test.images[:5]).shape == (5, 8, 8, 1)
     assert run.generate(7, seed=1).shape == (7, 8, 8, 1)
     assert {file.name for file in (path / "figures").iterdir()} >= {"latent_means.png", "samples.png"}

@@ -29,7 +29,7 @@ from vae_jax.domains import (
     setting,
 )
 from vae_jax.errors import UsageError
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, PRIORS, Registry
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS, Registry
 
 _OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
@@ -64,11 +64,11 @@ class Settings:
     model: Literal["vae", "ae"] = choice("vae", group="model", common=True)
     """Variational autoencoder, or the classic one with the same networks."""
     arch: str = named("mlp", ARCHITECTURES, group="model", common=True)
-    """Fully connected; convolutional with stride 2; for a denoising AE, a code at each patch of 4x4 pixels; or for
-    photographs, residual blocks of which each sees the pixels of a place as channels."""
+    """Fully connected, with activations or with gates; convolutional with stride 2; for a denoising AE, a code at each
+    patch of 4x4 pixels; or for photographs, residual blocks of which each sees the pixels of a place as channels."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes(group="model", common=True)
     """Widths of the encoder's hidden layers, channels or blocks; the decoder mirrors them. Default: 512 256 128 for
-    mlp, 32 64 for conv, 64 64 for patch, 128 128 for residual."""
+    mlp, 300 300 for gated, 32 64 for conv, 64 64 for patch, 128 128 for residual."""
     dense_size: int = at_least(
         0, 16, " (0: none)", most=MOST_UNITS, group="model", needs=_used(ARCHITECTURES, "dense_size")
     )
@@ -81,7 +81,10 @@ class Settings:
     activation: Literal["gelu", "relu", "silu", "tanh"] = choice(
         "gelu",
         group="model",
-        needs=("hidden layers", lambda settings: settings.arch != "mlp" or settings.hidden_sizes != ()),
+        needs=(
+            "hidden layers that are not gated",
+            lambda settings: settings.arch != "gated" and (settings.arch != "mlp" or settings.hidden_sizes != ()),
+        ),
     )
     """Nonlinearity between the layers."""
     precision: Literal["float32", "bfloat16"] = choice("float32", group="devices")
@@ -103,7 +106,17 @@ class Settings:
     channel_conditioning: bool = choice(True, group="model", needs=_used(LIKELIHOODS, "channel_conditioning"))
     """Whether those of green depend on red, and those of blue on both; images of other than 3 channels have none."""
     prior: str = named("standard", PRIORS, group="model", needs=_VAE)
-    """Distribution of the latent before an image is seen: N(0, I)."""
+    """Distribution of the latent before an image is seen: N(0, I); or, trained with the rest, a mixture of Gaussians,
+    the mean posterior of learned images (VampPrior), a normalising flow, or a Gaussian for each class."""
+    prior_components: int = at_least(1, 100, most=10_000, group="model", needs=_used(PRIORS, "prior_components", _VAE))
+    """Gaussians of the mixture, or images of vamp, each of which the encoder sees at each step."""
+    prior_layers: int = at_least(1, 6, most=32, group="model", needs=_used(PRIORS, "prior_layers", _VAE))
+    """Affine couplings of the flow."""
+    posterior: str = named("diagonal", POSTERIORS, group="model", needs=_VAE)
+    """Distribution of the latent once an image is seen: a Gaussian of independent dimensions, or one that reflections
+    turn for each image, so that they are correlated."""
+    reflections: int = at_least(1, 4, most=MOST_COMPONENTS, group="model", needs=_used(POSTERIORS, "reflections", _VAE))
+    """Reflections of the householder posterior, each by a vector that the encoder gives."""
     condition: Literal["none", "labels"] = choice("none", group="model")
     """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
     objective: str | None = named(None, OBJECTIVES, group="training")
@@ -262,6 +275,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         ),
         (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),
         (
+            settings.prior == "class" and settings.condition == "none",
+            "--prior class needs --condition labels, got --condition none.\nUse --prior mixture without classes.",
+        ),
+        (
             settings.likelihood == "squared_error" and not ae,
             "--likelihood squared_error needs --model ae, got --model vae "
             "(--likelihood gaussian --sigma 0.70710678 is the same loss and a bound).",
@@ -274,6 +291,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         (
             objective in ("elbo", "sparse") and (objective == "sparse") != (settings.sparsity in ("l1", "kl")),
             f"--objective must be sparse with --sparsity l1 or kl, and elbo without, got {objective}.",
+        ),
+        (
+            settings.prior == "vamp" and settings.posterior != "diagonal",
+            f"--prior vamp is a mean of diagonal Gaussians: it needs --posterior diagonal, got {settings.posterior}.",
         ),
         (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (

@@ -75,6 +75,7 @@ class Registry:
 ARCHITECTURES = Registry(
     "arch",
     mlp=Entry("models.networks:mlp", ("fourier_features",), (512, 256, 128)),
+    gated=Entry("models.networks:gated", ("fourier_features",), (300, 300)),
     conv=Entry("models.networks:conv", ("fourier_features", "dense_size"), (32, 64)),
     patch=Entry("models.networks:patch", (), (64, 64)),
     residual=Entry("models.residual:residual", ("latent",), (128, 128)),
@@ -93,7 +94,19 @@ LIKELIHOODS = Registry(
     discretized_gaussian=Entry("models.discretized:DiscretizedGaussian.from_settings"),
     beta_binomial=Entry("models.beta_binomial:BetaBinomial.from_settings"),
 )
-PRIORS = Registry("prior", standard=Entry("models.priors:StandardNormal.from_settings"))
+PRIORS = Registry(
+    "prior",
+    standard=Entry("models.priors:StandardNormal.from_settings"),
+    mixture=Entry("models.mixtures:Mixture.from_settings", ("prior_components",)),
+    vamp=Entry("models.mixtures:Vamp.from_settings", ("prior_components",)),
+    flow=Entry("models.flows:Flow.from_settings", ("prior_layers",)),
+    **{"class": Entry("models.mixtures:OfClass.from_settings")},
+)
+POSTERIORS = Registry(
+    "posterior",
+    diagonal=Entry("models.posteriors:Diagonal.from_settings"),
+    householder=Entry("models.posteriors:Householder.from_settings", ("reflections",)),
+)
 OBJECTIVES = Registry(
     "objective",
     elbo=Entry("models.objectives:ELBO.from_settings", ("beta", "kl_warmup_steps", "free_bits")),

@@ -247,5 +247,5 @@ def _bounds(samples: int, key: Array, model: AnyModel, params: Parameters, x: Ar
 @partial(jax.jit, static_argnums=(0, 1))
 def _drawn(model: Any, number: int, params: Parameters, key: Array) -> Array:
     latent, noise = jax.random.split(key)
-    z = model.prior.sample(params.get("prior", {}), latent, (number, model.latent_dim))
+    z = model.draw(params, latent, number)
     return model.likelihood.sample(noise, model.decode(params, z))

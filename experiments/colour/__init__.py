@@ -10,7 +10,7 @@ from typing import Literal
 
 from experiments.flags import StudyConfig, run
 from vae_jax.config import Settings
-from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, are_different, at_least, layer_sizes, setting
+from vae_jax.domains import MOST_SAMPLES, MOST_SHOWN, are_different, at_least, layer_sizes, non_negative, setting
 
 __all__ = ["Config", "run"]
 DEFAULT_MINUTES = 10.0
@@ -37,6 +37,9 @@ class Config(StudyConfig):
     """Runs of each model."""
     hidden_sizes: tuple[int, ...] | None = layer_sizes(fewest=1)
     """Widths of the encoder's residual blocks, mirrored by the decoder. Default: 128 128."""
+    beta: float = non_negative(1.0)
+    """Weight of the KL term of the VAEs in training; bits per dimension are those of 1. A smaller one gives sharper
+    reconstructions for more nats of KL."""
     augment: tuple[Literal["flip", "crop"], ...] = setting((), _AUGMENT["allowed"], _AUGMENT["valid"])
     """Training images changed anew at each step: mirrored half of the time, shifted by up to an eighth."""
     samples: int = at_least(FEWEST, 1000, most=MOST_SAMPLES)

@@ -180,6 +180,10 @@ export run --output x.npz | --output; folder without the ending .npz
 export run --output full | full; overwritten
 export run --format pickle | --format; stablehlo, onnx, safetensors
 generate run --temperature -1 | --temperature; -1; at least 0
+explore run -o x.png | --output; .html; x.png
+explore run --images -1 | --images; -1
+explore run run full | full; one argument too many
+explore run study | study; run directory
 nearest run mine.npz --number 0 | --number; 0
 nearest run mine.npz --output x.npz | --output; .png or .csv; x.npz
 interpolate run mine.npz mine.npz --output x.csv | --output; .png
@@ -235,9 +239,8 @@ CASES += each("compress run good.npz out {flag} nowhere | {flag}; nowhere", flag
 CASES += each("{name} run good.npz --output {to}.csv | {to}", name="encode score", to="taken nowhere/x file/x")
 CASES += each("{name} --dataset {data} | {data}", name=STUDIES, data="nowhere.npz garbage.npz one_image.npz")
 CASES += each("{name} --data-dir nowhere | --data-dir; nowhere", name=STUDIES)
-CASES += each(
-    "{name} --dataset digits --output {to} | --output; {to}", name=STUDIES, to="file full dangling file/below"
-)
+CASES += each("{name} --dataset digits --output {to} | --output; {to}", name=STUDIES, to="full")
+CASES += each("sweep --dataset digits --output {to} | --output; {to}", to="file dangling file/below")
 CASES += each("{name} --dataset digits --output {to} | {to}; --output", name=STUDIES, to="study")
 CASES += each("sparse --dataset digits --output study{i} | study{i}; --output", i="0 1 2 3 4 5")
 CASES += each("{name} --dataset digits --batch-size 100000 | --batch-size; 100000", name=WITH_BATCHES)

@@ -20,7 +20,7 @@ from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.exports import functions
 from vae_jax.exports.functions import difference, functions_of, gaussian_of
-from vae_jax.models.priors import StandardNormal
+from vae_jax.models.priors import FullGaussian, StandardNormal
 from vae_jax.registry import LIKELIHOODS
 from vae_jax.runs.run import Run
 
@@ -113,6 +113,14 @@ def test_new_images_are_made_of_noise_or_where_the_prior_needs_it_of_random_bits
     each = [run.generate(1, key=jax.random.wrap_key_data(key)) for key in keys[:3]]
     np.testing.assert_allclose(images[:3], np.concatenate(each), atol=1e-5)
     form = module_of("onnx")
+    means = 2 + np.random.default_rng(1).normal(size=(9, 2)).astype(np.float32)
+    gaussian = run._replace(
+        model=dataclasses.replace(run.model, prior=FullGaussian()),
+        params=run.params | {"prior": FullGaussian.fit(means)},
+    )
+    of_gaussian = functions_of(gaussian)[2]
+    form.write(of_gaussian, tmp_path / "gaussian")
+    assert difference(of_gaussian, form.load(tmp_path / "gaussian")) < 1e-5
     with pytest.raises(UsageError, match=r"--format onnx has no form of the operation random_.*\n.*stablehlo"):
         form.write(generate, tmp_path / "other")
 

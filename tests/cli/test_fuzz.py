@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 32 * 2**20
 """Of a reader given a file of some kilobytes, in bytes."""
 fuzzed = settings(
-    max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 
 

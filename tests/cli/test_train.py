@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -68,6 +69,18 @@ def test_minutes_become_steps_by_the_pace_of_the_first_ones(tmp_path, monkeypatc
         with pytest.raises(SystemExit):
             main(mnist.Config, mnist.run, ["--resume", "--run-dir", str(tmp_path / "run"), *more])
         assert words in capsys.readouterr().err
+
+
+def test_time_and_memory_are_said_before_they_are_spent(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_jax.cli.progress.PACE_SECONDS", 0.0)
+    monkeypatch.setattr("vae_jax.cli.session.draw_run", lambda *_: None)
+    for where, flags in (("kept in", []), ("fed from the host to", ["--device-data", "never"])):
+        main(mnist.Config, mnist.run, [*SMALL, *flags, "--batch-size", "32", "--run-dir", str(tmp_path / where[:4])])
+        output = capsys.readouterr().out
+        assert f"They take 0.1 MB and are {where} the device, whose memory is " in output
+        first = output.index("epoch 1/2:")
+        assert re.search(r"\d+ steps at [\d,]+ images/s: about \d+ seconds of training\.\n", output[:first])
+        assert output.count(" of training.") == 1
 
 
 def test_a_run_leaves_the_directory_of_the_design(vae_run):

@@ -84,7 +84,7 @@ BENCHMARK = {
     "startup": {"cold": [{"to_first_epoch": 9.04}], "warm": [{"to_first_epoch": 2.0}, {"to_first_epoch": 3.0}]},
 }
 PICTURE = io.BytesIO()
-Image.new("RGB", (2400, 1000), "orange").save(PICTURE, "PNG")
+Image.new("RGB", (1440, 600), "orange").save(PICTURE, "PNG")
 TEST = {"loss": 134.567, "reconstruction": 127.5, "kl": 7.0, "iwae_nll": 91.5}
 
 

@@ -164,10 +164,11 @@ def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_wi
     images = np.uint8(np.clip(128 + 400 * smooth, 0, 255))
     np.savez(tmp_path / "cifar10.npz", x_train=images[:60], y_train=np.arange(60) % 2, x_test=images[60:])
     flags = ["--dataset", str(tmp_path / "cifar10.npz"), "--models", "vae-map", "--hidden-sizes", "4"]
-    flags += ["--samples", "10", "--output", str(tmp_path / "c"), "--minutes"]
+    flags += ["--beta", "0.9", "--samples", "10", "--output", str(tmp_path / "c"), "--minutes"]
     (vae,) = colour.run(parse(colour.Config, [*flags, "1"]))["models"]["vae-map"]
     assert vae["steps"] == 2
     run = load_run(tmp_path / "c" / "vae-map-seed0")
+    assert run.config.beta == 0.9
     assert vae["bits_per_dim, N(0, I)"] == run.summary["test"]["bits_per_dim"]
     gain = (vae["kl, N(0, I)"] - vae["kl, fitted Gaussian"]) / (8 * 8 * 3 * np.log(2))
     assert gain > 0.01

@@ -29,10 +29,13 @@ CASES = {
     "bernoulli": {"fourier_features": 3, "binarize": "threshold", "condition": "labels"},
     "continuous_bernoulli": {"arch": "conv", "fourier_features": 3, "condition": "labels", "dense_size": 0},
     "gaussian": {"model": "ae", "arch": "patch", "hidden_sizes": (4, 4, 6), "latent_dim": 6, "activation": "silu"},
-    "learned_gaussian": {"arch": "conv", "activation": "tanh", "dense_size": 5},
+    "learned_gaussian": {"arch": "conv", "hidden_sizes": (4, 5), "activation": "tanh", "dense_size": 5},
     "squared_error": {"model": "ae", "sparsity": "topk", "sparsity_target": 0.5, "code_activation": "sigmoid"},
     "discretized_logistic": {"arch": "residual", "latent_dim": 12, "condition": "labels"},
-    "logistic_mixture": {"arch": "residual", "latent": "vector", "activation": "relu", "mixture_components": 2},
+    "logistic_mixture": {
+        **{"arch": "residual", "latent": "vector", "hidden_sizes": (4, 6)},
+        **{"activation": "relu", "mixture_components": 2},
+    },
     "discretized_gaussian": {"hidden_sizes": ()},
     "beta_binomial": {"model": "ae", "code_activation": "relu"},
 }
@@ -41,7 +44,7 @@ CASES = {
 
 def run_of(name):
     """A run with random weights that 16 bits hold."""
-    settings = Settings(**{"hidden_sizes": (6, 5), "latent_dim": 4, "likelihood": name, **CASES[name]})
+    settings = Settings(**{"hidden_sizes": (5,), "latent_dim": 4, "likelihood": name, **CASES[name]})
     model, rng = build_model(settings, SHAPE, LABELS), np.random.default_rng(1)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: jnp.float32(np.float16(0.4 * rng.normal(size=leaf.shape))), shapes)

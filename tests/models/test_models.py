@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -9,9 +10,11 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import Autoencoder, VariationalAutoencoder, build_model, check_model, count_parameters
+from vae_jax.models.autoencoders import Autoencoder, VariationalAutoencoder, build_model
 from vae_jax.models.inputs import Inputs
+from vae_jax.models.jacobian import decoder_jacobian
 from vae_jax.models.objectives import ELBO
+from vae_jax.models.shapes import check_model, count_parameters
 from vae_jax.registry import ARCHITECTURES
 
 KEY = jax.random.key(0)
@@ -138,18 +141,18 @@ def test_bfloat16_changes_the_networks_arithmetic_and_nothing_else():
 @pytest.mark.parametrize("arch", list(ARCHITECTURES))
 def test_many_latents_decode_as_one_by_one_also_exported_for_any_number(arch):
     model, params = small(arch=arch, latent_dim=8, model="ae")
-    z = jax.random.normal(jax.random.key(3), (150, 8))
-    images = model.decode_mean(params, z)
+    z, decode = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32), jax.jit(model.decode_mean)
+    images = np.asarray(decode(params, z))
     assert images.shape == (150, 6, 5, 1)
     for i in (0, 63, 64, 149):
-        np.testing.assert_allclose(images[i : i + 1], model.decode_mean(params, z[i : i + 1]), rtol=1e-5)
+        np.testing.assert_allclose(images[i : i + 1], decode(params, z[i : i + 1]), rtol=1e-5)
     latents = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), 8), jnp.float32)
     exported = jax.export.export(jax.jit(model.decode_mean))(params, latents)
     for number in (1, 150):
         np.testing.assert_allclose(exported.call(params, z[:number]), images[:number], rtol=1e-5, atol=1e-6)
     # Also how an image changes with each dimension of its latent, by central differences.
-    step = 1e-2 * jnp.eye(8)
-    ahead, back = (model.decode_mean(params, z[:1] + way * step).reshape(8, -1) for way in (1, -1))
-    found = jax.jit(model.decoder_jacobian)(params, z[0])
+    step = 1e-2 * np.eye(8, dtype=np.float32)
+    ahead, back = (np.reshape(decode(params, z[:1] + way * step), (8, -1)) for way in (1, -1))
+    found = jax.jit(partial(decoder_jacobian, model))(params, z[0])
     np.testing.assert_allclose(found, (ahead - back).T / 2e-2, atol=1e-3)
-    assert float(jnp.abs(found).max()) > 1e-2
+    assert np.abs(found).max() > 1e-2

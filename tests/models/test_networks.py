@@ -6,8 +6,9 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import build_model, check_model
+from vae_jax.models.autoencoders import build_model
 from vae_jax.models.residual import block_of
+from vae_jax.models.shapes import check_model
 from vae_jax.registry import ARCHITECTURES
 
 SHAPES = [
@@ -25,7 +26,7 @@ def networks(arch, image_shape, features, **settings):
 @pytest.mark.parametrize(
     ("arch", "sizes"),
     [
-        *(("mlp", (6, 5)), ("mlp", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
+        *(("mlp", (6, 5)), ("mlp", ()), ("gated", (6, 5)), ("gated", ()), ("conv", (4, 5)), ("conv", (2, 3, 4))),
         ("patch", (4, 4, 3)),
         ("residual", (1, 6)),
     ],
@@ -75,6 +76,18 @@ def _mlp_encoder(net, x):
 
 def _mlp_decoder(net, z):
     return _mlp_encoder(net, z).reshape(-1, 7, 5, 3)
+
+
+def _gated_encoder(net, x):
+    h = x.reshape(x.shape[0], -1)
+    for name in ("Dense_0", "Dense_1"):
+        values, gates = jnp.split(net.dense(name, h), 2, axis=1)
+        h = values / (1 + jnp.exp(-gates))
+    return net.dense("Dense_2", h)
+
+
+def _gated_decoder(net, z):
+    return _gated_encoder(net, z).reshape(-1, 7, 5, 3)
 
 
 def _conv_encoder(net, x):
@@ -152,6 +165,7 @@ def _residual_decoder(net, z):
 
 LAYERS = {
     "mlp": ("mlp", (4, 5), {}, (_mlp_encoder, _mlp_decoder)),
+    "gated": ("gated", (4, 5), {}, (_gated_encoder, _gated_decoder)),
     "conv": ("conv", (4, 5), {"dense_size": 3}, (_conv_encoder, _conv_decoder)),
     "conv without dense": ("conv", (4, 5), {"dense_size": 0}, (_conv_encoder_without_dense, _conv_decoder)),
     "patch": ("patch", (4, 4), {}, (_patch_encoder, _patch_decoder)),
@@ -267,12 +281,12 @@ def test_a_latent_that_can_not_be_shared_out_among_the_patches_is_refused():
 
 @pytest.mark.parametrize("kind", ["vae", "ae"])
 def test_what_a_residual_encoder_says_at_first_and_how_little_its_blocks_add(kind):
-    model = build_model(Settings(kind, "residual", (64, 64), latent_dim=8), (7, 5, 3))
-    params = jax.jit(model.encoder.init)(jax.random.key(0), black := jnp.zeros((1, 7, 5, 3)))["params"]
-    said = jax.jit(model.encode)({"encoder": params}, black)
-    np.testing.assert_array_equal(said.mean, np.zeros((1, 8)))
+    model = build_model(Settings(kind, "residual", (64, 64), latent_dim=8), (8, 8, 3))
+    params = jax.jit(model.encoder.init)(jax.random.key(0), grey := jnp.full((1, 8, 8, 3), 0.5))["params"]
+    said = jax.jit(model.encode)({"encoder": params}, grey)
+    np.testing.assert_allclose(said.mean, np.zeros((1, 8)), atol=1e-5)
     if kind == "vae":
         np.testing.assert_allclose(said.logvar, -np.ones((1, 8)), atol=2e-3)  # bounded smoothly
-    for name, inputs, gain in (("Conv_0", 48, 1), ("Conv_2", 9 * 32, 1), ("Conv_3", 32, 0.25 / 2)):
+    for name, inputs, gain in (("Conv_0", 48, 4**2), ("Conv_2", 9 * 32, 1), ("Conv_3", 32, 0.25 / 2)):
         kernel = params[name]["kernel"]
         assert np.var(kernel) == pytest.approx(gain / inputs, rel=5 * (2 / kernel.size) ** 0.5), name

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from PIL import Image
 from rendered import check_texts, texts, tick_texts
@@ -75,7 +76,8 @@ def test_every_figure_holds_its_texts(case, title):
     check_texts(figure)
 
 
-def test_a_figure_is_saved_whole_and_alone(tmp_path):
+def test_a_figure_is_saved_whole_and_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(Figure, "savefig", Figure.savefig.__wrapped__)  # as for users
     plots.save(draw(*TABLE["samples"]), tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert image.width == 150 * 6.4

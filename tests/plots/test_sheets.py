@@ -112,7 +112,7 @@ def spaces(shape):
 
 
 FIGURES = (grid, reconstructions, traversal, interpolation, nearest, atoms, anomalies, codecs, denoisers, spaces)
-HARD = ((1, 784, 1), (4000, 1, 1), (16, 16, 4))
+HARD = ((1, 784, 1), (16, 16, 4))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,15 @@ def test_however_many_rows_there_are_their_names_can_be_read(rows, shape):
         figure.draw_without_rendering()
         figure.draw_without_rendering()
         check_texts(figure)
+
+
+def test_images_of_a_latent_grid_are_told_apart_by_gaps_unless_their_rims_are_dark():
+    for rim, gaps in ((0.0, False), (0.5, True)):
+        images = np.full((4, 4, 8, 8, 1), rim, np.float32)
+        images[:, :, 1:-1, 1:-1] = 0.5
+        figure = plots.latent_grid(images, np.arange(4.0), np.arange(4.0), TITLE)
+        shown = np.asarray(figure.axes[0].images[0].get_array())
+        assert (shown == 1).any() == gaps
 
 
 def test_frames_lie_in_the_gaps():

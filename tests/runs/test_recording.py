@@ -28,6 +28,13 @@ def train(path, digits, settings=SETTINGS, **arguments):
     return train_run(path, build_model(settings, digits.image_shape), settings, digits, **arguments)
 
 
+@pytest.fixture(scope="module")
+def straight(digits, tmp_path_factory):
+    """A finished run that nothing went wrong with, to copy, and its last state."""
+    path = tmp_path_factory.mktemp("straight") / "run"
+    return path, train(path, digits).state
+
+
 def in_pieces(path, digits, settings, questions):
     """Train, ended at each so-manieth question whether to stop, and gone on with until it is done."""
     for ends in itertools.count():
@@ -152,12 +159,12 @@ def test_leftovers_of_a_kill_are_cleared_and_a_run_that_had_not_begun_begins(dig
     assert (tmp_path / "environment.json").exists()
 
 
-def test_rows_that_are_gone_are_not_trained_over(digits, tmp_path):
-    train(tmp_path, digits)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    (tmp_path / "metrics.jsonl").write_text("\n".join(["{", lines[1]]) + "\n")
+def test_rows_that_are_gone_are_not_trained_over(straight, digits, tmp_path):
+    path = shutil.copytree(straight[0], tmp_path / "run")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    (path / "metrics.jsonl").write_text("\n".join(["{", lines[1]]) + "\n")
     with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged") as error:
-        train(tmp_path, digits, dataclasses.replace(SETTINGS, epochs=3), resume=True)
+        train(path, digits, dataclasses.replace(SETTINGS, epochs=3), resume=True)
     assert len(str(error.value).splitlines()) <= 2
 
 
@@ -173,9 +180,8 @@ def test_the_latest_two_and_the_best_checkpoint_survive_those_within_an_epoch(di
 
 
 @pytest.mark.parametrize("limit", [200, 4000], ids=["a row", "a checkpoint"])
-def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digits, tmp_path):
+def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, straight, digits, tmp_path):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    straight = train(tmp_path / "straight", digits)
 
     def fill(_, row):
         if row["epoch"] == 1:
@@ -188,24 +194,24 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(limit, digit
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert len(str(error.value).splitlines()) <= 2
     assert load_run(tmp_path / "run", "latest").step >= 4  # that of step 6 was being written
-    assert_same(straight.state, train(tmp_path / "run", digits, resume=True).state)
+    assert_same(straight[1], train(tmp_path / "run", digits, resume=True).state)
 
 
-def test_damaged_later_checkpoints_are_set_aside_only_when_training_goes_on(digits, tmp_path):
-    straight = train(tmp_path, digits)
-    (tmp_path / "summary.json").unlink()  # as of a run that was killed before it was finished
-    last = tmp_path / "checkpoints" / str(int(straight.state.step))
+def test_damaged_later_checkpoints_are_set_aside_only_when_training_goes_on(straight, digits, tmp_path):
+    path = shutil.copytree(straight[0], tmp_path / "run")
+    (path / "summary.json").unlink()  # as of a run that was killed before it was finished
+    last = path / "checkpoints" / str(int(straight[1].step))
     for file in (last / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.warns(UserWarning, match="is damaged"):
-        load_run(tmp_path, "latest")
+        load_run(path, "latest")
     assert last.exists()
     with pytest.warns(UserWarning, match="is damaged"):
-        resumed = train(tmp_path, digits, resume=True)
-    assert_same(straight.state, resumed.state)
-    assert (tmp_path / "set_aside" / last.name).is_dir()
-    assert load_run(tmp_path, "latest").step == int(last.name)
+        resumed = train(path, digits, resume=True)
+    assert_same(straight[1], resumed.state)
+    assert (path / "set_aside" / last.name).is_dir()
+    assert load_run(path, "latest").step == int(last.name)
 
 
 @pytest.mark.parametrize(

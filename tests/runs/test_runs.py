@@ -75,8 +75,10 @@ def test_a_prior_fitted_afterwards_is_a_bound_of_its_own(finished, digits):
     with pytest.raises(UsageError, match=r"FullGaussian must have the shapes .*\(2, 2\).*, got .*\(3, 3\)"):
         run.with_prior(prior, prior.init(run.evaluation_key, 3))
     ae = run._replace(model=build_model(dataclasses.replace(SETTINGS, model="ae"), digits.image_shape))
-    with pytest.raises(UsageError, match=r"has no prior.*\n.*codes=..."):
-        ae.with_prior(prior, prior.init(run.evaluation_key, 2))
+    with pytest.raises(UsageError, match=r"has no prior to draw from\.\nFit one: vae-jax fit-prior"):
+        ae.draw(3)
+    given = ae.with_prior(prior, prior.init(run.evaluation_key, 2))
+    assert given.draw(3).shape == (3, 2)
 
 
 def test_a_tilde_in_a_path_is_the_home_of_the_user(finished, digits, tmp_path, monkeypatch):

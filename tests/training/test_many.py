@@ -10,6 +10,7 @@ from vae_jax.data.dataset import Dataset, Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import evaluate
+from vae_jax.registry import PRIORS
 from vae_jax.runs.run import load_run
 from vae_jax.runs.together import train_runs
 from vae_jax.training import streaming
@@ -31,7 +32,7 @@ def variants(settings, **changes):
 
 
 def assert_each_is_as_if_alone(members):
-    model = build_model(members[0], (6, 5, 1))
+    model = build_model(members[0], (6, 5, 1), (0, 1, 2))
     results = fit_many(model, TRAIN, VALIDATION, members)
     assert len(results) == len(members)
     for member, result in zip(members, results, strict=True):
@@ -51,24 +52,31 @@ TOGETHER = {
     "denoising": {"model": "ae", "corruption": "gaussian", "corruption_level": [0.1, 0.5]},
     "augmented": {"augment": ("flip", "crop"), "seed": [0, 1]},
     "sparse": {"model": "ae", "sparsity": "l1", "sparsity_weight": [0.05, 1.0]},
+    "vamp": {"prior": "vamp", "prior_components": 4, "seed": [0, 1]},
+    "flow": {"prior": "flow", "prior_layers": 2, "learning_rate": [0.01, 0.003]},
+    "mixture": {"prior": "mixture", "prior_components": 4, "seed": [0, 1]},
+    "class": {"prior": "class", "condition": "labels", "seed": [0, 1]},
     "dreg": {"objective": "dreg", "importance_samples": 2, "seed": [0, 1]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
 }
 
+SLOW = ("seeds", "conv, one order", "denoising", "mixture", "class")
+
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in ("seeds", "conv, one order", "denoising") else ())
-        for name in TOGETHER
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TOGETHER],
 )
 def test_models_trained_together_are_as_if_trained_alone_and_differ(name):
     varied = {key: value for key, value in TOGETHER[name].items() if isinstance(value, list)}
     fixed = {key: value for key, value in TOGETHER[name].items() if key not in varied}
     results = assert_each_is_as_if_alone(variants(dataclasses.replace(SETTINGS, **fixed), **varied))
     assert not np.allclose(*(jax.tree.leaves(result.params)[1] for result in results))
+
+
+def test_every_prior_is_tried_above():
+    assert set(PRIORS) - {"standard"} <= set(TOGETHER)
 
 
 def test_every_rate_is_varied_above():

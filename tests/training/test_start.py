@@ -1,4 +1,4 @@
-"""A likelihood's own parameters begin at the training images, whichever way these are trained on."""
+"""What a likelihood and a prior have of their own begins at the training images, whichever way these are trained on."""
 
 import dataclasses
 
@@ -31,7 +31,9 @@ def recipe_of(settings):
 
 def test_the_learned_sigma_begins_at_the_deviation_of_what_the_loss_compares_with():
     def sigma(train, **changes):
-        return float(np.exp(fitted_own(recipe_of(dataclasses.replace(LEARNED, **changes)), train)["log_sigma"]))
+        return float(
+            np.exp(fitted_own(recipe_of(dataclasses.replace(LEARNED, **changes)), train)["decoder"]["log_sigma"])
+        )
 
     assert sigma(TRAIN) == pytest.approx(np.std(TRAIN.images / 255), rel=1e-5)
     assert sigma(TRAIN, corruption="gaussian", corruption_level=5.0) == pytest.approx(sigma(TRAIN))
@@ -48,7 +50,7 @@ def test_the_learned_sigma_begins_at_the_deviation_of_what_the_loss_compares_wit
 @pytest.mark.parametrize("way", ["on the device", "streamed", "many devices", "together"])
 def test_training_begins_there_and_other_data_is_no_new_program(way, missing):
     changes = {"streamed": {"device_data": "never"}, "many devices": {"parallel": "jit"}}.get(way, {})
-    settings = dataclasses.replace(SETTINGS, ema_decay=0.5, **changes)
+    settings = dataclasses.replace(SETTINGS, ema_decay=0.5, prior="vamp", prior_components=4, **changes)
     model, other = build_model(settings, (4, 4, 3)), Split(255 - TRAIN.images, LABELS[:50])
 
     def trained(train, seed):
@@ -62,9 +64,26 @@ def test_training_begins_there_and_other_data_is_no_new_program(way, missing):
         missing.clear()
         result, wanted = trained(train, seed), fitted_own(recipe_of(settings), train)
         for params in (result.state.params, result.state.ema_params):
-            for name, value in wanted.items():
-                np.testing.assert_allclose(params["decoder"][name], value, rtol=1e-6, atol=1e-6)
+            for room, values in wanted.items():
+                for name, value in values.items():
+                    np.testing.assert_allclose(params[room][name], value, rtol=1e-6, atol=1e-6)
         assert train is TRAIN or not missing
+
+
+@pytest.mark.parametrize(("number", "classes"), [(4, ()), (60, ()), (5, (0, 1)), (70, (0, 1))])
+def test_pseudo_inputs_are_training_images_of_the_classes_in_turn(number, classes):
+    settings = dataclasses.replace(SETTINGS, prior="vamp", prior_components=number)
+    settings = dataclasses.replace(settings, condition="labels" if classes else "none")
+    recipe = Recipe(build_model(settings, (4, 4, 3), classes), settings, 50)
+    found = np.asarray(fitted_own(recipe, TRAIN)["prior"]["pseudo_inputs"])
+    pixels = np.float32(TRAIN.images) / 255
+    same = np.abs(found[:, None] - pixels[None]).max(axis=(2, 3, 4)) < 1e-6
+    places = same.argmax(axis=1)
+    assert same.any(axis=1).all()
+    assert len(np.unique(places)) == min(number, 50)
+    assert {"prior"} <= fitted_own(recipe, TRAIN).keys() <= {"prior", "decoder"}
+    if classes:
+        np.testing.assert_array_equal(TRAIN.labels[places], recipe.model.prior.labels)
 
 
 def test_members_of_other_classes_begin_at_their_own_images():

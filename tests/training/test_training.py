@@ -13,12 +13,12 @@ from vae_jax.config import Settings, epochs, total_steps
 from vae_jax.data.dataset import Split
 from vae_jax.errors import RunError, UsageError
 from vae_jax.models.autoencoders import build_model
-from vae_jax.models.evaluation import evaluate
+from vae_jax.models.evaluation import evaluate, image_losses
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import ELBO
 from vae_jax.training.devices import Layout
 from vae_jax.training.fit import Hooks, fit, go_on
-from vae_jax.training.history import has_stopped
+from vae_jax.training.history import has_stopped, score
 from vae_jax.training.many import fit_many
 from vae_jax.training.optimizer import global_norm, make_optimizer
 from vae_jax.training.program import Progress
@@ -343,6 +343,20 @@ def test_early_stopping_counts_from_the_end_of_warm_up(losses, patience, expecte
     kl_warmup_steps = 15 if len(losses) == 4 else 0
     settings = Settings(patience=patience, kl_warmup_steps=kl_warmup_steps, warmup_fraction=0.0)
     assert has_stopped(history, settings, 100) == expected
+
+
+def test_a_run_by_importance_weights_is_validated_by_its_bound():
+    settings = dataclasses.replace(SETTINGS, objective="iwae", importance_samples=4, epochs=1)
+    result = run(settings)
+    key, validation = Keys.from_seed(0).evaluation, result.history[0]["validation"]
+    losses = image_losses(build_model(settings, (6, 5, 1)), result.params, VALIDATION.images, key, samples=4)
+    assert validation["iwae_loss"] == pytest.approx(-losses.bound.mean(), rel=1e-6)
+    assert validation["loss"] == pytest.approx(np.mean(losses.reconstruction + losses.kl), rel=1e-6)
+    rows = [{"step": 9, "validation": {"loss": loss, "iwae_loss": of}} for loss, of in ((1.0, 3.0), (2.0, 2.0))]
+    assert [score(row) for row in rows] == [3.0, 2.0]
+    patient = dataclasses.replace(SETTINGS, patience=1, warmup_fraction=0.0)
+    assert not has_stopped(rows, patient, 100)
+    assert has_stopped([{"step": 9, "validation": {"loss": row["validation"]["loss"]}} for row in rows], patient, 100)
 
 
 def test_a_loss_that_is_not_finite_stops_with_term_and_step():

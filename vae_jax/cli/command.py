@@ -49,8 +49,8 @@ class TrainingConfig(Settings):
     """The flags of every command that trains."""
 
     arch: str | None = _by_images("arch")  # type: ignore[assignment]
-    """Fully connected, strided convolutions, a code at each patch, or residual blocks. Default: mlp for grey images of
-    at most 1,024 pixels, else residual."""
+    """Fully connected (or gated), strided convolutions, a code at each patch, residual blocks. Default: mlp for grey
+    images of at most 1,024 pixels, else residual."""
     likelihood: str | None = _by_images("likelihood")  # type: ignore[assignment]
     """Distribution of a pixel given the latent. Default: bernoulli for small grey and for binarised images, else
     discretized_logistic."""
@@ -59,7 +59,8 @@ class TrainingConfig(Settings):
     batch_size: int | None = _by_images("batch_size")  # type: ignore[assignment]
     """Images a step. Default: 256; 32 for residual or few images."""
     learning_rate: float | None = _by_images("learning_rate")  # type: ignore[assignment]
-    """Peak of the rate, which falls to 1% along a cosine. Default: 0.003, of residual 0.002."""
+    """Peak of the rate, which falls to 1% along a cosine. Default: 0.003, of residual 0.006, or
+    0.002 with --latent vector."""
 
     run_dir: Path | None = choice(None, group="run", common=True)
     """Where the run is written. Default: a new directory under runs/."""
@@ -160,7 +161,7 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
     if isinstance(config, TrainingConfig) and config.resume:
         # Here, as it imports JAX, which --help and a bad flag do not wait for.
         from vae_jax.runs.folders import has_begun
-        from vae_jax.runs.run import read_settings
+        from vae_jax.runs.records import read_settings
 
         if config.run_dir is None:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")

@@ -12,7 +12,8 @@ from vae_jax.models.residual import block_of
 _SMALL = 32 * 32  # pixels
 _CHANNELS = 16  # of the latent at each place
 _VECTOR = 128
-_OF_RESIDUAL: dict[str, Any] = {"batch_size": 32, "learning_rate": 2e-3}
+_RESIDUAL_BATCH = 32
+_RESIDUAL_RATES = {"map": 6e-3, "vector": 2e-3}  # a vector's dense layers want the lower one
 
 
 def decided(config: TrainingConfig, image_shape: tuple[int, int, int], images: int) -> TrainingConfig:
@@ -35,7 +36,8 @@ def decided(config: TrainingConfig, image_shape: tuple[int, int, int], images: i
     }
     if arch == "residual":
         places = math.prod(places_of((height, width), block_of(height, width)))
-        chosen |= _OF_RESIDUAL | {"latent_dim": _CHANNELS * places if config.latent == "map" else _VECTOR}
+        chosen |= {"batch_size": _RESIDUAL_BATCH, "learning_rate": _RESIDUAL_RATES[config.latent]}
+        chosen["latent_dim"] = _CHANNELS * places if config.latent == "map" else _VECTOR
     if images < chosen["batch_size"]:
         chosen["batch_size"] = few_images_batch(images)
     return dataclasses.replace(

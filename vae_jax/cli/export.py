@@ -93,7 +93,11 @@ def _write(
         try:
             form.write(function, path)
         except UsageError as error:
-            raise UsageError(f"{function.name}: {error}") from error
+            if function.name != "generate":
+                raise UsageError(f"{function.name}: {error}") from error
+            print(f"generate is left out, as its prior is none for this format: {error}", flush=True)
+            path.unlink(missing_ok=True)
+            continue
         exported[function.name] = form.load(path)
     return exported
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_jax import plots
+from vae_jax.cli.prior_figure import draw_prior, has_drawn_density
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
 from vae_jax.errors import counted
@@ -27,6 +28,8 @@ STEPS = 9
 """Images on the way of an interpolation, with both ends."""
 PRIOR_SHARE = 0.955
 """Share of the prior's mass, in the dimensions shown, that the latent grid covers."""
+DRAWS = 10_000
+"""Latents, whose quantiles are those of a prior other than N(0, I)."""
 DISPLAY_NAMES = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
@@ -45,7 +48,8 @@ def headline(run: Run, test: dict[str, float] | None) -> str:
         return first
     second = f"test loss {test['loss']:.2f} {model.likelihood.unit}"
     if model.stochastic:
-        second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}"
+        estimated = ", estimated" if model.estimates_kl else ""
+        second += f" = reconstruction {test['reconstruction']:.2f} + KL {test['kl']:.2f}{estimated}"
     if "bits_per_dim" in test:
         second += f"\n{bits_in_words(test)} bits per dimension"
     return f"{first}\n{second}"
@@ -71,9 +75,9 @@ class Grid(NamedTuple):
 def decode_grid(run: Run, codes: Codes, size: int | None = None) -> Grid:
     """Decode a grid over the two most informative dimensions, `size` images a side; None: as many as have room.
 
-    For a VAE at quantiles of N(0, 1); for an AE, which has no prior, evenly from the 1st to the 99th percentile of the
-    codes. Of many dimensions, as of a latent map, over the first two principal components of the codes at their
-    quantiles.
+    For a prior N(0, I) at quantiles of N(0, 1), for another one at those of many draws; for an AE without one evenly
+    from the 1st to the 99th percentile of the codes. Of many dimensions, as of a latent map, over the first two
+    principal components of the codes at their quantiles.
     """
     latent_dim = run.model.latent_dim
     size = size or side_within(run.model.image_shape, GRID)
@@ -81,13 +85,12 @@ def decode_grid(run: Run, codes: Codes, size: int | None = None) -> Grid:
         return _grid_of_components(run, codes, size)
     shown = min(2, latent_dim)
     dims = np.sort(codes.order()[:shown])  # in their own order, so that two dimensions never change places
-    centre = np.zeros(latent_dim, np.float32)
-    if run.model.stochastic:
+    if run.model.prior.has_density:
         share = PRIOR_SHARE ** (1 / shown)
         levels = np.linspace((1 - share) / 2, (1 + share) / 2, size)
-        values = [np.array([NormalDist().inv_cdf(p) for p in levels])] * shown
+        values, centre, kind = _prior_quantiles(run, dims, levels)
         where = "prior's mass" if shown == latent_dim else "prior's mass in these two dimensions"
-        note = f"normal quantiles, {size} a side: the middle {PRIOR_SHARE:.1%} of the {where}"
+        note = f"{kind} quantiles, {size} a side: the middle {PRIOR_SHARE:.1%} of the {where}"
     else:
         centre = np.median(codes.means, axis=0)
         low, high = np.percentile(codes.means[:, dims], [1, 99], axis=0)
@@ -107,12 +110,22 @@ def decode_grid(run: Run, codes: Codes, size: int | None = None) -> Grid:
     )
 
 
+def _prior_quantiles(run: Run, dims: np.ndarray, levels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, str]:
+    # Of each dimension shown; the medians of all; and of what they are.
+    if run.model.prior.per_dimension:  # N(0, I)
+        normal = np.array([NormalDist().inv_cdf(p) for p in levels])
+        return [normal] * len(dims), np.zeros(run.model.latent_dim, np.float32), "normal"
+    of_class = {"label": run.model.classes[0]} if run.model.classes else {}
+    drawn = run.draw(DRAWS, **of_class)
+    return list(np.quantile(drawn[:, dims], levels, axis=0).T), np.median(drawn, axis=0), "the prior's"
+
+
 def _decode_of_one_class(run: Run, z: np.ndarray) -> tuple[np.ndarray, str]:
     # The images, and of a conditional model what has to be said: they are all of its first class.
     if not run.model.classes:
         return np.clip(run.decode(z), 0, 1), ""
     images = run.decode(z, np.full(len(z), run.model.classes[0]))
-    return np.clip(images, 0, 1), f"; all of class {next(iter(run.classes))}"
+    return np.clip(images, 0, 1), f"\nall of class {next(iter(run.classes))}"
 
 
 def _grid_of_components(run: Run, codes: Codes, size: int) -> Grid:
@@ -168,13 +181,15 @@ def draw_run(run: Run, codes: Codes, dataset: Dataset, test_loss: dict[str, floa
     reference = run.encode(dataset.validation.images, dataset.validation.labels)
     what = f"{title}\n{codes.title} of {counted(len(test), 'test image')}"
     draw_means(run, codes, test.labels, what, folder / "latent_means.png")
+    if has_drawn_density(run):
+        draw_prior(run, codes, test.labels, title, folder / "latent_prior.png")
     grid = decode_grid(run, reference, run.config.grid_size)
     draw_grid(grid, f"{title}\ndecoded latent grid", folder / "latent_grid.png")
     # The key of the samples lies behind those of all test images.
     key = jax.random.fold_in(run.evaluation_key, len(test))
     shape = run.model.image_shape
     images = run.generate(side_within(shape, 10) ** 2, key=key, codes=reference)
-    drawn = "the prior" if run.model.stochastic else "a Gaussian fitted to the validation images' codes"
+    drawn = "the prior" if run.model.prior.has_density else "a Gaussian fitted to the validation images' codes"
     drawn += "; all classes in turn" if run.model.classes else ""
     pairs = _reconstruct(run, test.rows(slice(number_within(shape, 20, least=4))))
     figures = {

@@ -18,7 +18,7 @@ from vae_jax.files import replacing, writing
 class Config(RunConfig):
     """Draw new images from a run, as PNG files or as one sheet.
 
-    The latents are those of the prior; of an AE, which has none, of a Gaussian fitted to its validation images' codes.
+    The latents are those of the prior; of an AE without one, of a Gaussian fitted to its validation images' codes.
     """
 
     number: int = at_least(1, 16, most=10_000)
@@ -33,7 +33,7 @@ class Config(RunConfig):
     """The folder to write, or for one sheet of all images a name that ends in .png. Default: the run's name with
     -generated, beside it."""
     data_dir: Path | None = None
-    """Where the run's data lies, if no longer where the run found it; read for an AE only."""
+    """Where the run's data lies, if no longer where the run found it; read for an AE without a prior only."""
 
 
 def run(config: Config) -> Path:
@@ -44,7 +44,7 @@ def run(config: Config) -> Path:
 
     restored, codes = load_run(config.run), None
     check_conditional(restored, config.label)
-    if not restored.model.stochastic:
+    if not restored.model.prior.has_density:
         part = load_dataset_of(restored, config.data_dir).validation
         codes = restored.encode(part.images, part.labels)
     label, names = None if config.label is None else class_of(restored, config.label), list(restored.classes)

@@ -64,6 +64,9 @@ def run(config: Config) -> list[Path]:
     title = figures.headline(restored, restored.summary and restored.summary["test"])
     what = f"{title}\n{codes.title} of {counted(len(part), f'{config.split} image')}"
     figures.draw_means(restored, codes, part.labels, what, paths[0])
+    if figures.has_drawn_density(restored):
+        paths.append(folder / f"latent_prior{suffix}.png")
+        figures.draw_prior(restored, codes, part.labels, title, paths[-1])
     grid = figures.decode_grid(restored, reference, config.grid_size or restored.config.grid_size)
     figures.draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])
     if config.traversals:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from vae_jax.cli.figures import decode_grid
 from vae_jax.cli.track import NoTracker
 from vae_jax.config import epochs
 from vae_jax.data.dataset import Dataset
+from vae_jax.errors import counted
 from vae_jax.files import replacing
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.plots import animation
 from vae_jax.plots.sheets import number_within, side_within
 from vae_jax.runs.records import read_metrics
 from vae_jax.runs.run import Run
+from vae_jax.training.fit import PACE_SECONDS
 from vae_jax.training.recipe import Recipe
 
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 _FRAME_PIXELS = 2**18
 _PIXELS = 2**24
 """Of all images of the frames, as of `sheets.PIXELS`."""
@@ -50,6 +54,7 @@ class Progress:
         self._axes: dict[int, str] = {}
         self.seconds_to_start = self.seconds_before = 0.0
         self._bar: Any = None
+        self._recipe, self._time_is_said = recipe, False
 
     def start(self) -> None:
         """The first epoch begins: take over what an interrupted run, or a finished one that goes on, has shown."""
@@ -65,8 +70,19 @@ class Progress:
         self.seconds_to_start = time.perf_counter() - START
         self._bar = tqdm(total=self._last, initial=len(rows), unit="epoch", disable=None)
 
+    def part(self, progress: Any) -> None:
+        """Say once, some seconds within the first epoch, how long all that is left will take."""
+        if self._time_is_said or progress.seconds < PACE_SECONDS:
+            return
+        self._time_is_said = True
+        steps = self._recipe.step_after(self._last - 1) - int(progress.state.step)
+        rate, seconds = self._run.config.batch_size / progress.seconds_per_step, steps * progress.seconds_per_step
+        self._bar.write(f"{counted(steps, 'step')} at {rate:,.0f} images/s: {_in_words(seconds)} of training.")
+        sys.stdout.flush()
+
     def epoch(self, state: Any, row: dict[str, Any]) -> None:
         """Show an epoch, and keep its grid."""
+        self._time_is_said = True
         self.add(state.evaluation_params, row["epoch"])
         self.tracker.epoch(row, self.grids.get(row["epoch"]))
         rate, said = row["images_per_second"], _validation(row)
@@ -117,6 +133,11 @@ class Progress:
     def forget(self) -> None:
         """Remove the grids that were kept, now that the run is finished."""
         shutil.rmtree(self._kept, ignore_errors=True)
+
+
+def _in_words(seconds: float) -> str:
+    number, unit = next((seconds / size, unit) for size, unit in _UNITS if seconds >= 2 * size or size == 1)
+    return f"about {number:.0f} {unit}"
 
 
 def _validation(row: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ ScoreName = Literal[
     "negative_elbo",
     "negative_iwae_bound",
     "latent_knn",
+    "negative_log_prior",
 ]
 SAMPLES = 16
 NEIGHBOURS = 5
@@ -47,7 +48,8 @@ class Calibrate(RunConfig):
     score: ScoreName = "relative_error"
     """What makes an image anomalous: squared error of the image that its posterior mean decodes to, over the image's
     norm (scaled_error) or squared norm (relative_error); reconstruction loss; of a VAE KL, negative ELBO, negative
-    importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images."""
+    importance-weighted bound; the mean distance of its posterior mean to the nearest ones of the training images; of an
+    AE with a fitted prior how unlikely the code is."""
     false_alarm_rate: float = false_alarm_rate()
     """Wanted chance that a normal image is called anomalous."""
     samples: int = at_least(1, SAMPLES, most=MOST_SAMPLES)
@@ -74,12 +76,12 @@ class Score(LabelledConfig):
 def calibrate(config: Calibrate) -> "Threshold":
     """Find the threshold, write it into the run directory and print it."""
     # Here, as they import JAX, which --help and a bad flag do not wait for.
-    from vae_jax.measures.anomaly import LATENT_KNN, MODEL_SCORES
+    from vae_jax.measures.anomaly import LATENT_KNN, scores_of
     from vae_jax.measures.threshold import RECORD
     from vae_jax.runs.run import load_dataset_of, load_run
 
     restored = load_run(config.run)
-    known = MODEL_SCORES[restored.config.model]
+    known = scores_of(restored.model)
     if config.score not in known:
         raise UsageError(f"--score must be one of {', '.join(known)} for {restored.model.name}s, got {config.score}.")
     dataset = load_dataset_of(restored, config.data_dir)

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
 from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.figures import bits_in_words, draw_run, headline
@@ -34,6 +36,7 @@ from vae_jax.training.processes import is_first, text_of_first
 from vae_jax.training.recipe import Recipe
 from vae_jax.training.start import started_from
 from vae_jax.training.step import TrainState
+from vae_jax.training.streaming import are_streamed, memory_bytes
 
 
 def train(config: TrainingConfig, signals: Signals) -> Run | None:
@@ -48,13 +51,14 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         name = f"{dataset.name}-{config.model}-z{recipe.settings.latent_dim}"
         path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
     try:
+        streamed = are_streamed(recipe.settings, dataset.train.images.nbytes)
         if not is_first():
             if config.minutes:
                 recipe = for_minutes(recipe, dataset, config.minutes)
             _train(config, recipe, dataset, path, signals, None, initial)
             return None
         with locked(path):
-            _announce(config, dataset, path)
+            _announce(config, dataset, path, streamed)
             if config.minutes:
                 recipe = for_minutes(recipe, dataset, config.minutes)
             progress = Progress(recipe, dataset, path, tracker(config.track, path))
@@ -136,9 +140,12 @@ def _command(path: Path) -> str:
     return command if has_begun(path) else f"{command} and the same flags: it had not begun."
 
 
-def _announce(config: TrainingConfig, dataset: Dataset, path: Path) -> None:
-    number = counted(len(dataset.train), "training image")
+def _announce(config: TrainingConfig, dataset: Dataset, path: Path, streamed: bool) -> None:
+    number, size = counted(len(dataset.train), "training image"), dataset.train.images.nbytes / 1e6
+    there = memory_bytes(jax.local_devices()[0]) / 1e9
+    where = "fed from the host to" if streamed else "kept in"
     print(f"{dataset.name}: {number} from {dataset.source}; writing {path}", flush=True)
+    print(f"They take {size:,.1f} MB and are {where} the device, whose memory is {there:,.1f} GB.", flush=True)
     if config.resume and not has_begun(path):
         print(f"{path} holds no run yet: it begins now.", flush=True)
     elif config.resume:
@@ -160,7 +167,9 @@ def _train(
             progress.start()
         signals.saving = True
 
-    hooks = Hooks(on_epoch=progress.epoch if progress else None, on_start=start)
+    hooks = Hooks(on_start=start)
+    if progress:  # with --minutes the time is said already
+        hooks = Hooks(progress.epoch, None if config.minutes else progress.part, start)
     options: Any = {"resume": config.resume, "stop": lambda: signals.received, "initial": initial}
     record_training(path, recipe, dataset, hooks=hooks, **options)
     signals.end()

@@ -28,6 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from vae_jax.codecs.entropy_coding import LARGEST_SYMBOL, Prior, Symbols, code_lengths, fit_prior
 from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.jacobian import decoder_jacobian
 
 Codes: TypeAlias = Float[np.ndarray, "n latent"]
 Metric: TypeAlias = Float[np.ndarray, "latent latent"]
@@ -164,7 +165,7 @@ def _cluster(y: np.ndarray, number: int) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _squared_jacobians(model: AnyModel, params: Parameters, codes: Array) -> Array:
     def one(z: Array) -> Array:
-        jacobian = model.decoder_jacobian(params, z)
+        jacobian = decoder_jacobian(model, params, z)
         return jacobian.T @ jacobian / len(jacobian)
 
     size = math.prod(model.image_shape) * model.latent_dim

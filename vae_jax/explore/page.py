@@ -20,13 +20,23 @@ from vae_jax.explore.records import CHECKED, Record, RunOnPage, check_explorable
 from vae_jax.plots.style import COLOURS, MARKERS
 from vae_jax.runs.run import Run
 
-SCRIPTS = ("arithmetic.js", "likelihoods.js", "model.js", "pictures.js", "plane.js", "panel.js", "own.js", "page.js")
+SCRIPTS = (
+    "arithmetic.js",
+    "likelihoods.js",
+    "model.js",
+    "pictures.js",
+    "plane.js",
+    "sliders.js",
+    "panel.js",
+    "own.js",
+    "page.js",
+)
 """In this order: each uses what stands before it."""
 MOST_DOTS = 2000
 FEWEST_DOTS = 64
 CODE_BYTES = 200_000
 """Of the dots' codes of a run, unless these are the fewest."""
-IMAGE_BYTES = 200_000
+IMAGE_BYTES = 2**18
 Images: TypeAlias = UInt8[np.ndarray, "n height width channels"]
 
 
@@ -71,7 +81,7 @@ def page_of(runs: list[Run], datasets: list[Dataset], most_images: int) -> Page:
         check_explorable(run)
     check_same_data(runs, datasets)
     dataset, dots = datasets[0], dots_of(runs, datasets[0])
-    names = [run.path.resolve().name for run in runs]
+    names = [run.path.resolve().name.encode("utf-8", "replace").decode() for run in runs]  # which may be of any bytes
     if len(set(names)) < len(names):
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=False)]
     held = [on_page(in_float32(run), each, dots, name) for run, each, name in zip(runs, datasets, names, strict=True)]

@@ -1,32 +1,11 @@
 // One run: its plane, the image decoded at the pointer, sliders, the way between two points.
 
-const THUMBNAILS = 7, STEPS_OF_WAY = 9;
-const said = (value) => (Math.abs(value) < 0.005 ? "0.00" : value.toFixed(2)).replace("-", "−");
-
-// Work that is done a little at a time, and given up when there is other work of its kind.
-class Later {
-  start(tasks) {
-    const mine = (this.current = {}), queue = [...tasks];
-    const work = () => {
-      const end = performance.now() + 12;
-      while (queue.length && performance.now() < end) queue.shift()();
-      if (queue.length && this.current === mine) setTimeout(next, 0);
-    };
-    const next = () => { if (this.current === mine) work(); };
-    setTimeout(next, 120); // once the pointer rests
-  }
-
-  stop() {
-    this.current = null;
-  }
-}
-
+const STEPS_OF_WAY = 9;
 class Panel {
   constructor(page, record, model, { means, logvars, images }, hidden, root) {
     Object.assign(this, { page, record, model, means, logvars, images, hidden, root, ends: [null, null], label: 0 });
     this.z = Float32Array.from(record.stochastic ? new Float32Array(record.latent) : means.subarray(0, record.latent));
     this.plane = new Plane(this.part("plane"), page, model, means);
-    this.traversals = new Later();
     this.gridWork = new Later();
     this.describe();
     this.makeControls();
@@ -68,20 +47,8 @@ class Panel {
     }
     this.part("sliders-title").textContent = dimensions.length < record.latent
       ? `The ${dimensions.length} most informative of ${record.latent} dimensions` : "All dimensions, the most informative first";
-    this.rows = dimensions.map((each) => this.slider(each));
-    this.part("rows").append(...this.rows.map((row) => row.element));
-  }
-
-  slider(dimension) {
-    const element = document.importNode(document.getElementById("row").content, true).firstElementChild;
-    const [label, input, output, canvas] = ["label", "input", "output", "canvas"].map((tag) => element.querySelector(tag));
-    label.firstChild.textContent = `z${dimension.index + 1}`;
-    label.querySelector("small").textContent = dimension.said;
-    Object.assign(input, { min: dimension.low, max: dimension.high, step: (dimension.high - dimension.low) / 200 });
-    input.setAttribute("aria-label", `z${dimension.index + 1}, ${dimension.said}`);
-    canvas.setAttribute("aria-label", `Images along z${dimension.index + 1}`);
-    input.addEventListener("input", () => this.moveTo(this.z.map((v, i) => (i === dimension.index ? input.valueAsNumber : v))));
-    return { element, dimension, input, output, canvas };
+    this.sliders = new Sliders(this.model, (z) => this.moveTo(z));
+    this.part("rows").append(...this.sliders.rows.map((row) => row.element));
   }
 
   listen() {
@@ -219,7 +186,7 @@ class Panel {
     this.drawGrid();
     this.plane.draw(this);
     this.sayWhere();
-    this.drawSliders();
+    this.sliders?.draw(this.z, this.label);
   }
 
   sayWhere() {
@@ -267,23 +234,6 @@ class Panel {
       plane.latentAt(place).forEach((value, axis) => { if (axis < plane.axes.length) z[plane.axes[axis]] = value; });
       context.putImageData(asPixels(this.model.decode(z, this.label), record.shape), j * width, i * height);
       if (j === count - 1) plane.draw(this);
-    }));
-  }
-
-  drawSliders() {
-    if (!this.rows) return;
-    for (const { dimension, input, output } of this.rows) {
-      input.value = this.z[dimension.index];
-      output.textContent = said(this.z[dimension.index]);
-    }
-    const z = this.z.slice();
-    this.traversals.start(this.rows.map(({ dimension: { index, low, high }, canvas }) => () => {
-      const images = Array.from({ length: THUMBNAILS }, (_, k) => {
-        const moved = z.slice();
-        moved[index] = low + ((high - low) * k) / (THUMBNAILS - 1);
-        return this.model.decode(moved, this.label);
-      });
-      paint(canvas, images, this.record.shape);
     }));
   }
 }

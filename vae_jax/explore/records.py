@@ -151,13 +151,14 @@ def computed(run: Run, weights: Weights) -> Record:
 
 def _described(run: Run) -> Record:
     # What is said of it.
-    model, config, test = run.model, run.config, (run.summary or {}).get("test")
+    model, config = run.model, run.config
+    test = {} if run.summary is None else {name: run.summary["test"][name] for name in ("loss", "reconstruction", "kl")}
     return {
         **{"model": model.name, "arch": config.arch, "unit": model.likelihood.unit, "classes": list(run.classes)},
         "likelihood_name": config.likelihood,
         "grey_bernoulli": (config.likelihood, config.binarize) == ("bernoulli", "none"),
         "noisy": config.corruption != "none",
-        "test": test and {name: test[name] for name in ("loss", "reconstruction", "kl")},
+        "test": test if test and np.isfinite(list(test.values())).all() else None,
     }
 
 
@@ -221,6 +222,8 @@ def _score(run: Run, dataset: Dataset) -> Record:
     held = dataset.validation
     options: Any = {"samples": 1, "binarize": run.config.binarize, "labels": held.labels}
     scores = model_scores(run.model, run.params, held.images, run.evaluation_key, **options)[name]
+    if not np.isfinite(scores).all():
+        raise UsageError(f"{run.path} gives no finite scores: its training has diverged. Train it anew.")
     threshold = own.threshold if own else calibrate(scores, rate) if rate * (len(scores) + 1) >= 1 else None
     levels = np.linspace(0, 1, min(len(scores), _LEVELS))
     kept = np.quantile(scores, levels, method="inverted_cdf").astype(float)

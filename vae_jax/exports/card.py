@@ -11,7 +11,7 @@ import numpy as np
 from vae_jax.config import hidden_sizes
 from vae_jax.errors import counted
 from vae_jax.exports.functions import Function, Input
-from vae_jax.models.autoencoders import count_parameters
+from vae_jax.models.shapes import count_parameters
 from vae_jax.runs.run import Run
 
 NAME = "README.md"

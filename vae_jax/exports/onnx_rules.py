@@ -142,6 +142,16 @@ def _largest(graph: Any, equation: Any, x: Value) -> list[Value]:
     return [values, graph.node("Cast", places, to=TensorProto.INT32)]
 
 
+def _solve(graph: Any, equation: Any, matrix: Value, right: Value) -> Value:
+    # By the inverse, as the matrix, a prior's, is known.
+    params = equation.params
+    plain = params["left_side"] and not params["unit_diagonal"] and not params["conjugate_a"]
+    _check(plain and isinstance(matrix, np.ndarray) and matrix.ndim == 2, equation)
+    triangle = (np.tril if params["lower"] else np.triu)(np.asarray(matrix, np.float64))
+    inverse = np.linalg.inv(triangle.T if params["transpose_a"] else triangle)
+    return graph.node("MatMul", inverse.astype(np.float32), right)
+
+
 def _reduced(operator: str) -> Callable[..., Value]:
     return lambda graph, equation, x: graph.node(operator, x, ints(equation.params["axes"]), keepdims=0)
 
@@ -158,7 +168,7 @@ _ONE = np.array(1, np.float32)
 RULES: dict[str, Callable[..., Any]] = {
     **{"reshape": _reshape, "broadcast_in_dim": _broadcast, "slice": _slice, "rev": _rev, "pad": _pad, "split": _split},
     **{"select_n": _select, "gather": _gather, "dot_general": _dot, "conv_general_dilated": _convolution},
-    **{"integer_pow": _power, "convert_element_type": _cast, "top_k": _largest},
+    **{"integer_pow": _power, "convert_element_type": _cast, "top_k": _largest, "triangular_solve": _solve},
     **{"reduce_sum": _reduced("ReduceSum"), "reduce_max": _reduced("ReduceMax"), "reduce_min": _reduced("ReduceMin")},
     "transpose": lambda graph, equation, x: graph.node("Transpose", x, perm=equation.params["permutation"]),
     "concatenate": lambda graph, equation, *parts: graph.node("Concat", *parts, axis=equation.params["dimension"]),

@@ -13,6 +13,7 @@ from vae_jax.config import hidden_sizes
 from vae_jax.errors import RunError
 from vae_jax.exports import numpy_mlp
 from vae_jax.exports.functions import gaussian_of
+from vae_jax.models.priors import NoPrior, StandardNormal
 from vae_jax.runs.run import Run
 
 ARRAYS, ABOUT, CODE = "model.safetensors", "architecture.json", "numpy_mlp.py"
@@ -25,8 +26,8 @@ _TOLD = (
 def is_run_by_numpy(run: Run) -> bool:
     """Whether `numpy_mlp` runs such a model."""
     config = run.config
-    plain = config.arch == "mlp" and not run.model.classes and config.sparsity != "topk" and config.prior == "standard"
-    return plain and config.likelihood in numpy_mlp.MEANS
+    plain = config.arch == "mlp" and not run.model.classes and config.sparsity != "topk"
+    return plain and run.model.prior in (NoPrior(), StandardNormal()) and config.likelihood in numpy_mlp.MEANS
 
 
 def write(run: Run, codes: np.ndarray | None, folder: Path) -> None:

@@ -4,8 +4,10 @@ A score is fitted on normal images only. Labels of anomalies are used by `detect
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
@@ -29,6 +31,23 @@ MODEL_SCORES = {
     "ae": ("squared_error", "scaled_error", "relative_error", "reconstruction", LATENT_KNN),
 }
 """The scores that each kind of model has."""
+NEGATIVE_LOG_PRIOR = "negative_log_prior"
+
+
+def has_prior_score(model: AnyModel) -> bool:
+    """Whether a model is an autoencoder with a prior, which tells how likely a code is."""
+    return not model.stochastic and model.prior.has_density
+
+
+def scores_of(model: AnyModel) -> tuple[str, ...]:
+    """The names of the scores that a model has."""
+    own = (NEGATIVE_LOG_PRIOR,) if has_prior_score(model) else ()
+    return *MODEL_SCORES["vae" if model.stochastic else "ae"], *own
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_prior(model: AnyModel, params: Parameters, codes: Array, labels: Array | None) -> Array:
+    return model.log_prior(params, codes, labels)
 
 
 def model_scores(
@@ -57,6 +76,8 @@ def model_scores(
 
     The last two bound -log p(x) from above where the likelihood is one, which `bernoulli` on grey pixels is not.
 
+    Of an AE with a prior that was fitted to codes negative_log_prior, -log p(code) in nats.
+
     Args:
         model: trained on normal images.
         params: its parameters.
@@ -82,6 +103,9 @@ def model_scores(
         "relative_error": error / norm**2,
         "reconstruction": losses.reconstruction,
     }
+    if has_prior_score(model):
+        known = labels if model.classes else None
+        scores[NEGATIVE_LOG_PRIOR] = -np.asarray(_log_prior(model, params, codes, known))
     if model.stochastic:
         scores["kl"] = losses.kl
         scores["negative_elbo"] = losses.reconstruction + losses.kl

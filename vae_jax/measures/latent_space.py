@@ -14,6 +14,7 @@ from scipy import stats
 
 from vae_jax.measures.dimensionality import neighbour_distances
 from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.jacobian import decoder_jacobian
 
 
 class Flips(NamedTuple):
@@ -60,7 +61,7 @@ def robust_spread(z: Float[np.ndarray, "n latent"]) -> Float[np.ndarray, " laten
 @partial(jax.jit, static_argnums=0)
 def _gain(model: AnyModel, params: Parameters, z: Array, unit: Array) -> Array:
     def one(z: Array) -> Array:
-        jacobian = model.decoder_jacobian(params, z, unit)
+        jacobian = decoder_jacobian(model, params, z, unit)
         return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1], 0.0))
 
     return jax.lax.map(one, z, batch_size=100)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_jax.domains import MOST_SAMPLES
 from vae_jax.errors import UsageError
-from vae_jax.measures.anomaly import MODEL_SCORES, Scores
+from vae_jax.measures.anomaly import MODEL_SCORES, NEGATIVE_LOG_PRIOR, Scores
 from vae_jax.runs.records import read_json, write_json
 
 _LARGEST = 1e38  # no float32 goes beyond
@@ -95,7 +95,7 @@ def _checked(content: Any) -> Mapping[str, Any]:
         right = type(value) is kind or (kind is float and type(value) is int)
         if not right or (kind is not str and not abs(value) < _LARGEST):
             raise ValueError(f"{name} is {str(value)[:60]!r}")
-    if content["score"] not in MODEL_SCORES["vae"]:
+    if content["score"] not in (*MODEL_SCORES["vae"], NEGATIVE_LOG_PRIOR):
         raise ValueError(f"score is {content['score']!r}")
     if not 0 < content["false_alarm_rate"] < 1:
         raise ValueError(f"false_alarm_rate is {content['false_alarm_rate']!r}")

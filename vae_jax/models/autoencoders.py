@@ -1,11 +1,9 @@
 """The two models, as pure functions of (parameters, data, key)."""
 
 import dataclasses
-import functools
 from functools import partial
 from typing import Any, ClassVar
 
-import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,18 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import Settings, check_settings
-from vae_jax.domains import as_declared, shortened
-from vae_jax.errors import UsageError
 from vae_jax.models import conditions
 from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels
 from vae_jax.models.convolutions import CHUNK
-from vae_jax.models.distributions import Delta, DiagonalGaussian, Posterior
-from vae_jax.models.inputs import as_pixels
+from vae_jax.models.distributions import Delta, Posterior
+from vae_jax.models.inputs import as_image_shape, as_pixels
+from vae_jax.models.layers import applied, begun
 from vae_jax.models.likelihoods import Likelihood
 from vae_jax.models.objectives import keep_largest
-from vae_jax.models.priors import NoPrior, Prior, StandardNormal
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, PRIORS
+from vae_jax.models.posteriors import Diagonal, Family, Point
+from vae_jax.models.priors import NoPrior, Prior, StandardNormal, drawn_about
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, POSTERIORS, PRIORS
 
 Parameters = dict[str, Any]
 Images = Any
@@ -46,26 +44,20 @@ class Model:
     """Labels that a conditional model knows, whose networks see the class of each image; none of any other model."""
     precision: str = "float32"
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
+    prior: Prior = NoPrior()
+    """An autoencoder has one only where it was fitted to the codes of the trained model."""
     name: ClassVar[str]
     stochastic: ClassVar[bool]
     """Whether a latent is drawn, so that more samples tell more."""
-    prior: ClassVar[Prior] = NoPrior()
+    posterior: ClassVar[Family] = Point()
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
         """Draw initial parameters {"encoder", "decoder"}, and "prior" and "condition" where these have some."""
         encoder_key, decoder_key = jax.random.split(key)
-        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.seen_shape)))
-        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.decoded_dim)))
-        for network, drawn in ((self.encoder, encoder), (self.decoder, decoder)):
-            if others := sorted(set(drawn) - {"params"}):
-                raise UsageError(
-                    f"{type(network).__name__} must have trained parameters only, got the collection {others[0]!r}, "
-                    "as of BatchNorm.\nUse nn.GroupNorm or nn.LayerNorm, which need no statistics of the batch."
-                )
         params = {
-            "encoder": encoder.get("params", {}),
-            "decoder": {**decoder.get("params", {}), **self.likelihood.init()},
+            "encoder": begun(self.encoder, encoder_key, self.seen_shape),
+            "decoder": {**begun(self.decoder, decoder_key, (self.decoded_dim,)), **self.likelihood.init()},
         }
         prior = self.prior.init(jax.random.fold_in(key, 2), self.latent_dim)
         params |= {"prior": prior} if prior else {}
@@ -78,7 +70,7 @@ class Model:
         x = as_pixels(x, self.image_shape)
         if self.classes:
             x = conditions.beside_image(params["condition"], conditions.one_hot(labels, x.shape[0], self.classes), x)
-        return _apply(self.encoder, params["encoder"], x, self.precision)
+        return applied(self.encoder, params["encoder"], x, self.precision)
 
     def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
         """What the encoder says of the latents of images; a conditional model needs the labels."""
@@ -97,7 +89,7 @@ class Model:
             z = jnp.asarray(z)
             chosen = conditions.one_hot(labels, z.shape[0], self.classes)
             z = conditions.beside_latent(params["condition"], chosen, z, self.places)
-        return self.likelihood.complete(_apply(self.decoder, params["decoder"], z, self.precision), own)
+        return self.likelihood.complete(applied(self.decoder, params["decoder"], z, self.precision), own)
 
     def decode_mean(
         self, params: Parameters, z: Latents, labels: Labels = None
@@ -108,30 +100,55 @@ class Model:
         arrays: Any = [z, *map(jnp.asarray, labelled)]
         return in_chunks(lambda *part: self.likelihood.mean(self.decode(params, *part)), self.chunk, *arrays)
 
-    def decoder_jacobian(
-        self, params: Parameters, z: Float[Array, " latent"], unit: Any = 1.0
-    ) -> Float[Array, "values latent"]:
-        """Derivatives of the expected image's values in each dimension of one latent, by steps of `unit`."""
+    def prepared(self, params: Parameters) -> Parameters:
+        """The same, where the prior has done its part of the networks' work, so that no batch has to do it again."""
+        own = params.get("prior")
+        return params if own is None else {**params, "prior": self.prior.prepared(own, partial(self.encode, params))}
 
-        def values(step: Array) -> Array:
-            return self.decode_mean(params, (z + step * unit)[None]).ravel()
+    def prior_params(self, params: Parameters, labels: Labels = None) -> Parameters:
+        """What the prior's own methods take, for examples of these classes where it depends on them."""
+        own: Parameters = self.prepared(params).get("prior", {})
+        if not self.prior.by_class:
+            return own
+        number = 0 if labels is None else labels.shape[0]
+        return self.prior.of_examples(own, conditions.one_hot(labels, number, self.classes))
 
-        zero = jnp.zeros_like(z)
-        if not getattr(self.decoder, "on_maps", False):
-            return jax.jacfwd(values)(zero)
-        # The products for maps have gradients of their own and no forward ones: a column is what the pullback,
-        # which is linear, is pulled back to.
-        y, pullback = jax.vjp(values, zero)
-        _, push = jax.vjp(lambda u: pullback(u)[0], jnp.zeros_like(y))
-        return jax.vmap(lambda column: push(column)[0], out_axes=1)(jnp.eye(len(z)))
+    def log_prior(
+        self, params: Parameters, z: Float[Array, "batch latent"], labels: Labels = None
+    ) -> Float[Array, " batch"]:
+        """Log density of latents under the prior in nats; zeros for an autoencoder that has none."""
+        return self.prior.log_prob(self.prior_params(params, labels), z)
 
-    def kl(self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
+    def kl(
+        self, params: Parameters, posterior: Posterior, z: Float[Array, "batch latent"], labels: Labels = None
+    ) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior in nats; estimated from their samples z where it has no form."""
-        return self.prior.kl(params.get("prior", {}), posterior, z)
+        own = self.prior_params(params, labels)
+        if posterior.independent or self.prior.per_dimension:
+            return self.prior.kl(own, posterior, z)
+        # The closed form of any other prior is that for independent dimensions.
+        return Prior.kl(self.prior, own, posterior, z)
 
-    def log_prior(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
-        """Log density of latents under the prior, in nats."""
-        return self.prior.log_prob(params.get("prior", {}), z)
+    @property
+    def estimates_kl(self) -> bool:
+        """Whether `kl` is an estimate, log q(z) - log p(z) at the latent sample."""
+        closed = self.posterior.independent and not self.prior.estimated
+        return self.stochastic and not (closed or self.prior.per_dimension)
+
+    def draw(
+        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
+    ) -> Float[Array, "number latent"]:
+        """Latents drawn from the prior; the temperature multiplies how far they spread."""
+        return self.prior.sample(self.prior_params(params, labels), key, (number, self.latent_dim), temperature)
+
+    def generate(
+        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
+    ) -> Float[Array, "number height width channels"]:
+        """Expected images of latents drawn from the prior, at a temperature, and of the classes of a conditional one.
+
+        The latents depend on the labels only where the prior does.
+        """
+        return self.decode_mean(params, self.draw(params, key, number, temperature, labels), labels)
 
     @property
     def seen_shape(self) -> tuple[int, int, int]:
@@ -161,37 +178,18 @@ class Model:
         return self.chunk or rows_at_once(self.image_shape, ROWS)
 
 
-def _apply(network: nn.Module, params: Parameters, x: Any, precision: str) -> Any:
-    def cast(leaf: Any) -> Any:
-        # A lone scalar costs nothing, and its gradient is a sum over all pixels.
-        return leaf.astype(precision) if leaf.ndim else leaf
-
-    x = jnp.asarray(x)
-    result: Any = network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision))
-    return result.astype(jnp.float32)
-
-
 @dataclasses.dataclass(frozen=True)
 class VariationalAutoencoder(Model):
-    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014), its posterior a diagonal Gaussian."""
+    """The VAE of Kingma & Welling (2014) and Rezende et al. (2014)."""
 
-    prior: Prior = StandardNormal()  # type: ignore[misc]
+    prior: Prior = StandardNormal()
+    posterior: Family = Diagonal()  # type: ignore[misc]
     name = "VAE"
     stochastic = True
 
-    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> DiagonalGaussian:
+    def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
         """Approximate posterior q(z | x) of images, or q(z | x, y) with the labels of a conditional model."""
-        return DiagonalGaussian.from_features(self.features(params, x, labels))
-
-    def generate(
-        self, params: Parameters, key: Key[Array, ""], number: int, temperature: Any = 1.0, labels: Labels = None
-    ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the prior, at a temperature, and of the classes of a conditional one.
-
-        The latents do not depend on the labels.
-        """
-        z = self.prior.sample(params.get("prior", {}), key, (number, self.latent_dim), temperature)
-        return self.decode_mean(params, z, labels)
+        return self.posterior.of(self.features(params, x, labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +210,10 @@ class Autoencoder(Model):
         code = CODE_ACTIVATIONS[self.code_activation](self.features(params, x, labels))
         return Delta(keep_largest(code, self.sparsity_target) if self.sparsity == "topk" else code)
 
+    def kl(self, params: Parameters, posterior: Posterior, z: Any, labels: Labels = None) -> Float[Array, " batch"]:
+        """Zeros: nothing is paid for a code, whatever prior was fitted to codes."""
+        return posterior.kl()
+
     def generate(
         self,
         params: Parameters,
@@ -220,17 +222,15 @@ class Autoencoder(Model):
         temperature: Any = 1.0,
         labels: Labels = None,
         *,
-        codes: Float[Array | np.ndarray, "codes latent"],
+        codes: Float[Array | np.ndarray, "codes latent"] | None = None,
     ) -> Float[Array, "number height width channels"]:
-        """Expected images of latents drawn from the Gaussian fitted to `codes`: an autoencoder has no prior.
+        """Expected images of latents drawn from the Gaussian fitted to `codes`, or without them from a fitted prior.
 
         The temperature multiplies their distance from its mean.
         """
-        codes = jnp.asarray(codes)
-        centred = codes - jnp.mean(codes, axis=0, keepdims=True)
-        # Draws of N(mean, covariance) without a factorisation: random combinations of the centred codes.
-        noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
-        return self.decode_mean(params, jnp.mean(codes, axis=0, keepdims=True) + noise @ centred, labels)
+        if codes is None:
+            return super().generate(params, key, number, temperature, labels)
+        return self.decode_mean(params, drawn_about(jnp.asarray(codes), key, number, temperature), labels)
 
 
 AnyModel = Model
@@ -248,71 +248,15 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
         UsageError: a setting outside its domain, or networks or classes that do not fit.
     """
     check_settings(settings)
-    known = _known(classes) if settings.condition == "labels" else ()
-    shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
-    if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
-        raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
+    known = conditions.known_classes(classes) if settings.condition == "labels" else ()
+    shape = as_image_shape(image_shape)
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
-    features = 2 * settings.latent_dim if settings.model == "vae" else settings.latent_dim
+    posterior = POSTERIORS.make(settings.posterior, settings) if settings.model == "vae" else Autoencoder.posterior
+    features = posterior.features(settings.latent_dim)
     encoder, decoder = ARCHITECTURES.make(settings.arch, settings, shape, features, likelihood.parameters)
     common = (encoder, decoder, likelihood, shape, settings.latent_dim, known, settings.precision)
     if settings.model == "vae":
-        return VariationalAutoencoder(*common, PRIORS.make(settings.prior, settings))
-    return Autoencoder(*common, settings.code_activation, settings.sparsity, settings.sparsity_target)
-
-
-def _known(classes: Any) -> tuple[int, ...]:
-    labels = as_declared(tuple(range(classes)) if isinstance(classes, int) else classes, tuple[int, ...])
-    if not (isinstance(labels, tuple) and all(type(label) is int for label in labels) and len(set(labels)) > 1):
-        raise UsageError(
-            f"--condition labels needs the labels of at least two classes, got {shortened(repr(classes), 60)}.\n"
-            "Give build_model(settings, image_shape, classes), such as the number of classes."
-        )
-    return tuple(sorted(set(labels)))
-
-
-def check_model(model: Model) -> None:
-    """Check the shapes of what the networks of a model give, without computing anything.
-
-    Raises:
-        UsageError: the encoder's output does not make latents, or the decoder's no image, or a network does not run.
-    """
-    try:
-        hash(model)
-    except TypeError as error:
-        raise UsageError(
-            "The fields of a model and of its networks must be hashable: give tuples in place of lists."
-        ) from error
-    _check_shapes(model)
-
-
-@functools.cache
-def _check_shapes(model: Model) -> None:
-    features = 2 if model.stochastic else 1
-    try:
-        params = jax.eval_shape(model.init, jax.random.key(0))
-        x, z = jnp.zeros((2, *model.image_shape)), jnp.zeros((2, model.decoded_dim))
-        labels = np.array(model.classes[:1] * 2, np.int32) if model.classes else None
-        given = jax.eval_shape(partial(model.features, labels=labels), params, x).shape
-        decoded = jax.eval_shape(lambda p, z: _apply(model.decoder, p["decoder"], z, model.precision), params, z).shape
-    except flax.errors.FlaxError as error:
-        reason = str(error).partition("\n")[0].split(" (http")[0]
-        raise UsageError(
-            f"The networks of this {model.name} can't be run as functions of parameters and images: {reason}\n"
-            "Layers that draw at random, such as nn.Dropout, or keep statistics are not supported."
-        ) from error
-    wanted = (2, features * model.latent_dim)
-    if given != wanted:
-        raise UsageError(f"The encoder must give [batch, {wanted[1]}] for {model.latent_dim} latents, got {given[1:]}.")
-    height, width, channels = model.image_shape
-    wanted_decoded = (2, height, width, channels * model.likelihood.parameters)
-    if decoded != wanted_decoded:
-        raise UsageError(
-            f"The decoder must give {wanted_decoded[1:]} for images {model.image_shape} under "
-            f"{type(model.likelihood).__name__}, got {decoded[1:]}."
-        )
-
-
-def count_parameters(params: Parameters) -> int:
-    """Number of trained values."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+        prior = PRIORS.make(settings.prior, settings).suited(shape, settings.latent_dim, known)
+        return VariationalAutoencoder(*common, prior, posterior)
+    sparse = {name: getattr(settings, name) for name in ("code_activation", "sparsity", "sparsity_target")}
+    return Autoencoder(*common, **sparse)

@@ -11,7 +11,7 @@ ROWS = 500
 """Images to work on at a time where nothing asks for fewer."""
 _PIXELS = 2**19
 """Of all images that are worked on at a time, so that large ones do not fill the memory."""
-_FEWEST = 8
+_FEWEST = 4
 """Images that are worked on at a time, however large: products of fewer rows are slow."""
 
 

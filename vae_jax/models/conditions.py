@@ -1,7 +1,7 @@
 """Classes as a condition: a learned picture of each beside the encoder's image, learned numbers beside the latent.
 
 Any encoder and decoder take them, as one more channel of the image and as more dimensions of the latent (the model is
-that of Sohn et al. 2015, with a prior that does not depend on the class).
+that of Sohn et al. 2015, whose prior depends on the class only where that is asked for).
 """
 
 from typing import Any, TypeAlias
@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Classes, Split
-from vae_jax.domains import shortened
+from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 
 Parameters = dict[str, Any]
@@ -55,6 +55,21 @@ def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
     return tuple(known)
 
 
+def known_classes(classes: Any) -> tuple[int, ...]:
+    """The labels in their order, from themselves or from how many there are from 0 on.
+
+    Raises:
+        UsageError: they are no labels of at least two classes.
+    """
+    labels = as_declared(tuple(range(classes)) if isinstance(classes, int) else classes, tuple[int, ...])
+    if not (isinstance(labels, tuple) and all(type(label) is int for label in labels) and len(set(labels)) > 1):
+        raise UsageError(
+            f"--condition labels needs the labels of at least two classes, got {shortened(repr(classes), 60)}.\n"
+            "Give build_model(settings, image_shape, classes), such as the number of classes."
+        )
+    return tuple(sorted(set(labels)))
+
+
 def check_conditions(classes: tuple[int, ...], *splits: Split, chosen: Classes | None = None) -> None:
     """Refuse splits for a model of these classes that lack labels or hold others, by a UsageError."""
     for split in splits if classes else ():
@@ -81,6 +96,21 @@ def check_labels(labels: Any, number: Any, classes: tuple[int, ...]) -> Labels:
         wrong = np.asarray(found)[~ok][0]
         raise UsageError(f"labels must be among those that the model knows, {known}, got {wrong}.")
     return found.astype(np.int32)
+
+
+def numbered(named: Shaped[np.ndarray, " n"], classes: dict[str, int], where: str) -> Int[np.ndarray, " n"]:
+    """The labels of classes given by name.
+
+    Raises:
+        UsageError: there is no such class; `where` is what knows them.
+    """
+    names, places = np.unique(named, return_inverse=True)
+    if strange := sorted(set(names.tolist()) - set(classes)):
+        raise UsageError(
+            f"{where} knows no class {strange[0][:60]!r}.\n"
+            f"Give the label as one that it knows: {shortened(', '.join(classes), 200)}."
+        )
+    return np.array([classes[name] for name in names.tolist()], np.int32)[places]
 
 
 def one_hot(labels: Any, number: Any, classes: tuple[int, ...]) -> Float[Array, "batch classes"]:

@@ -1,7 +1,7 @@
 """Posteriors of the latent: what an encoder says of an image. Log probabilities and divergences are in nats."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -26,8 +26,35 @@ def standard_normal(key: Key[Array, "*batch"], shape: tuple[int, ...]) -> Float[
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(key)
 
 
+class Posterior:
+    """q(z | x) of some images: `mean`, `sample(keys)` and `log_prob(z)`, and `kl()` to N(0, I)."""
+
+    independent: ClassVar[bool] = True
+    """Whether the dimensions are independent of each other, given the image."""
+    mean: Any
+    """Of each latent, [*batch, latent]."""
+    logvar: Any
+    """Log variance of each dimension by itself; None where there is no density."""
+
+    def sample(self, key: Any) -> Any:
+        """Draw latents, [*batch, latent], by one key, or by one for each example."""
+        raise NotImplementedError
+
+    def log_prob(self, z: Any) -> Any:
+        """Log density of latents in nats, [*batch]."""
+        raise NotImplementedError
+
+    def kl_per_dimension(self) -> Any:
+        """KL divergence to N(0, 1) of each dimension in nats, [*batch, latent]."""
+        raise NotImplementedError
+
+    def kl(self) -> Any:
+        """KL divergence to N(0, I) in nats, [*batch]."""
+        raise NotImplementedError
+
+
 @flax.struct.dataclass
-class DiagonalGaussian:
+class DiagonalGaussian(Posterior):
     """N(mean, diag(exp(logvar))) over the last axis (Kingma & Welling 2014, section 3)."""
 
     mean: Float[Array, "*batch latent"]
@@ -63,7 +90,7 @@ class DiagonalGaussian:
 
 
 @flax.struct.dataclass
-class Delta:
+class Delta(Posterior):
     """All mass at one code: the posterior of an autoencoder. A sample is the code, and nothing is paid for it."""
 
     mean: Float[Array, "*batch latent"]
@@ -84,6 +111,3 @@ class Delta:
     def kl(self) -> Float[Array, "*batch"]:
         """Zeros."""
         return jnp.zeros(self.mean.shape[:-1], self.mean.dtype)
-
-
-Posterior = DiagonalGaussian | Delta

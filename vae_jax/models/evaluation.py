@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
+from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.chunks import in_pieces
 from vae_jax.models.conditions import Labels, check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
+from vae_jax.models.shapes import check_model
 
 ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
@@ -189,8 +190,8 @@ def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
         z = posterior.sample(jax.vmap(jax.random.fold_in, (0, None))(batch.keys, index))
         loss = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
-        log_weight = model.log_prior(params, z) - posterior.log_prob(z) - loss
-        return loss, model.kl(params, posterior, z), log_weight
+        log_weight = model.log_prior(params, z, batch.labels) - posterior.log_prob(z) - loss
+        return loss, model.kl(params, posterior, z, batch.labels), log_weight
 
     losses, kls, log_weights = jax.lax.map(one_sample, jnp.arange(samples))
     return jnp.mean(losses, axis=0), jnp.mean(kls, axis=0), importance_weighted_bound(log_weights)
@@ -250,6 +251,8 @@ def _scan_batches(
     key: Array,
     level: Array,
 ) -> Any:
+    params = model.prepared(params)
+
     def body(_: None, batch: Array) -> tuple[None, Any]:
         images, labels = jax.tree.map(lambda values: values[batch], data)
         seen = inputs._replace(corruption_level=level).batch(images, first + batch, key, labels=labels)

@@ -1,7 +1,6 @@
 """Importance-weighted bounds as objectives: several latents an image tell more of log p(x) than one. In nats."""
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +21,8 @@ class IWAE(Objective):
     (CIWAE; Rainforth et al. 2018, sections 4.1 and 4.2).
 
     The reconstruction and the KL of a row are means over the samples, so that they add up to the negative evidence
-    lower bound as for every other objective; the importance-weighted bound is the row's objective.
+    lower bound as for every other objective; the importance-weighted bound is the row's objective. Validation goes by
+    that bound, `iwae_loss`: the best checkpoint and early stopping do.
     """
 
     samples: int = 5
@@ -40,6 +40,11 @@ class IWAE(Objective):
         """Decoded of an image."""
         return self.samples * self.groups
 
+    @property
+    def bound_samples(self) -> int:
+        """The samples."""
+        return self.samples
+
     def check(self, model: Any) -> None:
         """An autoencoder draws nothing."""
         if not model.stochastic:
@@ -56,7 +61,8 @@ class IWAE(Objective):
         posterior = model.encode(params, batch.inputs, batch.labels)
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))
         z, log_q, more = self.drawn(posterior, fold(batch.keys, jnp.arange(self.latents)))
-        log_p = jax.vmap(partial(model.log_prior, params))(z)
+        known = model.prepared(params)  # once for all latents
+        log_p = jax.vmap(lambda z: model.log_prior(known, z, batch.labels))(z)
         # All latents of all images are one batch of the decoder: on a CPU, too, that is quicker than one after another.
         x, labels = jax.tree.map(self._of_each_latent, (batch.x, batch.labels))
         decoded = model.decode(params, z.reshape(-1, z.shape[-1]), labels)
@@ -64,7 +70,7 @@ class IWAE(Objective):
         log_weights = log_p - log_q - losses + more
         bounds = importance_weighted_bound(log_weights.reshape(self.samples, -1)).reshape(self.groups, -1)
         bound = (1 - self.elbo_share) * jnp.mean(bounds, axis=0) + self.elbo_share * jnp.mean(log_weights, axis=0)
-        kl = jax.vmap(partial(model.kl, params, posterior))(z)
+        kl = jax.vmap(lambda z: model.kl(known, posterior, z, batch.labels))(z)
         return Terms(-bound, jnp.mean(losses, axis=0), jnp.mean(kl, axis=0))
 
     def _of_each_latent(self, values: Array) -> Array:

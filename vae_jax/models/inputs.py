@@ -12,10 +12,23 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax.data.checks import as_array, as_floats, as_images
+from vae_jax.domains import as_declared
 from vae_jax.errors import UsageError
 
 Bytes: TypeAlias = UInt8[Array, "batch height width channels"]
 Floats: TypeAlias = Float[Array, "batch height width channels"]
+
+
+def as_image_shape(image_shape: Any) -> tuple[int, int, int]:
+    """The shape of an image as a model has it, from any sequence.
+
+    Raises:
+        UsageError: it is no height, width and channels.
+    """
+    shape = as_declared(image_shape, tuple[int, ...])  # as a model has to be hashable, whatever sequence was given
+    if not (isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)):
+        raise UsageError(f"image_shape must be (height, width, channels), integers above 0, got {image_shape!r}.")
+    return shape
 
 
 def as_pixels(x: Any, image_shape: tuple[int, int, int]) -> Float[Array, "batch height width channels"]:

@@ -7,12 +7,14 @@ them, and the transpositions between two layers cancel.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from vae_jax.errors import UsageError
 from vae_jax.models.convolutions import Maps, convolution, transposed_convolution
 
 
@@ -61,12 +63,14 @@ class Conv(nn.Module):
     """Pixels a side of the kernel."""
     gain: float = 1.0
     """Of the kernel as it begins, where 1 keeps the variance of the values."""
+    middle: float = 0.0
+    """Of the inputs: where all of them have it, the outputs begin at 0."""
 
     @nn.compact
     def __call__(self, x: Maps) -> Float[Array, "batch out_height out_width outputs"]:
         """Convolve."""
         shape = (self.side, self.side, x.shape[-1], self.channels)
-        return convolution(x, *_parameters(self, shape, self.gain), self.stride)
+        return convolution(x, *_parameters(self, shape, self.gain, self.middle), self.stride)
 
 
 class ConvTranspose(nn.Module):
@@ -124,6 +128,35 @@ class DenseToMaps(nn.Module):
         return jax.lax.platform_dependent(x, kernel, bias, cpu=batch_last, default=plain)
 
 
-def _parameters(module: nn.Module, shape: tuple[int, ...], gain: float = 1.0) -> tuple[Array, Array]:
+def _parameters(
+    module: nn.Module, shape: tuple[int, ...], gain: float = 1.0, middle: float = 0.0
+) -> tuple[Array, Array]:
     kernel = module.param("kernel", nn.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal"), shape)
-    return kernel, module.param("bias", nn.initializers.zeros_init(), shape[-1:])
+    return kernel, module.param("bias", lambda _: -middle * jnp.sum(kernel.reshape(-1, shape[-1]), axis=0))
+
+
+def begun(network: nn.Module, key: Key[Array, ""], shape: tuple[int, ...]) -> Any:
+    """The initial parameters of a network that takes arrays [batch, *shape].
+
+    Raises:
+        UsageError: it has something else beside parameters.
+    """
+    drawn = network.init(key, jnp.zeros((1, *shape)))
+    if others := sorted(set(drawn) - {"params"}):
+        raise UsageError(
+            f"{type(network).__name__} must have trained parameters only, got the collection {others[0]!r}, "
+            "as of BatchNorm.\nUse nn.GroupNorm or nn.LayerNorm, which need no statistics of the batch."
+        )
+    return drawn.get("params", {})
+
+
+def applied(network: nn.Module, params: Any, x: Any, precision: str) -> Any:
+    """What a network makes of x, computed with that precision, in float32."""
+
+    def cast(leaf: Any) -> Any:
+        # A lone scalar costs nothing, and its gradient is a sum over all pixels.
+        return leaf.astype(precision) if leaf.ndim else leaf
+
+    x = jnp.asarray(x)
+    result: Any = network.apply({"params": jax.tree.map(cast, params)}, x.astype(precision))
+    return result.astype(jnp.float32)

@@ -47,6 +47,10 @@ class Network(nn.Module):
         """The nonlinearity, of each value."""
         return getattr(nn, self.activation)(h)
 
+    def layer(self, h: Array, size: int) -> Array:
+        """A hidden layer that is fully connected."""
+        return self.activate(nn.Dense(size)(h))
+
 
 class Encoder(Network):
     """Images in, features out."""
@@ -86,7 +90,7 @@ class MLPEncoder(Encoder):
         """Encode images."""
         h = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
-            h = self.activate(nn.Dense(size)(h))
+            h = self.layer(h, size)
         return nn.Dense(self.features)(h)
 
 
@@ -98,10 +102,30 @@ class MLPDecoder(Decoder):
         """Decode latents."""
         h = self.with_waves(z)
         for size in self.hidden_sizes:
-            h = self.activate(nn.Dense(size)(h))
+            h = self.layer(h, size)
         height, width, channels = self.image_shape
         channels *= self.parameters
         return nn.Dense(height * width * channels)(h).reshape(-1, height, width, channels)
+
+
+class Gated(Network):
+    """(W h + b) * sigmoid(V h + c) for a hidden layer (Tomczak & Welling 2018, section 4.1, after Dauphin et al. 2017).
+
+    One product gives both: the first half are the values, the second the gates.
+    """
+
+    def layer(self, h: Array, size: int) -> Array:
+        """A hidden layer that is fully connected."""
+        values, gates = jnp.split(nn.Dense(2 * size)(h), 2, axis=-1)
+        return values * nn.sigmoid(gates)
+
+
+class GatedEncoder(Gated, MLPEncoder):
+    """Fully connected layers with gates on the flattened image."""
+
+
+class GatedDecoder(Gated, MLPDecoder):
+    """Fully connected layers with gates."""
 
 
 class ConvEncoder(Encoder):
@@ -203,9 +227,20 @@ def mlp(settings: Settings, image_shape: ImageShape, features: int, parameters: 
         features: length of the encoder's output.
         parameters: numbers that the decoder gives for each value of an image, channels * parameters in all.
     """
-    sizes, activation = hidden_sizes(settings), settings.activation
-    decoder = MLPDecoder(sizes[::-1], activation, image_shape, parameters, settings.fourier_features)
-    return MLPEncoder(sizes, activation, features), decoder
+    return _connected(settings, image_shape, features, parameters, MLPEncoder, MLPDecoder)
+
+
+def gated(settings: Settings, image_shape: ImageShape, features: int, parameters: int) -> Networks:
+    """Fully connected networks with gates in place of activations; arguments as of `mlp`."""
+    return _connected(settings, image_shape, features, parameters, GatedEncoder, GatedDecoder)
+
+
+def _connected(settings: Settings, shape: ImageShape, features: int, parameters: int, *kinds: Any) -> Networks:
+    (encoder, decoder), sizes, activation = kinds, hidden_sizes(settings), settings.activation
+    return (
+        encoder(sizes, activation, features),
+        decoder(sizes[::-1], activation, shape, parameters, settings.fourier_features),
+    )
 
 
 def conv(settings: Settings, image_shape: ImageShape, features: int, parameters: int) -> Networks:

@@ -60,6 +60,11 @@ class Objective:
         """How many latents of an image are decoded in a step."""
         return 1
 
+    @property
+    def bound_samples(self) -> int:
+        """Samples of the importance-weighted bound that validation goes by; 0: it goes by reconstruction + KL."""
+        return 0
+
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 
@@ -113,6 +118,11 @@ class ELBO(Objective):
                 f"--free-bits must be 0 for the prior {type(model.prior).__name__}, whose KL is no sum over the "
                 f"dimensions, got {self.free_bits}.\nLeave --free-bits out, or use --prior standard."
             )
+        if self.couples and not model.posterior.independent:
+            raise UsageError(
+                f"--free-bits must be 0 for the posterior {type(model.posterior).__name__}, whose dimensions are not "
+                f"independent, got {self.free_bits}.\nLeave --free-bits out, or use --posterior diagonal."
+            )
 
     def weight(self, step: Float[Array, ""]) -> Float[Array, ""]:
         """Weight of the KL term at a step."""
@@ -131,7 +141,7 @@ class ELBO(Objective):
         posterior = model.encode(params, batch.inputs, batch.labels)
         z = posterior.sample(batch.keys)
         reconstruction = model.likelihood.reconstruction_loss(model.decode(params, z, batch.labels), batch.x)
-        kl = penalty = model.kl(params, posterior, z)
+        kl = penalty = model.kl(params, posterior, z, batch.labels)
         if self.couples:
             self.check(model)
             sums, number = statistics

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -18,19 +19,54 @@ _ROWS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """p(z). A new one overrides `log_prob` and `sample`, and is named by `vae_jax.registry.PRIORS.register`."""
+    """p(z). A new one overrides `log_prob` and `sample`, and is named by `vae_jax.registry.PRIORS.register`.
+
+    `log_prob`, `sample` and `kl` are given its own parameters as `prepared` and `of_examples` leave them.
+    """
 
     per_dimension: ClassVar[bool] = False
     """Whether `kl` is the sum of the posterior's `kl_per_dimension`, as free bits need."""
+    estimated: ClassVar[bool] = True
+    """Whether `kl` is an estimate, log q(z) - log p(z) at the latent sample, where no closed form is known."""
+    has_density: ClassVar[bool] = True
+    """Whether it can be drawn from."""
+    by_class: ClassVar[bool] = False
+    """Whether it depends on the class, of a conditional model."""
 
     @classmethod
     def from_settings(cls, settings: Any) -> "Prior":
         """The prior that the settings describe."""
         return cls()
 
+    def suited(self, image_shape: tuple[int, int, int], latent_dim: int, classes: tuple[int, ...]) -> "Prior":
+        """The same for a model of these images, latents and classes; a UsageError where there is none."""
+        return self
+
     def init(self, key: Key[Array, ""], latent_dim: int) -> Parameters:
         """Parameters of its own, trained with the networks."""
         return {}
+
+    def begun(self, images: Float[Array, "images height width channels"]) -> Parameters:
+        """Parameters to begin with in place of those of `init`, from `images` training images: those it has to see."""
+        return {}
+
+    @property
+    def images(self) -> int:
+        """How many training images `begun` is to see."""
+        return 0
+
+    def prepared(self, params: Parameters, encode: Callable[[Any, Any], Any]) -> Parameters:
+        """Its parameters once its part of the networks' work is done, as often as it is called.
+
+        Args:
+            params: its own, or what came of them here before.
+            encode: gives the posterior of images, for which the second argument are their labels.
+        """
+        return params
+
+    def of_examples(self, params: Parameters, chosen: Float[Array, "batch classes"]) -> Parameters:
+        """Its parameters for examples of a conditional model, with 1 at the class of each."""
+        return params
 
     def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Log density of latents."""
@@ -55,6 +91,8 @@ class NoPrior(Prior):
     """Of an autoencoder, whose codes cost nothing and can't be drawn."""
 
     per_dimension = True
+    estimated = False
+    has_density = False
 
     def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Zeros."""
@@ -65,6 +103,7 @@ class StandardNormal(Prior):
     """N(0, I)."""
 
     per_dimension = True
+    estimated = False
 
     def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Log density of latents."""
@@ -90,6 +129,8 @@ class FullGaussian(Prior):
 
     Its parameters are the mean and the inverse of the covariance's Cholesky factor, which makes latents white.
     """
+
+    estimated = False
 
     def init(self, key: Key[Array, ""], latent_dim: int) -> Parameters:
         """Those of N(0, I)."""
@@ -121,29 +162,48 @@ class FullGaussian(Prior):
 
     def log_prob(self, params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         """Log density of latents."""
-        return -0.5 * (jnp.sum(_whitened(params, z) ** 2 + math.log(2 * math.pi), axis=-1) + _log_volume(params))
+        return -0.5 * (jnp.sum(whitened(params, z) ** 2 + math.log(2 * math.pi), axis=-1) + log_volume(params))
 
     def sample(
         self, params: Parameters, key: Key[Array, ""], shape: tuple[int, int], temperature: Any = 1.0
     ) -> Float[Array, "number latent"]:
         """Draw latents of this shape, (number, latent); the temperature multiplies their distance from the mean."""
-        noise = temperature * jax.random.normal(key, shape)
-        spread = jax.scipy.linalg.solve_triangular(params["whitening"], noise.T, lower=True)
-        return params["mean"][None] + spread.T
+        return unwhitened(params, temperature * jax.random.normal(key, shape))
+
+    def from_noise(self, params: Parameters, noise: Float[Array, "number latent"]) -> Float[Array, "number latent"]:
+        """Noise with the covariance, about the mean."""
+        return unwhitened(params, noise)
 
     def kl(self, params: Parameters, posterior: Any, z: Any = None) -> Float[Array, " batch"]:
         """KL divergence of posteriors from the prior, in closed form."""
         precisions = jnp.sum(params["whitening"] ** 2, axis=0, keepdims=True)
         spread = jnp.sum(precisions * jnp.exp(posterior.logvar) - posterior.logvar - 1, axis=-1)
-        distance = jnp.sum(_whitened(params, posterior.mean) ** 2, axis=-1)
-        return 0.5 * (spread + distance + _log_volume(params))
+        distance = jnp.sum(whitened(params, posterior.mean) ** 2, axis=-1)
+        return 0.5 * (spread + distance + log_volume(params))
 
 
-def _whitened(params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, "batch latent"]:
+def drawn_about(
+    codes: Float[Array, "codes latent"], key: Key[Array, ""], number: int, temperature: Any = 1.0
+) -> Float[Array, "number latent"]:
+    """Draws of the Gaussian that has the mean and the covariance of codes; the temperature as of `Prior.sample`."""
+    centre = jnp.mean(codes, axis=0, keepdims=True)
+    # Without a factorisation: random combinations of the centred codes.
+    noise = temperature * jax.random.normal(key, (number, len(codes))) / jnp.sqrt(float(len(codes)))
+    return centre + noise @ (codes - centre)
+
+
+def whitened(params: Parameters, z: Float[Array, "batch latent"]) -> Float[Array, "batch latent"]:
+    """Latents as a fitted Gaussian makes them white."""
     # With all of float32's digits, also where products are computed with fewer.
     return jnp.matmul(z - params["mean"][None], params["whitening"].T, precision="highest")
 
 
-def _log_volume(params: Parameters) -> Float[Array, ""]:
-    # Log determinant of the covariance.
+def unwhitened(params: Parameters, white: Float[Array, "batch latent"]) -> Float[Array, "batch latent"]:
+    """The inverse of `whitened`."""
+    spread = jax.scipy.linalg.solve_triangular(params["whitening"], white.T, lower=True)
+    return params["mean"][None] + spread.T
+
+
+def log_volume(params: Parameters) -> Float[Array, ""]:
+    """Log determinant of a fitted Gaussian's covariance."""
     return -2 * jnp.sum(jnp.log(jnp.diagonal(params["whitening"])))

@@ -21,6 +21,8 @@ MOST_PLACES = 16
 """Of a map, along a side: a larger image has larger blocks of pixels."""
 INITIAL_LOGVAR = -1.0
 """Of each latent: at the prior's own, 0, a map of many latents tells the decoder little at first."""
+MIDDLE, CONTRAST = 0.5, 4.0
+"""The first layer begins as if pixels had a mean of 0 and a deviation of 1; else most latents of a map die early."""
 
 
 def block_of(height: int, width: int) -> Block:
@@ -38,12 +40,12 @@ class ResidualEncoder(Encoder):
     latent: str
     """map or vector."""
     initial: tuple[float, ...]
-    """What it gives of each latent before it is trained: a mean, and for a VAE a log variance."""
+    """What it gives of each latent before it is trained: a mean, for a VAE a log variance, and what else there is."""
 
     @nn.compact
     def __call__(self, x: Images) -> Features:
         """Encode images."""
-        h = Conv(self.hidden_sizes[0], side=1)(space_to_depth(x, self.block))
+        h = Conv(self.hidden_sizes[0], side=1, gain=CONTRAST, middle=MIDDLE)(space_to_depth(x, self.block))
         h = _through_blocks(h, self.hidden_sizes, self.activate)
         each = self.features // len(self.initial)
         if self.latent == "vector":
@@ -113,7 +115,8 @@ def residual(settings: Settings, image_shape: ImageShape, features: int, paramet
             f"--latent-dim must be a multiple of {number} for --arch residual with --latent map, as many for each of "
             f"the {rows} x {columns} places, got {settings.latent_dim}.\nUse {near}, or --latent vector."
         )
-    initial = (0.0, INITIAL_LOGVAR)[: features // settings.latent_dim]
+    each = features // settings.latent_dim
+    initial = (0.0, INITIAL_LOGVAR, *[0.0] * (each - 2))[:each]
     sizes, activation = hidden_sizes(settings), settings.activation
     decoder = ResidualDecoder(sizes[::-1], activation, image_shape, parameters, block=block, latent=latent)
     return ResidualEncoder(sizes, activation, features, block, latent, initial), decoder

@@ -64,6 +64,43 @@ def latent_means(
     return figure
 
 
+def prior_density(
+    x_values: Float[np.ndarray, " columns"],
+    y_values: Float[np.ndarray, " rows"],
+    density: Float[np.ndarray, "rows columns"],
+    means: Float[np.ndarray, "n 2"],
+    labels: Integer[np.ndarray, " n"] | None,
+    title: str,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """The density of a prior over a plane, and beside it where the latents of images lie, by class, on the same axes.
+
+    Args:
+        x_values: of the columns.
+        y_values: of the rows.
+        density: at these places.
+        means: latent means.
+        labels: classes, [n], or None.
+        title: what stands above.
+        class_names: the name of each label; by default its number.
+    """
+    names, index = classes_of(labels, len(means), class_names)
+    figure = new_figure(title, 10.4, 5.0)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    # Its square root, as peaks would leave all else dark.
+    left.pcolormesh(x_values, y_values, np.sqrt(density), cmap="viridis", shading="nearest", rasterized=True)
+    left.set(xlabel="$z_1$", ylabel="$z_2$")
+    left.set_title("square root of the prior's density", fontsize=9)
+    right.set(xlabel="$z_1$", xlim=(x_values[0], x_values[-1]), ylim=(y_values[0], y_values[-1]))
+    right.set_title("latents of images", fontsize=9)
+    draw_points(right, means, index)
+    write_names(right, means, index, names)
+    for axes in (left, right):
+        axes.set_aspect("equal", adjustable="box")
+    add_class_legend(figure, names)
+    return figure
+
+
 def _draw_ellipses(axes: Axes, means: np.ndarray, covariances: np.ndarray) -> Line2D:
     for mean, covariance in zip(means, covariances, strict=True):
         variances, directions = np.linalg.eigh(covariance)
@@ -107,7 +144,9 @@ def latent_grid(
         axis_names: names of the latent dimensions.
         note: how the values were chosen; stands below.
     """
-    figure, axes = picture(title, [[images[::-1]]], extra=0.5, note=note, gap=False)
+    rim = [images[:, :, [0, -1]].mean(), images[:, :, :, [0, -1]].mean()]
+    # Images with a dark rim, such as digits, are told apart without gaps.
+    figure, axes = picture(title, [[images[::-1]]], extra=0.5, note=note, gap=bool(max(rim) > 0.05))
     axes[0, 0].set_xlabel(axis_names[0])
     axes[0, 0].set_ylabel("" if y_values is None else axis_names[1])
     value_ticks(axes[0, 0], x_values, y_values)

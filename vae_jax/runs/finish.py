@@ -10,11 +10,12 @@ import numpy as np
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
 from vae_jax.data.stored import pieces
-from vae_jax.models.autoencoders import AnyModel, count_parameters
+from vae_jax.models.autoencoders import AnyModel
 from vae_jax.models.codes import Codes
 from vae_jax.models.evaluation import ImageLosses, importance_weighted_nll, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim, psnr
+from vae_jax.models.shapes import count_parameters
 from vae_jax.runs.environment import device_name
 from vae_jax.runs.records import write_json
 from vae_jax.runs.run import Run, load_run
@@ -68,6 +69,8 @@ def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
     settings, images, labels = run.config, part.images, part.labels
     losses = run.losses(images, labels, samples=settings.test_samples)
     test: dict[str, Any] = mean_loss(run.model, losses)
+    if run.model.estimates_kl:
+        test["kl_samples"] = settings.test_samples  # the KL is their mean, as it has no closed form
     if run.inputs.binarize == "none":
         test["psnr"] = _mean_psnr(run, part, codes)
     if run.model.stochastic:

@@ -12,9 +12,9 @@ from vae_jax.errors import RunError, UsageError, counted
 from vae_jax.files import is_leftover, remove_leftovers, writing
 from vae_jax.runs.checkpoints import Checkpoints, set_aside_after
 from vae_jax.runs.datasets import as_recorded
+from vae_jax.runs.described import check_described
 from vae_jax.runs.environment import write_environment
 from vae_jax.runs.records import (
-    check_described,
     read_config,
     read_dataset_record,
     read_metrics,
@@ -98,6 +98,11 @@ def check_resumable(path: Path, settings: Settings, dataset: Dataset) -> None:
     Raises:
         UsageError: naming the first difference, or that the run is finished.
     """
+    if read_config(path)["fitted_prior"]:
+        raise UsageError(
+            f"--run-dir {path} has a prior that was fitted after training, so it can't be trained on.\n"
+            "Go on with the run that it came from, and fit its prior again by vae-jax fit-prior."
+        )
     remedy = "Leave {flag} out to go on with it, or use another --run-dir."
     check_same_settings(path, settings, dataset, _FREE_ON_RESUME, remedy)
     rows = read_metrics(path)

@@ -26,7 +26,7 @@ from vae_jax.runs.folders import REMEDY, begin, check_available, has_begun, resu
 from vae_jax.runs.records import read_config
 from vae_jax.training.devices import agreed
 from vae_jax.training.fit import FitResult, Hooks, check_types, go_on, make_recipe
-from vae_jax.training.history import Row
+from vae_jax.training.history import Row, score
 from vae_jax.training.processes import is_first, text_of_first, wait_for_others
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
@@ -96,7 +96,7 @@ def record_training(
     finish: Callable[[], None] | None = None,
     initial: tuple[str, TrainState] | None = None,
 ) -> FitResult:
-    """Train into a run directory as `train_run`, by a recipe, with `on_start` and `on_epoch` of the hooks.
+    """Train into a run directory as `train_run`, by a recipe, with what the hooks do beside.
 
     `finish` is called at the end, in the first process; the numbers on the test split are its. `initial` is the state
     to begin with, and which run it comes from.
@@ -156,6 +156,8 @@ class _Recorder(NamedTuple):
         if number or (every and int(progress.state.step) % every == 0):
             self.checkpoints.save(progress, None)
         self.end(number)
+        if self.hooks.on_part:
+            self.hooks.on_part(progress)
 
     def epoch(self, state: TrainState, row: Row) -> None:
         # The row comes after the checkpoint before and before its own: one too many is dropped when the run goes on,
@@ -166,7 +168,7 @@ class _Recorder(NamedTuple):
         if self.hooks.on_epoch:
             self.hooks.on_epoch(state, row)
         check_there(self.path)
-        self.checkpoints.save(Progress(state, zero_metrics(self.recipe.steps)), row["validation"]["loss"])
+        self.checkpoints.save(Progress(state, zero_metrics(self.recipe.steps)), score(row))
         self.end(agreed(self.stop()))
 
     def end(self, number: int) -> None:

@@ -2,31 +2,30 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vae_jax.archives import read_bytes
 from vae_jax.config import Settings, check_settings, with_effect
 from vae_jax.data.dataset import Dataset
-from vae_jax.data.raw import Pictures
 from vae_jax.domains import MOST_UNITS, check_fields
 from vae_jax.errors import UsageError
 from vae_jax.files import replacing
+from vae_jax.runs.forms import TERMS, are_labels, are_pictures, has_numbers, is_row
 from vae_jax.training.history import Row
 
 SCHEMA_VERSION = 5
 _OLDEST = 1
-_TERMS = ("loss", "reconstruction", "kl")
 _MOST_TEXT = 2**28  # bytes: a million rows of metrics
-_LARGEST = 1e300
 _OF_THE_COMMAND = ("run_dir", "resume", "compilation_cache", "coordinator", "num_processes", "process_id")
 """What schemas up to 4 kept of the command beside the settings; it decides nothing."""
 _SETTINGS: dict[str, Any] = {field.name: field.metadata.get("registry") for field in dataclasses.fields(Settings)}
 NAMED = tuple(name for name, registry in _SETTINGS.items() if registry)
 """The settings that name what can be registered."""
 _KNOWN = {
-    "": ("schema", "settings", "dataset", "own", "described", "resumed", "started_from"),
+    "": ("schema", "settings", "dataset", "own", "described", "resumed", "started_from", "fitted_prior"),
+    "fitted_prior": ("kind", "components", "layers"),
     "settings": tuple(_SETTINGS),
     "dataset": (
         *("name", "source", "sha256", "image_shape", "train", "validation", "test"),
@@ -35,7 +34,8 @@ _KNOWN = {
 }
 """What each part of config.json may hold."""
 _NEWER = "Use the vae_jax that wrote it, or a newer one."
-_REMEDY = "Restore the file, or train the run again in another --run-dir."
+REMEDY = "Restore the file, or train the run again in another --run-dir."
+"""What to do about a damaged record."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -111,22 +111,8 @@ def read_settings(path: Path, kind: type[S], *, registered: Sequence[str] = NAME
             check_settings(settings)
     except UsageError as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{file} is damaged: {reason}\n{_REMEDY}") from error
+        raise UsageError(f"{file} is damaged: {reason}\n{REMEDY}") from error
     return settings
-
-
-def check_described(path: Path, given: Mapping[str, str]) -> None:
-    """Refuse objects, described by name, that are not those that a run was trained with, as far as it tells.
-
-    Raises:
-        UsageError: naming the two.
-    """
-    recorded = read_config(path)["described"]
-    for name, words in given.items():
-        if recorded.get(name, words) != words:
-            raise UsageError(
-                f"{path} was trained with the {name} {recorded[name]}, got {words}.\nGive the same {name} as then."
-            )
 
 
 def read_dataset_record(path: Path) -> dict[str, Any]:
@@ -139,16 +125,16 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     for name, kind in (("name", str), ("sha256", str), ("image_shape", list), ("train", int)):
         if not isinstance(record.get(name), kind):
             found = str(record.get(name))[:60]
-            raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {found!r}.\n{_REMEDY}")
+            raise UsageError(f"{path / 'config.json'} is damaged: dataset.{name} is {found!r}.\n{REMEDY}")
     shape = record["image_shape"]
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
-        raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{_REMEDY}")
-    if read_config(path)["settings"].get("condition") == "labels" and not _are_labels(record.get("labels")):
+        raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{REMEDY}")
+    if read_config(path)["settings"].get("condition") == "labels" and not are_labels(record.get("labels")):
         found = str(record.get("labels"))[:60]
-        raise UsageError(f"{path / 'config.json'} is damaged: dataset.labels is {found}.\n{_REMEDY}")
-    if record.get("pictures") is not None and not _are_pictures(record["pictures"], shape):
+        raise UsageError(f"{path / 'config.json'} is damaged: dataset.labels is {found}.\n{REMEDY}")
+    if record.get("pictures") is not None and not are_pictures(record["pictures"], shape):
         found = str(record["pictures"])[:100]
-        raise UsageError(f"{path / 'config.json'} is damaged: dataset.pictures is {found}.\n{_REMEDY}")
+        raise UsageError(f"{path / 'config.json'} is damaged: dataset.pictures is {found}.\n{REMEDY}")
     return record
 
 
@@ -164,8 +150,8 @@ def read_metrics(path: Path) -> list[Row]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             break
-        if not _is_row(row):
-            raise UsageError(f"{file} is damaged: {line[:60]!r} is no row of metrics.\n{_REMEDY}")
+        if not is_row(row):
+            raise UsageError(f"{file} is damaged: {line[:60]!r} is no row of metrics.\n{REMEDY}")
         rows.append(row)
     return rows
 
@@ -180,8 +166,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     summary = read_json(file)
-    if not (isinstance(summary, dict) and _has_numbers(summary.get("test"), *_TERMS)):
-        raise UsageError(f"{file} is damaged: no test loss in it.\n{_REMEDY}")
+    if not (isinstance(summary, dict) and has_numbers(summary.get("test"), *TERMS)):
+        raise UsageError(f"{file} is damaged: no test loss in it.\n{REMEDY}")
     return summary
 
 
@@ -204,15 +190,16 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{file} has schema version {str(schema)[:20]}, this vae_jax reads {_OLDEST} to {SCHEMA_VERSION}.\n"
             "Use the vae_jax that wrote it, or train the run again."
         )
-    content = {"own": [], "described": {}, "resumed": [], "started_from": "", **content}
+    content = {"own": [], "described": {}, "resumed": [], "started_from": "", "fitted_prior": {}, **content}
     for name, kind, inner in (
         *(("settings", dict, object), ("dataset", dict, object)),
         *(("own", list, str), ("described", dict, str), ("resumed", list, dict), ("started_from", str, str)),
+        ("fitted_prior", dict, int | str),
     ):
         value: Any = content.get(name)
         items = value.values() if isinstance(value, dict) else value
         if not isinstance(value, kind) or not all(isinstance(item, inner) for item in items):
-            raise UsageError(f"{file} is damaged: {name} is {str(value)[:60]!r}.\n{_REMEDY}")
+            raise UsageError(f"{file} is damaged: {name} is {str(value)[:60]!r}.\n{REMEDY}")
     if schema < 5:
         settings = {name: value for name, value in content["settings"].items() if name not in _OF_THE_COMMAND}
         # Splits were not made by class then.
@@ -224,7 +211,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_json(file: Path, remedy: str = _REMEDY) -> Any:
+def read_json(file: Path, remedy: str = REMEDY) -> Any:
     """What a JSON file holds; `remedy` is the message's last line.
 
     Raises:
@@ -238,41 +225,8 @@ def read_json(file: Path, remedy: str = _REMEDY) -> Any:
         raise UsageError(f"{file} is damaged: no JSON ({error}).\n{remedy}") from error
 
 
-def _read_text(file: Path, remedy: str = _REMEDY) -> str:
+def _read_text(file: Path, remedy: str = REMEDY) -> str:
     try:
         return read_bytes(file, _MOST_TEXT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} can't be read: {error}.\n{remedy}") from error
-
-
-def _are_labels(value: Any) -> bool:
-    is_list = isinstance(value, list) and all(type(label) is int for label in value)
-    return is_list and len(set(value)) == len(value) > 1 and -(2**31) <= min(value) <= max(value) < 2**31
-
-
-def _are_pictures(value: Any, image_shape: list[int]) -> bool:
-    if not isinstance(value, dict) or set(value) != set(Pictures._fields):
-        return False
-    levels = value["levels"]
-    return (
-        isinstance(value["size"], list)
-        and [*value["size"], value["channels"]] == image_shape
-        and value["fit"] in ("crop", "pad")
-        and type(value["is_scaled"]) is bool
-        and (levels is None or (isinstance(levels, list) and len(levels) == 2 and {int} == set(map(type, levels))))
-    )
-
-
-def _is_row(row: Any) -> bool:
-    return (
-        _has_numbers(row, "epoch", "step", "beta", "images_per_second", "seconds")
-        and type(row["epoch"]) is type(row["step"]) is int
-        and all(_has_numbers(row.get(part), *_TERMS) for part in ("train", "validation"))
-    )
-
-
-def _has_numbers(content: Any, *names: str) -> bool:
-    # A number is finite and no integer beyond any float.
-    return isinstance(content, dict) and all(
-        type(content.get(name)) in (int, float) and abs(content[name]) < _LARGEST for name in names
-    )

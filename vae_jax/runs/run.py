@@ -1,14 +1,11 @@
 """The way back from a run directory to the model, and what it does with images."""
 
 import dataclasses
-import math
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
@@ -16,35 +13,21 @@ from vae_jax.config import Settings
 from vae_jax.data.checks import as_labels
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.raw import Pictures
-from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import Model, Parameters, build_model
+from vae_jax.models.autoencoders import Model, Parameters
 from vae_jax.models.codes import Codes
-from vae_jax.models.conditions import Labels, check_labels
+from vae_jax.models.conditions import Labels, check_labels, numbered
 from vae_jax.models.evaluation import ImageLosses, decode_latents, encode_images, image_losses, mean_loss
+from vae_jax.models.fitted import check_parameters
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.priors import Prior
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import find_dataset, pictures_of
-from vae_jax.runs.records import (
-    NAMED,
-    check_described,
-    read_config,
-    read_dataset_record,
-    read_metrics,
-    read_settings,
-    read_summary,
-)
+from vae_jax.runs.described import described
+from vae_jax.runs.draws import as_latents, checked_number, checked_temperature, drawn
+from vae_jax.runs.records import read_dataset_record, read_metrics, read_summary
 from vae_jax.training.history import Row
-from vae_jax.training.recipe import description
 from vae_jax.training.step import Keys
-from vae_jax.training.streaming import memory_bytes
-
-_OF_TRAINING: dict[str, Any] = {
-    f.name: f.default for f in dataclasses.fields(Settings) if f.metadata["group"] == "training"
-}
-"""What a model that is trained does not depend on, such as an optimiser whose name may not be registered here."""
-_BYTES = 16  # of a pixel while it is generated: a few copies in float32
 
 
 class Run(NamedTuple):
@@ -98,13 +81,7 @@ class Run(NamedTuple):
         if not self.model.classes:
             return found
         if found.dtype.kind == "U":
-            names, places = np.unique(found, return_inverse=True)
-            if strange := sorted(set(names.tolist()) - set(self.classes)):
-                raise UsageError(
-                    f"{self.path} knows no class {strange[0][:60]!r}.\n"
-                    f"Give the label as one that it knows: {shortened(', '.join(self.classes), 200)}."
-                )
-            found = np.array([self.classes[name] for name in names.tolist()], np.int32)[places]
+            found = numbered(found, self.classes, str(self.path))
         return check_labels(found, number, self.model.classes)
 
     def encode(self, images: Any, labels: Any = None) -> Codes:
@@ -119,16 +96,7 @@ class Run(NamedTuple):
         Raises:
             UsageError: they are of another shape, or not finite; labels that are missing or have no effect.
         """
-        try:
-            latents = np.asarray(codes, np.float32)
-            good = latents.ndim == 2 and latents.shape[1] == self.model.latent_dim and np.isfinite(latents).all()
-        except (TypeError, ValueError):
-            good = False
-        if not good:
-            found = f" of shape {codes.shape}" if hasattr(codes, "shape") else ""
-            raise UsageError(
-                f"codes must be finite numbers [n, {self.model.latent_dim}], got {str(codes)[:60]!r}{found}."
-            )
+        latents = as_latents(codes, self.model.latent_dim)
         if labels is not None:
             self._check_conditional("labels")
         return decode_latents(self.model, self.params, latents, self.labels_of(labels, len(latents)))
@@ -151,24 +119,17 @@ class Run(NamedTuple):
         """The same networks under another prior, as one fitted after training: `evaluate` and `generate` use it.
 
         Such as `prior = FullGaussian()` with `params = prior.fit(codes.means, codes.logvars)` of the codes of training
-        images, which `encode` gives. The run that comes back has no summary, whose numbers are those of its own prior.
+        images, which `encode` gives; `vae_jax.runs.refit` makes such. The run that comes back has no summary, whose
+        numbers are those of its own prior. An autoencoder has a prior only in this way, and still pays nothing for it.
 
         Args:
             prior: of as many dimensions as the latents.
             params: its parameters.
 
         Raises:
-            UsageError: the model has no prior, or the parameters are others than `prior.init` makes.
+            UsageError: the parameters are others than `prior.init` makes.
         """
-        if not self.model.stochastic:
-            raise UsageError(
-                f"An {self.model.name} has no prior that another could take the place of.\n"
-                "Its samples are those of a Gaussian fitted to codes: give them by generate(number, codes=...)."
-            )
-        wanted = jax.eval_shape(partial(prior.init, latent_dim=self.model.latent_dim), jax.random.key(0))
-        shapes, found = (jax.tree.map(jnp.shape, each) for each in (wanted, params))
-        if shapes != found:
-            raise UsageError(f"The parameters of {type(prior).__name__} must have the shapes {shapes}, got {found}.")
+        check_parameters(prior, params, self.model.latent_dim)
         model = dataclasses.replace(self.model, prior=prior)
         others = {name: value for name, value in self.params.items() if name != "prior"}
         params = others | ({"prior": params} if params else {})
@@ -184,36 +145,45 @@ class Run(NamedTuple):
         temperature: Any = 1.0,
         codes: Codes | None = None,
     ) -> Float[np.ndarray, "number height width channels"]:
-        """Expected images of new latents: of the prior, or for an AE, which has none, of a Gaussian fitted to codes.
+        """Expected images of new latents: of the prior, or for an AE without one, of a Gaussian fitted to codes.
 
         Args:
             number: of images.
             label: of a conditional run, as of `labels_of`: the class of all, or that of each. By default all classes
-                in turn. The latents do not depend on it.
+                in turn. The latents depend on it only where the prior does.
             seed: of the draws.
             key: of the draws, in place of the seed.
             temperature: multiplies how far the latents spread: below 1 they are more alike and more typical.
             codes: to fit the Gaussian to; by default those of the run's own validation images.
         """
-        number = as_declared(number, int)
-        most = memory_bytes(jax.local_devices()[0]) // (_BYTES * math.prod(self.model.image_shape))
-        if type(number) is not int or not 1 <= number <= most:
-            raise UsageError(
-                f"number must be an integer of at least 1 and, for the memory, at most {most}, got {number!r}."
-            )
-        temperature = as_declared(temperature, float)
-        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
-            raise UsageError(f"temperature must be a finite number of at least 0, got {temperature!r}.")
-        given: dict[str, Any] = {}
-        if not self.model.stochastic:
-            given["codes"] = (codes or self._validation_codes()).means
+        options = self._draws(number, label, seed, key, temperature)
+        if not self.model.prior.has_density:
+            options["codes"] = (codes or self._validation_codes()).means
+        return np.asarray(drawn(self.model, "generate", int(number), self.params, **options))
+
+    def draw(self, number: Any, **options: Any) -> Float[np.ndarray, "number latent"]:
+        """Latents drawn from the prior, those that `generate` decodes; arguments as there.
+
+        Raises:
+            UsageError: there is no prior.
+        """
+        if not self.model.prior.has_density:
+            raise UsageError(f"{self.path} has no prior to draw from.\nFit one: vae-jax fit-prior {self.path}")
+        return np.asarray(drawn(self.model, "draw", int(number), self.params, **self._draws(number, **options)))
+
+    def _draws(
+        self, number: Any, label: Any = None, seed: int = 0, key: Any = None, temperature: Any = 1.0
+    ) -> dict[str, Any]:
+        # What the model is told of so many draws, checked.
+        number = checked_number(number, self.model.image_shape)
         if label is not None:
             self._check_conditional("label")
+        key = jax.random.key(seed) if key is None else key
+        options: dict[str, Any] = {"key": key, "temperature": checked_temperature(temperature)}
         if self.model.classes:
             in_turn = np.resize(self.model.classes, number) if label is None else label
-            given["labels"] = self.labels_of(in_turn, number)
-        drawn = jax.random.key(seed) if key is None else key
-        return np.asarray(_generate(self.model, number, self.params, drawn, jnp.float32(temperature), **given))
+            options["labels"] = self.labels_of(in_turn, number)
+        return options
 
     def _validation_codes(self) -> Codes:
         part = load_dataset_of(self).validation
@@ -227,11 +197,6 @@ class Run(NamedTuple):
             raise UsageError(
                 f"{name} has no effect: {self.path} was trained without --condition labels.\nLeave it out."
             )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _generate(model: Any, number: int, params: Parameters, key: Array, temperature: Array, **more: Array) -> Array:
-    return model.generate(params, key, number, temperature, **more)
 
 
 def load_run(
@@ -258,21 +223,8 @@ def load_run(
     if checkpoint not in ("best", "latest"):
         raise UsageError(f"checkpoint must be 'best' or 'latest', got {checkpoint!r}.")
     directory = Path(path).expanduser()
-    of_model = () if model else tuple(name for name in NAMED if name not in _OF_TRAINING)
-    settings, dataset = read_settings(directory, Settings, registered=of_model), read_dataset_record(directory)
-    metrics, summary = read_metrics(directory), read_summary(directory)
-    given = {"model": model, "inputs": inputs}
-    for name in given:
-        if given[name] is None and name in read_config(directory)["own"]:
-            raise UsageError(
-                f"{directory} was trained with {name} of its own, which its settings do not describe.\n"
-                f"Make the same again, and give it: load_run(path, {name}=...)."
-            )
-    check_described(directory, {name: description(part) for name, part in given.items() if part is not None})
-    if model is None:
-        model = build_model(
-            dataclasses.replace(settings, **_OF_TRAINING), dataset["image_shape"], dataset.get("labels")
-        )
+    model, settings = described(directory, model, inputs)
+    dataset, metrics, summary = read_dataset_record(directory), read_metrics(directory), read_summary(directory)
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         params, step = checkpoints.restore_params(step, jax.eval_shape(model.init, jax.random.key(0)))

@@ -13,7 +13,7 @@ from vae_jax.runs.finish import finish_run
 from vae_jax.runs.folders import begin, check_available
 from vae_jax.runs.recording import append_row, check_there, train_run
 from vae_jax.runs.run import Run, load_run
-from vae_jax.training.history import Row
+from vae_jax.training.history import Row, score
 from vae_jax.training.many import check_members, fit_many, member_of
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
@@ -50,7 +50,7 @@ def train_runs(
         for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
             check_there(path)
             append_row(path, row)
-            loss = row["validation"]["loss"]
+            loss = score(row)
             if path not in best or loss < best[path][1]:
                 best[path] = member_of(states, i), loss
         if on_epoch:
@@ -69,5 +69,5 @@ def train_runs(
                 state, loss = best[path]
                 if state.step < result.state.step:
                     checkpoints.save(Progress(state, metrics), loss)
-                checkpoints.save(Progress(result.state, metrics), result.history[-1]["validation"]["loss"])
+                checkpoints.save(Progress(result.state, metrics), score(result.history[-1]))
         return [finish_run(path, dataset, model=model) for path in paths]

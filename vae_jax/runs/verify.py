@@ -11,9 +11,10 @@ from PIL import Image, ImageSequence
 from vae_jax.config import Settings
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError, counted
-from vae_jax.models.autoencoders import Parameters, build_model
+from vae_jax.models.autoencoders import Parameters
 from vae_jax.runs.checkpoints import Checkpoints
 from vae_jax.runs.datasets import MissingDataError, find_dataset
+from vae_jax.runs.described import built, with_fitted_prior
 from vae_jax.runs.records import (
     read_config,
     read_dataset_record,
@@ -106,7 +107,8 @@ def _data(data_dir: Path | None, path: Path) -> str:
 
 def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:
     try:
-        params, rows, finished = _parameters(path), read_metrics(path), read_summary(path) is not None
+        params, rows, finished = _parameters(path), read_metrics(path), read_summary(path)
+        is_fitted = bool(read_config(path)["fitted_prior"])
     except UsageError:
         yield "checkpoints", False, "can't be checked without the records"
         return
@@ -115,8 +117,10 @@ def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:
         for step in steps:
             problem = checkpoints.problem(step, params)
             yield f"checkpoints/{step}", problem is None, problem or "every array is what was saved"
-    if finished and rows and (not steps or steps[-1] != rows[-1]["step"]):
-        yield "checkpoints", False, f"the one of the last step {rows[-1]['step']} is missing"
+    # A prior is fitted to the best checkpoint, which alone is kept with it.
+    last = finished["best_step"] if finished and is_fitted else rows[-1]["step"] if rows else 0
+    if finished and rows and (not steps or steps[-1] != last):
+        yield "checkpoints", False, f"the one of the {'best' if is_fitted else 'last'} step {last} is missing"
     elif not steps:
         yield "checkpoints", len(rows) < 2, "none yet"
 
@@ -125,8 +129,7 @@ def _parameters(path: Path) -> Parameters | None:
     # Shapes of those that config.json asks for; None of a model that it does not describe.
     if "model" in read_config(path)["own"]:
         return None
-    record = read_dataset_record(path)
-    model = build_model(read_settings(path, Settings), record["image_shape"], record.get("labels"))
+    model = with_fitted_prior(path, built(read_settings(path, Settings), read_dataset_record(path)))
     shapes: Parameters = jax.eval_shape(model.init, jax.random.key(0))
     return shapes
 

@@ -11,11 +11,12 @@ import optax
 from vae_jax.config import Settings, check_settings, epochs
 from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
-from vae_jax.models.autoencoders import AnyModel, Parameters, check_model
+from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.conditions import check_conditions
 from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
+from vae_jax.models.shapes import check_model
 from vae_jax.training.devices import choose_layout, from_first_process
 from vae_jax.training.history import Row, check_finite, has_stopped, make_row
 from vae_jax.training.program import Progress, compile_program, run_epoch
@@ -188,15 +189,19 @@ def epoch_row(
 ) -> Row:
     """The row of epoch number `epoch`, from 0, that is done.
 
-    Its validation loss is that of the first `number` images, with one latent sample each and the run's own key.
+    Its validation loss is that of the first `number` images, with one latent sample each and the run's own key; with as
+    many as in training where the objective is an importance-weighted bound, which is then `iwae_loss` there.
 
     Raises:
         RunError: a loss that is not finite.
     """
     check_finite(progress.metrics, first_step=epoch * recipe.steps)
     key, params = Keys.from_seed(recipe.settings.seed).evaluation, progress.state.evaluation_params
-    losses = image_losses(recipe.model, params, images, key, samples=1, inputs=recipe.inputs, labels=labels)
-    scores = mean_loss(recipe.model, ImageLosses(*(values[:number] for values in losses)))
+    samples = recipe.objective.bound_samples
+    each = image_losses(recipe.model, params, images, key, samples=samples or 1, inputs=recipe.inputs, labels=labels)
+    losses = ImageLosses(*(values[:number] for values in each))
+    scores = mean_loss(recipe.model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
-    return make_row(epoch + 1, recipe.step_after(epoch), progress.metrics, scores, recipe.beta, progress.seconds)
+    numbers = progress.metrics, scores, recipe.beta, progress.seconds
+    return make_row(epoch + 1, recipe.step_after(epoch), *numbers, recipe.model.estimates_kl)

@@ -14,16 +14,33 @@ Row = dict[str, Any]
 _CHECKED = ("reconstruction", "kl", "objective", "gradient_norm")
 
 
+def score(row: Row) -> float:
+    """What the best checkpoint has the least of, and early stopping waits for: the loss, or the bound that is trained.
+
+    With more importance samples the evidence lower bound may get worse while theirs still gets better.
+    """
+    validation = row["validation"]
+    return validation.get("iwae_loss", validation["loss"])
+
+
 def has_stopped(history: list[Row], settings: Settings, images: int) -> bool:
     """Whether early stopping ended the run: `patience` epochs without a lower validation loss since warm-up ended."""
     warm = max(warmup_steps(settings, images), settings.kl_warmup_steps)
-    losses = [row["validation"]["loss"] for row in history if row["step"] >= warm]
+    losses = [score(row) for row in history if row["step"] >= warm]
     patience = settings.patience
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, float], beta: float, seconds: float) -> Row:
-    """The row of metrics.jsonl for an epoch.
+def make_row(
+    epoch: int,
+    step: int,
+    metrics: StepMetrics,
+    scores: dict[str, float],
+    beta: float,
+    seconds: float,
+    estimated: bool = False,
+) -> Row:
+    """The row of metrics.jsonl for an epoch; `estimated` says that its KL terms are, from one sample an image.
 
     Raises:
         RunError: a validation loss that is not finite.
@@ -33,19 +50,20 @@ def make_row(epoch: int, step: int, metrics: StepMetrics, scores: dict[str, floa
         name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
         for name in ("reconstruction", "kl", "objective")
     }
-    validation = {name: scores[name] for name in ("reconstruction", "kl")}
+    validation = {name: scores[name] for name in ("reconstruction", "kl", "iwae_loss") if name in scores}
     for name, value in validation.items():
         if not math.isfinite(value):
             raise _not_finite(f"validation {name}", step)
     # Of the bound itself, whatever beta.
     bits = {name: scores[name] for name in ("bits_per_dim",) if name in scores}
+    said = {"kl_samples": 1} if estimated else {}
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,
         "step": step,
         "beta": beta,
-        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train},
-        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits},
+        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train, **said},
+        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits, **said},
         "images_per_second": float(images.sum()) / seconds,
         "seconds": seconds,
     }

@@ -14,8 +14,9 @@ from vae_jax.config import Settings, check_settings, epochs, steps_per_epoch
 from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError
-from vae_jax.models.autoencoders import AnyModel, check_model
+from vae_jax.models.autoencoders import AnyModel
 from vae_jax.models.conditions import check_conditions
+from vae_jax.models.shapes import check_model
 from vae_jax.training.devices import ONE_DEVICE, Members, choose_members
 from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row

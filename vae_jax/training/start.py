@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vae_jax.data.split import Split
 from vae_jax.models.autoencoders import Parameters
@@ -20,21 +20,34 @@ MOST_VALUES = 2**22
 
 
 def fitted_own(recipe: Recipe, train: Split) -> Parameters:
-    """The likelihood's own parameters for a model that begins at these images; empty where it has none.
+    """Parameters of a model that begins at these images: {"decoder": the likelihood's own}, {"prior": ...}, where any.
 
-    They are fitted to at most 1,000 of the images, evenly spaced, as the loss compares with them. They are the same in
-    all processes, and arguments of what is compiled.
+    The likelihood's are fitted to at most 1,000 of the images, evenly spaced, as the loss compares with them. They are
+    the same in all processes, and arguments of what is compiled.
     """
-    likelihood = recipe.model.likelihood
-    if not likelihood.init():
-        return {}
-    number = min(len(train), MOST_IMAGES, max(1, MOST_VALUES // int(np.prod(recipe.model.image_shape))))
-    chosen = np.arange(number) * len(train) // number
+    likelihood, prior, own = recipe.model.likelihood, recipe.model.prior, {}
+    if likelihood.init():
+        number = min(len(train), MOST_IMAGES, max(1, MOST_VALUES // int(np.prod(recipe.model.image_shape))))
+        own["decoder"] = likelihood.fitted(_pixels(recipe, train, np.arange(number) * len(train) // number))
+    if prior.images:
+        own["prior"] = prior.begun(_pixels(recipe, train, _seen_by_prior(recipe, train, prior.images)))
+    return own
+
+
+def _seen_by_prior(recipe: Recipe, train: Split, number: int) -> Int[np.ndarray, " number"]:
+    # Evenly spaced images, or of a conditional model those of its classes in turn; some of them twice where there are
+    # fewer images.
+    every, classes = np.arange(len(train)), recipe.model.classes
+    own = [every[train.labels == label] for label in classes] if classes else []
+    held = [places if len(places) else every for places in own] or [every]
+    turns = -(-number // len(held))
+    return np.stack([places[np.arange(turns) * len(places) // turns] for places in held], axis=1).ravel()[:number]
+
+
+def _pixels(recipe: Recipe, train: Split, chosen: Int[np.ndarray, " n"]) -> Float[Array, "n height width channels"]:
     labels = None if train.labels is None else train.labels[chosen]
     key = jax.random.fold_in(Keys.from_seed(recipe.settings.seed).init, 3)  # the model draws by 2 and 4
-    pixels = _compared_with(recipe.inputs._replace(corruption_level=0.0), train.images[chosen], chosen, key, labels)
-    own: Parameters = likelihood.fitted(pixels)
-    return own
+    return _compared_with(recipe.inputs._replace(corruption_level=0.0), train.images[chosen], chosen, key, labels)
 
 
 @partial(jax.jit, static_argnums=0)

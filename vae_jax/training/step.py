@@ -72,15 +72,15 @@ class Data(NamedTuple):
 
 
 def new_state(recipe: Recipe, key: Key[Array, ""], own: Parameters) -> TrainState:
-    """The state before the first step: initial parameters drawn by `key`, and `own` in place of the likelihood's."""
+    """The state before the first step: initial parameters drawn by `key`, and by room those of `own`."""
     params = recipe.model.init(key)
-    params = {**params, "decoder": {**params["decoder"], **own}}
+    params = params | {room: {**params[room], **values} for room, values in own.items()}
     ema = jax.tree.map(jnp.copy, params) if recipe.settings.ema_decay else None
     return TrainState(params, recipe.optimizer.init(params), jnp.zeros((), jnp.int32), ema)
 
 
 def init_state(recipe: Recipe, own: Parameters | None = None) -> TrainState:
-    """The state before the first step, decided by the seed, and by the likelihood's own parameters where given."""
+    """The state before the first step, decided by the seed, and by parameters fitted to images where given."""
     return jax.jit(partial(new_state, recipe))(Keys.from_seed(recipe.settings.seed).init, own or {})
 
 
