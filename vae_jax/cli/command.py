@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from vae_jax._xla import enable_compilation_cache
 from vae_jax.cli.flags import HELP, guess, help_text, read_flags
@@ -77,6 +77,9 @@ class TrainingConfig(Settings):
     """Train for about so long, in place of --epochs."""
     init_from: Path | None = choice(None, group="training")
     """A run whose parameters this one begins with, where their names and shapes agree."""
+    track: Literal["none", "tensorboard"] = choice("none", group="run")
+    """Whether the numbers of each epoch and the figures are written for TensorBoard, too, to RUN/tensorboard;
+    to be given again with --resume."""
     compilation_cache: bool = choice(True, group="devices")
     """Keep compiled programs in the user's cache directory, so that the next start is fast."""
     coordinator: str | None = choice(None, group="devices")
