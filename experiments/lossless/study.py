@@ -15,13 +15,14 @@ from vae_jax.cli.command import TrainingConfig
 from vae_jax.cli.defaults import decided
 from vae_jax.codecs.lossless.convert import check_codable
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import counted
 from vae_jax.runs.run import load_dataset_of, load_run
 
 PUBLISHED = {
-    "binarised": "BB-ANS 0.19 (Townsend et al. 2019)",
-    "grey": "BB-ANS 1.41 (Townsend et al. 2019), Bit-Swap 1.29 (Kingma et al. 2019)",
+    "binarised": "BB-ANS 0.194 (Townsend et al. 2019)",
+    "grey": "BB-ANS 1.41 (Townsend et al. 2019), Bit-Swap 1.27 to 1.28 (Kingma et al. 2019)",
 }
 _EXPLAINED = """\
 How bits back pays for the latent: the decoder must know the latent of an image, which costs the bits in the column \

@@ -8,7 +8,8 @@ import numpy as np
 import oracles
 import pytest
 
-from vae_jax.config import Settings, check_settings
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.inputs import Inputs

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import REMEDY, new_folder
+from vae_jax.cli.outputs import free_output
 from vae_jax.errors import RunError, UsageError
 from vae_jax.files import writing
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vae_jax import archives, plots
 from vae_jax.cli.command import START
-from vae_jax.cli.figures import decode_grid
+from vae_jax.cli.grids import decode_grid
 from vae_jax.cli.track import NoTracker
 from vae_jax.config import epochs
 from vae_jax.data.dataset import Dataset

@@ -10,14 +10,16 @@ from typing import Any
 
 import jax
 
-from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
+from vae_jax.cli.command import START, TrainingConfig, where_found
 from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.figures import bits_in_words, draw_run, headline
+from vae_jax.cli.outputs import check_name
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
 from vae_jax.cli.track import check_track, tracker
 from vae_jax.config import READING
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import Interrupted, UsageError, counted
 from vae_jax.files import locked
