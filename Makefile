@@ -24,7 +24,8 @@ coverage: $(VENV)/.installed-dev  ## Run the tests, a quarter slower, and show w
 
 test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes; and the formulas as XLA optimises them
 	@$(BIN)/python -m pytest -m slow $(ARGS)
-	@$(BIN)/python -m pytest --optimised tests/models tests/measures $(ARGS)
+	@$(BIN)/python -m pytest --optimised tests/models \
+		-k "convolutions or distributions or numerics or objectives or (battery and mlp)" $(ARGS)
 
 test-faults: $(VENV)/.installed-dev  ## Kill runs, damage checkpoints, fill disks, soak: half an hour
 	@$(BIN)/python -m pytest -m "slow or not slow" -s tests/faults $(ARGS)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tables import markdown_table
-from vae_jax.cli.command import main, make_folder
+from vae_jax.cli.command import main
+from vae_jax.cli.outputs import make_folder
 from vae_jax.domains import positive
 from vae_jax.errors import RunError
 from vae_jax.files import replacing

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vae_jax.cli.command import where_found
-from vae_jax.config import Settings, with_effect
+from vae_jax.combinations import with_effect
+from vae_jax.config import Settings
 from vae_jax.domains import MOST_UNITS, are_different, layer_sizes, setting
 
 if TYPE_CHECKING:

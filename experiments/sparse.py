@@ -48,7 +48,7 @@ def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
     # Here, as they import JAX, which --help and a bad flag do not wait for.
     from experiments.study import begin
-    from vae_jax.data.dataset import load_dataset
+    from vae_jax.data.loading import load_dataset
     from vae_jax.measures.sparsity import most_used_atoms
     from vae_jax.plots import dictionaries
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from experiments.flags import StudyConfig
 from vae_jax import plots
-from vae_jax.cli.command import START, make_folder
+from vae_jax.cli.command import START
 from vae_jax.cli.figures import DISPLAY_NAMES
+from vae_jax.cli.outputs import make_folder
 from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import UsageError, counted

@@ -10,7 +10,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
-from vae_jax.config import Settings, check_settings, epochs, hidden_sizes
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings, epochs, hidden_sizes
 from vae_jax.domains import allowed, check_fields
 from vae_jax.errors import UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"errors", "_xla", "files", "archives", "registry", "domains", "config"},
+    {"errors", "_xla", "files", "archives", "registry", "domains", "config", "combinations"},
     *({"data"}, {"models"}, {"training"}, {"runs"}, {"measures"}, {"codecs", "exports", "sklearn"}),
     *({"plots"}, {"explore"}, {"cli"}),
 ]

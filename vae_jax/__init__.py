@@ -9,7 +9,8 @@ guard_against_miscompilation()
 
 if TYPE_CHECKING:
     from vae_jax.config import Settings
-    from vae_jax.data.dataset import Dataset, Split, load_dataset
+    from vae_jax.data.dataset import Dataset, Split
+    from vae_jax.data.loading import load_dataset
     from vae_jax.errors import RunError, UsageError
     from vae_jax.models.autoencoders import Autoencoder, VariationalAutoencoder, build_model
     from vae_jax.models.distributions import DiagonalGaussian
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 # Where the public names live: imported when first used, so that --help and the checks of settings do not wait for JAX.
 _HOMES = {
     "config": ("Settings",),
-    "data.dataset": ("Dataset", "Split", "load_dataset"),
+    "data.dataset": ("Dataset", "Split"),
+    "data.loading": ("load_dataset",),
     "errors": ("RunError", "UsageError"),
     "models.autoencoders": ("Autoencoder", "VariationalAutoencoder", "build_model"),
     "models.distributions": ("DiagonalGaussian",),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from vae_jax.domains import (
     MOST_COMPONENTS,
@@ -13,7 +13,6 @@ from vae_jax.domains import (
     are_different,
     as_declared,
     at_least,
-    check_fields,
     choice,
     epoch_number,
     flag_of,
@@ -28,10 +27,8 @@ from vae_jax.domains import (
     seed_field,
     setting,
 )
-from vae_jax.errors import UsageError
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS, Registry
 
-_OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
 _AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
 _WEIGHTED: Needs = ("a --beta above 0", lambda settings: settings.beta > 0)
@@ -241,98 +238,6 @@ class Settings:
 
 READING = ("background", "image_size", "fit", "skip_damaged")
 """The settings that say how `load_dataset` reads, by its own names for them."""
-
-S = TypeVar("S", bound=Settings)
-
-
-def check_settings(settings: Any) -> None:
-    """Check every field of a settings dataclass, and those of `Settings` against each other.
-
-    Raises:
-        UsageError: naming the flag, the value and what is allowed, for the first bad field; also of a field that is
-            not its default where it has no effect.
-    """
-    check_fields(settings)
-    if not isinstance(settings, Settings):
-        return
-    for wrong, message in _combinations(settings):
-        if wrong:
-            raise UsageError(message)
-    for name, (words, value) in without_effect(settings).items():
-        raise UsageError(
-            f"{flag_of(name)} {value} has no effect: it needs {words}.\nLeave {flag_of(name)} out, or change the other."
-        )
-
-
-def _combinations(settings: Settings) -> list[tuple[bool, str]]:
-    # Whether it is wrong, and what then is said.
-    ae, arch, corruption = settings.model == "ae", settings.arch, settings.corruption
-    level, objective = settings.corruption_level, settings.objective
-    return [
-        (
-            arch in ("conv", "patch", "residual") and settings.hidden_sizes == (),
-            f"--hidden-sizes must name at least one layer for --arch {arch}, got none.",
-        ),
-        (arch == "patch" and not ae, "--arch patch needs --model ae, got --model vae."),
-        (
-            settings.prior == "class" and settings.condition == "none",
-            "--prior class needs --condition labels, got --condition none.\nUse --prior mixture without classes.",
-        ),
-        (
-            settings.likelihood == "squared_error" and not ae,
-            "--likelihood squared_error needs --model ae, got --model vae "
-            "(--likelihood gaussian --sigma 0.70710678 is the same loss and a bound).",
-        ),
-        (
-            settings.sparsity == "kl" and settings.code_activation != "sigmoid",
-            "--sparsity kl needs a code in (0, 1): add --code-activation sigmoid, or use --sparsity l1 or topk, got "
-            f"--code-activation {settings.code_activation}.",
-        ),
-        (
-            objective in ("elbo", "sparse") and (objective == "sparse") != (settings.sparsity in ("l1", "kl")),
-            f"--objective must be sparse with --sparsity l1 or kl, and elbo without, got {objective}.",
-        ),
-        (
-            settings.prior == "vamp" and settings.posterior != "diagonal",
-            f"--prior vamp is a mean of diagonal Gaussians: it needs --posterior diagonal, got {settings.posterior}.",
-        ),
-        (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
-        (
-            corruption in ("salt_and_pepper", "masking") and level > 1,
-            f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",
-        ),
-        (
-            settings.steps is not None and settings.epochs is not None,
-            f"--steps {settings.steps} and --epochs {settings.epochs} both say when a run ends. Leave one out.",
-        ),
-        (
-            settings.likelihood in _OF_BYTES and settings.binarize != "none",
-            f"--binarize must be none for --likelihood {settings.likelihood}, whose masses are those of 256 levels, "
-            f"got {settings.binarize}.\nLeave --binarize out, or use --likelihood bernoulli.",
-        ),
-        (
-            settings.iwae_samples > 0 and not ae and (settings.likelihood, settings.binarize) == ("bernoulli", "none"),
-            "--iwae-samples needs a likelihood, which bernoulli on grey pixels is not: add --binarize dynamic or "
-            f"another --likelihood, got {settings.iwae_samples}.",
-        ),
-    ]
-
-
-def without_effect(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """The fields that are not their default and act on nothing: by name, what they need in words, and the value."""
-    found = {}
-    for field in dataclasses.fields(Settings):
-        needs, value = field.metadata.get("needs"), getattr(settings, field.name)
-        if needs and value != field.default and not needs[1](settings):
-            found[field.name] = (needs[0], value)
-    return found
-
-
-def with_effect(settings: S) -> S:
-    """The same without what acts on nothing: those fields are their defaults."""
-    while idle := without_effect(settings):
-        settings = dataclasses.replace(settings, **{name: getattr(Settings, name) for name in idle})
-    return settings
 
 
 def objective_name(settings: Settings) -> str:

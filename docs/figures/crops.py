@@ -1,9 +1,10 @@
-"""2,000 crops of six photographs to train on, and 200 of their right-hand quarters to test on.
+"""2,000 crops of six photographs to train on, and 200 of their right-hand thirds to test on; no pixel is in both.
 
 The photographs come with scikit-image: NASA's and SpaceX's are in the public domain (astronaut, hubble_deep_field,
 rocket), and the others were put under CC0 by who took them (chelsea, coffee, retina).
 
     python docs/figures/crops.py photos/
+    vae-jax train photos/ --image-size 64 --minutes 10 --run-dir runs/photos    # figures/reconstructions.png
 """
 
 import sys
@@ -21,10 +22,9 @@ for split, number in (("train", 2000), ("test", 200)):
     folder.mkdir(parents=True)
     for i in range(number):
         photo = photos[i % len(NAMES)]
-        height, width = rng.integers(64, 129, 2)
-        border = photo.shape[1] * 3 // 4  # no pixel is in both splits
+        border = photo.shape[1] * 2 // 3
         part = photo[:, :border] if split == "train" else photo[:, border:]
-        width = min(width, part.shape[1])
-        top, left = rng.integers(0, part.shape[0] - height + 1), rng.integers(0, part.shape[1] - width + 1)
+        height, width = np.minimum(rng.integers(96, 193, 2), part.shape[:2])
+        top, left = (rng.integers(0, room + 1) for room in np.subtract(part.shape[:2], (height, width)))
         crop = part[top : top + height, left : left + width]
-        Image.fromarray(crop).save(folder / f"{NAMES[i % len(NAMES)]}{i}.jpg", quality=95)
+        Image.fromarray(crop).save(folder / f"{i:04d}-{NAMES[i % len(NAMES)]}.jpg", quality=95)

@@ -11,7 +11,8 @@ from experiments.anomaly.report import draw, report
 from experiments.flags import by_size
 from experiments.study import begin
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError, counted
 from vae_jax.measures.anomaly import mean_detection
 

@@ -14,7 +14,7 @@ from experiments.benchmark.report import name_of, report
 from experiments.benchmark.sections import Plan, inference, many, scaling, startup, streaming, training
 from experiments.contestants.job import threads
 from experiments.study import begin
-from vae_jax.data.dataset import load_dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import counted
 from vae_jax.runs.environment import device_name
 from vae_jax.runs.records import write_json

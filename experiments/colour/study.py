@@ -15,7 +15,8 @@ from vae_jax.cli.command import TrainingConfig
 from vae_jax.cli.defaults import decided
 from vae_jax.cli.session import for_minutes
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError, counted
 from vae_jax.measures.images import as_rows
 from vae_jax.models.autoencoders import build_model

@@ -10,7 +10,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from experiments.compare.measure import Yardstick
-from vae_jax.cli.figures import decode_grid
+from vae_jax.cli.grids import decode_grid
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
 from vae_jax.measures.images import as_rows

@@ -12,7 +12,8 @@ from experiments.flags import by_size
 from experiments.study import begin, check_alike, data_of
 from experiments.tables import interval, markdown_table
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError, counted
 from vae_jax.runs.run import Run, load_dataset_of, load_run
 

@@ -13,7 +13,8 @@ from experiments.tables import markdown_table
 from vae_jax.codecs import container
 from vae_jax.codecs.image_codecs import rate_at
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import counted
 from vae_jax.runs.run import load_dataset_of, load_run
 

@@ -11,7 +11,8 @@ from experiments.denoising.measure import measure, report
 from experiments.flags import StudyConfig, by_size
 from experiments.study import Study, begin
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError, counted
 from vae_jax.models.layers import places_of
 from vae_jax.models.networks import PATCH

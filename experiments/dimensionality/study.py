@@ -8,7 +8,8 @@ from experiments.dimensionality.measure import PUBLISHED, caption, measure_embed
 from experiments.flags import by_size
 from experiments.study import begin, check_alike, data_of
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.runs.run import load_dataset_of, load_run
 
 

@@ -10,7 +10,8 @@ from experiments.sweep import Config
 from experiments.sweep.figures import sweep
 from experiments.tables import markdown_table
 from vae_jax.config import Settings
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import counted
 from vae_jax.models.codes import Codes
 from vae_jax.runs.run import Run

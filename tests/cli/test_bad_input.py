@@ -176,6 +176,9 @@ score run good.npz --output x.npz | --output; x.npz; .csv
 reconstruct run good.npz --output x.csv | --output; folder without the ending .csv
 generate run --output x.jpg | --output; end in .png, or be the name of a folder without the ending .jpg; 'x.jpg'
 generate run --output x.npz | --output; without the ending .npz
+export run --output x.npz | --output; folder without the ending .npz
+export run --output full | full; overwritten
+export run --format pickle | --format; stablehlo, onnx, safetensors
 generate run --temperature -1 | --temperature; -1; at least 0
 explore run -o x.png | --output; .html; x.png
 explore run --images -1 | --images; -1
@@ -228,7 +231,9 @@ def each(case, **words):
 
 CASES += [f"train digits --run-dir {'x' * 300} | {'x' * 300}"]
 CASES += each("{name} {run} good.npz | {run}; run directory", name="encode score reconstruct", run="nowhere full")
-CASES += each("{name} {run} | {run}; run directory", name="plot calibrate generate", run="nowhere file dangling full")
+CASES += each(
+    "{name} {run} | {run}; run directory", name="plot calibrate generate export", run="nowhere file dangling full"
+)
 CASES += each("{name} run --data-dir nowhere | --data-dir; nowhere", name="plot calibrate verify")
 CASES += each("compress run good.npz out {flag} nowhere | {flag}; nowhere", flag="--data-dir")
 CASES += each("{name} run good.npz --output {to}.csv | {to}", name="encode score", to="taken nowhere/x file/x")

@@ -15,8 +15,9 @@ import vae_jax
 from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
-from vae_jax.cli.command import check_name, parse
+from vae_jax.cli.command import parse
 from vae_jax.cli.defaults import decided, in_words
+from vae_jax.cli.outputs import check_name
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container

@@ -22,7 +22,9 @@ from vae_jax.errors import UsageError
 from vae_jax.registry import LIKELIHOODS
 
 ROOT = Path(__file__).parents[2]
-STUDIES = "anomaly benchmark compare compression denoising dimensionality reparametrisation results sparse sweep"
+STUDIES = (
+    "anomaly benchmark compare compression denoising dimensionality lossless reparametrisation results sparse sweep"
+)
 KINDS = {name: kind for name, (kind, _) in COMMANDS.items()}
 KINDS |= {name: importlib.import_module(f"experiments.{name}").Config for name in STUDIES.split()}
 FIELDS = [(name, field.name) for name, kind in KINDS.items() for field in dataclasses.fields(kind)]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
-from experiments.compression import Config
+from experiments import lossless as study
 from vae_jax.__main__ import COMMANDS
 from vae_jax.cli.command import main
 from vae_jax.codecs.lossless import bits_back, codec, container, convert, fixed_point, header, masses
@@ -427,6 +427,7 @@ def test_all_kernels_threads_batches_and_pythons_write_the_same_file(ready, tmp_
         ({"model": "ae"}, "an AE.*\n.*--model vae"),
         ({"likelihood": "learned_gaussian"}, "learned_gaussian.*\n.*beta_binomial"),
         ({"fourier_features": 2}, "Fourier.*\n.*--fourier-features 0"),
+        ({"posterior": "householder"}, "posterior Householder.*\n.*--posterior diagonal"),
     ],
 )
 def test_a_model_without_a_codec_is_refused_with_the_remedy(fields, words):
@@ -443,7 +444,7 @@ def test_another_prior_is_refused():
 
 def command(*arguments):
     word, *rest = map(str, arguments)
-    main(Config, None, [word, *rest, "--no-compilation-cache"], COMMANDS)
+    main(study.Config, None, [word, *rest, "--no-compilation-cache"], COMMANDS)
 
 
 def refused(capsys, *arguments, code=2):
@@ -494,3 +495,18 @@ def test_the_commands_as_a_user_has_them(run, digits, tmp_path, capsys):
         assert words in refused(capsys, *arguments)
     assert not list(tmp_path.glob("x.*"))
     assert len(list(run.path.glob("codec-*.npz"))) == 1
+
+
+def test_the_study_on_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.lossless.measure.ALONE", 3)
+    config = study.Config(
+        dataset="digits", output=tmp_path / "study", latent_dim=2, epochs=1, images=60, compilation_cache=False
+    )
+    models = study.run(config)["models"]
+    assert {p.name for p in (tmp_path / "study" / "figures").iterdir()} == {"binarised.png", "grey.png"}
+    for each in models.values():
+        parts = each["numbers"]
+        assert each["together"]["bits back"] > parts["bound"]
+        assert parts["latents_sent"] - parts["latents_back"] == pytest.approx(parts["kl"], rel=1e-3)
+        assert parts["bound"] == pytest.approx(parts["reconstruction"] + parts["kl"])
+    assert "Bit-Swap" not in (tmp_path / "study" / "report.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from test_cases import save, scene
 
 from vae_jax.data import cache, decoding, stored
-from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.loading import load_dataset, read_images
 
 
 @pytest.fixture(params=["small", "large"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_sources import check_message
 
-from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.loading import load_dataset, read_images
 from vae_jax.data.pictures import FORMATS, flattened
 from vae_jax.errors import UsageError
 

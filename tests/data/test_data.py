@@ -9,6 +9,7 @@ from test_sources import check_message, write_idx_files
 
 from vae_jax.data import catalogue, idx
 from vae_jax.data import dataset as data
+from vae_jax.data.loading import load_dataset, read_images
 from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import UsageError
 from vae_jax.models import inputs
@@ -30,7 +31,7 @@ def no_data_anywhere(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason=f"no MNIST in {REAL}: set VAE_JAX_DATA_DIR")
 def test_real_mnist():
-    mnist = data.load_dataset("mnist", REAL)
+    mnist = load_dataset("mnist", REAL)
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
     assert mnist.image_shape == (28, 28, 1)
     images = np.concatenate([mnist.train.images, mnist.validation.images])
@@ -41,7 +42,7 @@ def test_real_mnist():
 
 
 def test_digits_are_split_and_span_the_bytes():
-    digits = data.load_dataset("digits")
+    digits = load_dataset("digits")
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1295, 143, 359)
     assert digits.image_shape == (8, 8, 1)
     for split in digits.splits.values():
@@ -51,7 +52,7 @@ def test_digits_are_split_and_span_the_bytes():
 
 def test_splits_hold_each_image_once(tmp_path):
     np.savez(tmp_path / "own.npz", images=NOISE, labels=np.arange(20))
-    own = data.load_dataset(str(tmp_path / "own.npz"))
+    own = load_dataset(str(tmp_path / "own.npz"))
     assert own.name == "own"
     assert own.source == str(tmp_path / "own.npz")
     assert (len(own.train), len(own.validation), len(own.test)) == (15, 1, 4)
@@ -61,13 +62,13 @@ def test_splits_hold_each_image_once(tmp_path):
     images = np.concatenate([split.images for split in own.splits.values()])
     np.testing.assert_array_equal(images[..., 0], NOISE[labels])
     np.savez(tmp_path / "own.npz", images=NOISE[:4])  # the fewest
-    assert [len(split) for split in data.load_dataset(tmp_path / "own.npz").splits.values()] == [2, 1, 1]
+    assert [len(split) for split in load_dataset(tmp_path / "own.npz").splits.values()] == [2, 1, 1]
 
 
 def test_validation_images_of_a_set_sorted_by_class_are_of_many_classes(tmp_path):
     images, labels = np.repeat(NOISE, 20, axis=0), np.repeat(np.arange(20), 20)
     np.savez(tmp_path / "own.npz", images=images, labels=labels, test_images=NOISE, test_labels=np.arange(20))
-    own = data.load_dataset(str(tmp_path / "own.npz"))
+    own = load_dataset(str(tmp_path / "own.npz"))
     assert len(np.unique(own.validation.labels)) > 10
     assert len(np.unique(own.train.labels)) == 20
 
@@ -75,7 +76,7 @@ def test_validation_images_of_a_set_sorted_by_class_are_of_many_classes(tmp_path
 def test_images_of_each_split_are_taken_where_they_are_given_in_order(tmp_path):
     given = {"x_train": NOISE[:14], "y_train": np.arange(14)[:, None], "x_val": NOISE[14:16]}
     np.savez(tmp_path / "own.npz", **given, x_test=NOISE[16:], y_test=np.arange(4))
-    own = data.load_dataset(tmp_path / "own.npz")
+    own = load_dataset(tmp_path / "own.npz")
     for split, images, labels in (
         (own.train, NOISE[:14], np.arange(14)),
         (own.validation, NOISE[14:16], None),
@@ -83,7 +84,7 @@ def test_images_of_each_split_are_taken_where_they_are_given_in_order(tmp_path):
     ):
         np.testing.assert_array_equal(split.images[..., 0], images)
         np.testing.assert_array_equal(split.labels, labels)
-    everything = data.read_images(tmp_path / "own.npz", (4, 5, 1))[0]
+    everything = read_images(tmp_path / "own.npz", (4, 5, 1))[0]
     assert (len(everything), everything.labels) == (20, None)
 
 
@@ -91,7 +92,7 @@ def test_words_get_the_same_number_in_all_splits(tmp_path):
     words, test_words = np.array(["b 10", "b 2"] * 10), np.array(["c", "b 10", "a"])
     given = {"images": NOISE, "labels": words, "test_images": NOISE[:3], "test_labels": test_words}
     np.savez(tmp_path / "own.npz", **given)
-    own = data.load_dataset(tmp_path / "own.npz")
+    own = load_dataset(tmp_path / "own.npz")
     assert own.class_names == ("a", "b 2", "b 10", "c")
     np.testing.assert_array_equal(own.test.labels, [3, 2, 0])
     place = {image.tobytes(): index for index, image in enumerate(NOISE)}
@@ -107,7 +108,7 @@ def with_labels(tmp_path, numbers, **options):
     labels = np.repeat(np.arange(len(numbers)), numbers)
     images = np.random.default_rng(1).integers(0, 256, (len(labels), 2, 2), np.uint8)
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
-    dataset = data.load_dataset(tmp_path / "own.npz", **options)
+    dataset = load_dataset(tmp_path / "own.npz", **options)
     assert sorted(b"".join(x) for s in dataset.splits.values() for x in s.images) == sorted(map(bytes, images))
     return dataset, [np.bincount(split.labels, minlength=len(numbers)).tolist() for split in dataset.splits.values()]
 
@@ -191,7 +192,7 @@ def test_files_and_labels_follow_their_images():
 def test_bad_arrays_are_named(tmp_path, arrays, parts):
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(UsageError) as error:
-        data.load_dataset(str(tmp_path / "own.npz"))
+        load_dataset(str(tmp_path / "own.npz"))
     check_message(error, tmp_path / "own.npz", *parts)
 
 
@@ -202,7 +203,7 @@ def test_where_idx_files_are_found(monkeypatch, tmp_path, folder, by):
     write_idx_files(where)
     if by == "environment":
         monkeypatch.setenv("VAE_JAX_DATA_DIR", str(tmp_path / "d"))
-    mnist = data.load_dataset("mnist", tmp_path / "d" if by == "argument" else None)
+    mnist = load_dataset("mnist", tmp_path / "d" if by == "argument" else None)
     assert mnist.source == f"IDX files in {where}"
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (18, 2, 20)
     np.testing.assert_array_equal(mnist.train.labels, np.arange(18) % 10)  # not permuted
@@ -214,22 +215,22 @@ def test_a_broken_cached_file_is_an_error_and_an_incomplete_cache_is_downloaded_
     path = cache / f"{idx.IDX_FILES[0]}.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UsageError) as error:
-        data.load_dataset("mnist")
+        load_dataset("mnist")
     check_message(error, path, "delete it and fetch it again")
     path.unlink()
     monkeypatch.setattr(catalogue, "download", lambda files, folder: write_idx_files(folder, count=30))
-    assert len(data.load_dataset("mnist").test) == 30
+    assert len(load_dataset("mnist").test) == 30
 
 
 def test_mnist_that_cannot_be_had_is_an_error_where_it_is_named_and_otherwise_digits_with_a_warning(tmp_path):
     with pytest.raises(catalogue.DownloadError) as error:
-        data.load_dataset("mnist")
+        load_dataset("mnist")
     check_message(error, "can't be reached", "--data-dir", "VAE_JAX_DATA_DIR", *idx.IDX_FILES)
     with pytest.warns(UserWarning, match=r"NOT MNIST.*digits instead.*can't be reached(.|\n)*--data-dir") as seen:
-        assert data.load_dataset().name == "digits"
+        assert load_dataset().name == "digits"
     assert seen[0].message.args[0].count("\n") <= 1
     write_idx_files(tmp_path)
-    assert data.load_dataset(data_dir=tmp_path).name == "mnist"
+    assert load_dataset(data_dir=tmp_path).name == "mnist"
 
 
 def test_prepared_tfds_goes_before_the_download(monkeypatch):
@@ -237,11 +238,11 @@ def test_prepared_tfds_goes_before_the_download(monkeypatch):
     monkeypatch.setattr(catalogue, "is_prepared", lambda name: name in ("kmnist", "cifar10", "omniglot"))
     monkeypatch.setattr(catalogue, "knows", lambda name: name == "cifar100")
     monkeypatch.setattr(catalogue, "read_prepared", lambda _: raw)
-    assert data.load_dataset("kmnist").source == "prepared"
+    assert load_dataset("kmnist").source == "prepared"
     for name in ("cifar10", "cifar100"):
-        assert data.load_dataset(name).name == name
+        assert load_dataset(name).name == name
     with pytest.raises(catalogue.DownloadError, match="omniglot could not"):  # TFDS makes other images of it
-        data.load_dataset("omniglot")
+        load_dataset("omniglot")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_prepared_tfds_goes_before_the_download(monkeypatch):
 )
 def test_what_is_not_there_is_named(arguments, parts):
     with pytest.raises(UsageError) as error:
-        data.load_dataset(*arguments)
+        load_dataset(*arguments)
     check_message(error, *parts)
 
 
@@ -295,15 +296,15 @@ def test_what_has_no_effect_on_a_source_is_refused(monkeypatch, tmp_path, name, 
     for path in ("own.npz", "own.npy", "own.png"):
         Path(path).touch()
     with pytest.raises(UsageError) as error:
-        data.load_dataset(name, **option)
+        load_dataset(name, **option)
     check_message(error, "has no effect", "Leave it out", *parts)
 
 
 def test_the_background_of_a_run_says_nothing_of_its_images_that_are_arrays(tmp_path):
     np.save(tmp_path / "own.npy", NOISE)
-    assert len(data.read_images(tmp_path / "own.npy", (4, 5, 1), background="black")[0]) == 20
+    assert len(read_images(tmp_path / "own.npy", (4, 5, 1), background="black")[0]) == 20
     with pytest.raises(UsageError, match="--skip-damaged True has no effect"):
-        data.read_images(tmp_path / "own.npy", (4, 5, 1), skip_damaged=True)
+        read_images(tmp_path / "own.npy", (4, 5, 1), skip_damaged=True)
 
 
 def test_batch_must_not_exceed_the_training_images():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_cases import refused, save, scene
 
-from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.loading import load_dataset, read_images
 
 NAMES = [f"photos/{'xy'[i % 2]}/{i:02}.png" for i in range(12)]
 

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from test_cases import refused
 
 from vae_jax.data import catalogue, formats
-from vae_jax.data.dataset import load_dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.data.published import PUBLISHED
 
 RNG = np.random.default_rng(0)

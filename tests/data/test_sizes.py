@@ -10,7 +10,7 @@ from PIL import Image
 from test_cases import STORED, deep_png, refused, save, scene, tagged
 
 from vae_jax.config import Settings
-from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.loading import load_dataset, read_images
 from vae_jax.data.raw import Pictures
 from vae_jax.errors import UsageError
 from vae_jax.runs.datasets import find_dataset

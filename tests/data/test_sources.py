@@ -10,7 +10,7 @@ import pytest
 from bad_files import npy_header
 
 from vae_jax.data import arrays, idx, published, sources
-from vae_jax.data.dataset import load_dataset, read_images
+from vae_jax.data.loading import load_dataset, read_images
 from vae_jax.data.raw import Raw, RawSplit
 from vae_jax.errors import UsageError
 

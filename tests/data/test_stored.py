@@ -5,8 +5,8 @@ import pytest
 from bad_files import npy_header
 from test_sources import check_message
 
-from vae_jax.data import dataset as data
 from vae_jax.data import stored
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import RunError, UsageError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
@@ -69,18 +69,18 @@ def test_it_looks_like_an_array(opened):
 def test_splits_and_fingerprint_are_those_of_arrays_in_memory(tmp_path, monkeypatch, images, own_test):
     of_test = {"test_images": images[:9], "test_labels": LABELS[:9]} if own_test else {}
     np.savez(tmp_path / "own.npz", images=images, labels=LABELS, **of_test)
-    in_memory = data.load_dataset(str(tmp_path / "own.npz"))
+    in_memory = load_dataset(str(tmp_path / "own.npz"))
     monkeypatch.setattr(stored, "SMALLEST_BYTES", 1)
     monkeypatch.setattr(stored, "PIECE_BYTES", 150)
-    in_file = data.load_dataset(str(tmp_path / "own.npz"), in_file=True)
+    in_file = load_dataset(str(tmp_path / "own.npz"), in_file=True)
     found = [in_file]
-    asked_for = data.load_dataset(str(tmp_path / "own.npz"))
+    asked_for = load_dataset(str(tmp_path / "own.npz"))
     assert all(isinstance(split.images, np.ndarray) for split in asked_for.splits.values())
     assert asked_for.sha256 == in_memory.sha256
     if not own_test:
         np.save(tmp_path / "own.npy", images)
         np.save(tmp_path / "own.labels.npy", LABELS)
-        found.append(data.load_dataset(str(tmp_path / "own.npy"), in_file=True))
+        found.append(load_dataset(str(tmp_path / "own.npy"), in_file=True))
     for one in found:
         assert one.sha256 == in_memory.sha256
         for classes in (None, (2, 0)):
@@ -96,7 +96,7 @@ def test_small_and_compressed_and_other_arrays_are_read_into_memory(tmp_path, mo
     np.savez(tmp_path / "small.npz", images=IMAGES)
     np.save(tmp_path / "small.npy", IMAGES)
     for name in ("small.npz", "small.npy"):
-        assert isinstance(data.load_dataset(str(tmp_path / name), in_file=True).train.images, np.ndarray)
+        assert isinstance(load_dataset(str(tmp_path / name), in_file=True).train.images, np.ndarray)
     monkeypatch.setattr(stored, "SMALLEST_BYTES", 1)
     np.savez_compressed(tmp_path / "a.npz", images=IMAGES)
     np.savez(tmp_path / "b.npz", images=np.float32(IMAGES) / 255)
@@ -104,9 +104,9 @@ def test_small_and_compressed_and_other_arrays_are_read_into_memory(tmp_path, mo
     np.save(tmp_path / "b.npy", np.float32(IMAGES) / 255)
     np.save(tmp_path / "c.npy", np.asfortranarray(IMAGES))
     for name in ("a.npz", "b.npz", "c.npz", "b.npy", "c.npy"):
-        train = data.load_dataset(str(tmp_path / name), in_file=True).train.images
+        train = load_dataset(str(tmp_path / name), in_file=True).train.images
         assert isinstance(train, np.ndarray)
-        np.testing.assert_array_equal(train, data.load_dataset(str(tmp_path / "small.npz")).train.images)
+        np.testing.assert_array_equal(train, load_dataset(str(tmp_path / "small.npz")).train.images)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +159,5 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path, opened):
 
 def _refused(path, parts, given=None):
     with pytest.raises(UsageError) as error:
-        data.load_dataset(str(given or path), in_file=True)
+        load_dataset(str(given or path), in_file=True)
     check_message(error, path, *parts)

@@ -3,24 +3,8 @@
 import dataclasses
 import shutil
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-
-from vae_jax.config import Settings
-from vae_jax.models.autoencoders import build_model
-from vae_jax.runs.run import Run
-
-
-def made(path, image_shape, **settings):
-    """A run that was never trained, which a page does not mind."""
-    settings = Settings(**settings)
-    model, rng = build_model(settings, image_shape, 10), np.random.default_rng(1)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jnp.float32(0.4 * rng.normal(size=leaf.shape)), shapes)
-    test = {"loss": 45.0, "reconstruction": 40.0, "kl": 5.0}
-    return Run(path, model, params, settings, [], {}, {"test": test}, 0)
+from untrained import HOSTILE, made
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +18,6 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(digits):
     return dataclasses.replace(digits, class_names=(HOSTILE, *"123456789"))
-
-
-HOSTILE = "</script><script>window.bad = 1</script>"
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ CASES = {
         **{"arch": "residual", "latent": "vector", "hidden_sizes": (4, 6)},
         **{"activation": "relu", "mixture_components": 2},
     },
-    "discretized_gaussian": {"hidden_sizes": ()},
+    "discretized_gaussian": {"arch": "gated"},
     "beta_binomial": {"model": "ae", "code_activation": "relu"},
 }
 """By likelihood, with what else changes what is computed."""

@@ -6,8 +6,8 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import made
 from PIL import Image
+from untrained import made
 
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
@@ -188,7 +188,8 @@ def test_sliders_move_one_dimension_the_most_informative_first(page, runs, data)
     page.keyboard.press("ArrowRight")
     moved = z_of(page) - before
     assert np.flatnonzero(moved).tolist() == [order[1]]
-    wait_for(page, "document.querySelector('.row canvas').width === 56")
+    strip = "document.querySelector('.row canvas').getContext('2d')"
+    wait_for(page, f"{strip}.getImageData(55, 7, 1, 1).data[3]")  # the last pixel of seven images
     page.locator('[data-part="up"]').first.select_option("2")
     assert page.evaluate("window.explorer.panels[0].plane.axes") == [order[0], order[2]]
 

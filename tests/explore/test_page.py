@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
 from PIL import Image, ImageDraw
+from untrained import HOSTILE
 
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
@@ -17,6 +17,7 @@ from vae_jax.explore.records import check_explorable
 from vae_jax.measures.anomaly import model_scores
 from vae_jax.measures.threshold import Threshold, calibrate
 from vae_jax.models.networks import MLPDecoder
+from vae_jax.models.posteriors import Householder
 
 
 def test_names_are_text_and_nothing_else(runs, data):
@@ -50,8 +51,11 @@ class Own(MLPDecoder):
 def test_what_a_page_can_not_compute_is_refused(runs, digits):
     decoder = Own((16,), "gelu", (8, 8, 1))
     own = runs[0]._replace(model=dataclasses.replace(runs[0].model, decoder=decoder))
-    with pytest.raises(UsageError, match=r"has a network of its own, Own.*\n.*vae-jax plot"):
+    with pytest.raises(UsageError, match=r"has the network Own, which a page does not compute.\n.*vae-jax plot"):
         check_explorable(own)
+    reflected = dataclasses.replace(runs[0].model, posterior=Householder())
+    with pytest.raises(UsageError, match="has the posterior Householder"):
+        check_explorable(runs[0]._replace(model=reflected))
     other = Dataset("other", *(Split(255 - split.images, split.labels) for split in digits.splits.values()))
     with pytest.raises(UsageError, match="BESIDE must be a run on the same images"):
         page_of(runs, [digits, other], 1)

@@ -113,7 +113,7 @@ def finish(path: Path, flags: list[str]) -> float:
 
 def result(path: Path) -> dict[str, object]:
     """All that two equal runs have in common: every array of training, the rows without times, the files, the test."""
-    from vae_jax.data.dataset import load_dataset
+    from vae_jax.data.loading import load_dataset
     from vae_jax.files import LOCK
     from vae_jax.runs.checkpoints import Checkpoints
     from vae_jax.runs.run import load_run

@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 import jax  # noqa: E402
 
 from vae_jax.config import Settings  # noqa: E402
-from vae_jax.data.dataset import load_dataset  # noqa: E402
+from vae_jax.data.loading import load_dataset  # noqa: E402
 from vae_jax.errors import Interrupted  # noqa: E402
 from vae_jax.models.autoencoders import build_model  # noqa: E402
 from vae_jax.runs.recording import train_run  # noqa: E402

@@ -16,7 +16,7 @@ from experiments.anomaly.measure import PROTOCOLS
 from vae_jax.cli.command import main, parse
 from vae_jax.cli.score import Calibrate, Score, calibrate, score
 from vae_jax.config import Settings
-from vae_jax.data.dataset import load_dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError
 from vae_jax.measures import anomaly
 from vae_jax.measures.images import as_rows

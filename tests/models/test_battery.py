@@ -8,7 +8,8 @@ import numpy as np
 import oracles
 import pytest
 
-from vae_jax.config import Settings, check_settings
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.inputs import Inputs
@@ -145,12 +146,12 @@ def objective_of(settings, model, params, posterior, z, losses, kl):
 
 
 def check_gradient(loss, params, gradient, value):
-    """Along each leaf's own gradient, by central differences that change the loss by less than a thousandth."""
+    """Along each leaf's own gradient, by central differences that change the loss by half a thousandth or so."""
     leaves, tree = jax.tree.flatten(params)
     rounding = 1e-6 * abs(value)  # of the loss, in float32
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         norm = np.linalg.norm(slope)
-        step = min(0.02, 4e-4 * max(1.0, abs(value)) / norm)
+        step = min(0.01, 5e-4 * max(1.0, abs(value)) / norm)
         ends = []
         for way in (step, -step):
             moved = [leaf + way / norm * slope if i == place else leaf for i, leaf in enumerate(leaves)]

@@ -9,7 +9,8 @@ import oracles
 import pytest
 from scipy import special, stats
 
-from vae_jax.config import Settings, check_settings
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.discretized import DiscretizedLogistic, log_ndtr, softplus
 from vae_jax.registry import LIKELIHOODS

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vae_jax.config import Settings
-from vae_jax.data.dataset import load_dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError
 from vae_jax.runs.datasets import find_dataset
 

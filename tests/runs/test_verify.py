@@ -12,7 +12,7 @@ from PIL import Image
 from experiments import verify
 from vae_jax.cli.command import main
 from vae_jax.config import Settings
-from vae_jax.data.dataset import load_dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.runs.datasets import MissingDataError, find_dataset

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from vae_jax.archives import MOST_BYTES, read_bytes
-from vae_jax.cli.command import RunConfig, check_free, check_name
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import REMEDY, LabelledConfig, Loaded, load, write_npz
+from vae_jax.cli.outputs import check_free, check_name
 from vae_jax.codecs.lossless.header import is_lossless, segments_of, unpack
 from vae_jax.domains import shortened
 from vae_jax.errors import RunError, UsageError, counted

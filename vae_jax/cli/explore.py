@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import REMEDY
+from vae_jax.cli.outputs import free_output
 from vae_jax.domains import at_least
 from vae_jax.files import replacing, writing
 

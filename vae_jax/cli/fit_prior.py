@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import new_folder
+from vae_jax.cli.outputs import free_output
 from vae_jax.domains import at_least, seed_field
 from vae_jax.errors import UsageError
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import REMEDY, as_bytes, check_conditional, class_of, new_folder, shown_as, write_png
+from vae_jax.cli.outputs import free_output
 from vae_jax.domains import at_least, non_negative, seed_field
 from vae_jax.errors import counted
 from vae_jax.files import replacing, writing

@@ -56,7 +56,7 @@ class Loaded(NamedTuple):
 def load(config: ImagesConfig) -> Loaded:
     """The run and the images."""
     # Here, as they import JAX, which --help and a bad flag do not wait for; so in every command.
-    from vae_jax.data.dataset import read_images
+    from vae_jax.data.loading import read_images
     from vae_jax.runs.run import load_run
 
     run = load_run(config.run)

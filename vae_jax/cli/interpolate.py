@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import REMEDY, labels_for
+from vae_jax.cli.outputs import free_output
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import replacing, writing
 
@@ -33,7 +34,7 @@ def run(config: Config) -> Path:
     output = free_output(config.output, config.first, "-interpolated.png")
     # Here, as they import JAX, which --help and a bad flag do not wait for.
     from vae_jax.cli.figures import draw_ways, headline
-    from vae_jax.data.dataset import read_images
+    from vae_jax.data.loading import read_images
     from vae_jax.runs.run import load_run
 
     restored, ends = load_run(config.run), []

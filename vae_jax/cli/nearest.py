@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.cli.command import free_output
 from vae_jax.cli.images import REMEDY, LabelledConfig, Loaded, load, write_table
+from vae_jax.cli.outputs import free_output
 from vae_jax.domains import at_least
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import replacing, writing

@@ -9,7 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from vae_jax.cli.command import RunConfig, make_folder
+from vae_jax.cli.command import RunConfig
+from vae_jax.cli.outputs import make_folder
 from vae_jax.domains import MOST_SHOWN, at_least
 from vae_jax.errors import UsageError, counted
 
@@ -46,7 +47,7 @@ class Config(RunConfig):
 def run(config: Config) -> list[Path]:
     """Draw the figures and print their paths."""
     # Here, as they import JAX, which --help and a bad flag do not wait for.
-    from vae_jax.cli import figures
+    from vae_jax.cli import figures, grids
     from vae_jax.runs.run import load_dataset_of, load_run
 
     restored = load_run(config.run)
@@ -67,8 +68,8 @@ def run(config: Config) -> list[Path]:
     if figures.has_drawn_density(restored):
         paths.append(folder / f"latent_prior{suffix}.png")
         figures.draw_prior(restored, codes, part.labels, title, paths[-1])
-    grid = figures.decode_grid(restored, reference, config.grid_size or restored.config.grid_size)
-    figures.draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])
+    grid = grids.decode_grid(restored, reference, config.grid_size or restored.config.grid_size)
+    grids.draw_grid(grid, f"{title}\ndecoded latent grid", paths[1])
     if config.traversals:
         paths.append(folder / f"traversals{suffix}.png")
         figures.draw_traversals(config, restored, part, codes, reference, title, paths[-1])

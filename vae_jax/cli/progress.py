@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from vae_jax import archives, plots
 from vae_jax.cli.command import START
-from vae_jax.cli.figures import decode_grid
+from vae_jax.cli.grids import decode_grid
+from vae_jax.cli.track import NoTracker
 from vae_jax.config import epochs
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
@@ -37,8 +38,9 @@ class Progress:
     These are at most 50 of 15 images a side, and fewer and smaller ones of large images.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, path: Path):
-        """Watch the training of the run at that path."""
+    def __init__(self, recipe: Recipe, dataset: Dataset, path: Path, tracker: NoTracker):
+        """Watch the training of the run at that path, and tell the tracker."""
+        self.tracker = tracker
         self._run = Run(path, recipe.model, {}, recipe.settings, [], {"name": dataset.name}, None, 0)
         shape = recipe.model.image_shape
         self._part = dataset.validation.rows(slice(number_within(shape, 500, least=50)))
@@ -82,6 +84,7 @@ class Progress:
         """Show an epoch, and keep its grid."""
         self._time_is_said = True
         self.add(state.evaluation_params, row["epoch"])
+        self.tracker.epoch(row, self.grids.get(row["epoch"]))
         rate, said = row["images_per_second"], _validation(row)
         if self._bar.disable:
             left = (self._last - row["epoch"]) * row["seconds"]
@@ -93,12 +96,13 @@ class Progress:
         self._bar.set_postfix_str(f"{said}, {rate:,.0f} images/s", refresh=False)
         self._bar.update()
         if row["epoch"] == self._last:
-            self.stop()
+            self._bar.close()
 
     def stop(self) -> None:
         """No epoch follows."""
         if self._bar is not None:
             self._bar.close()
+        self.tracker.close()
 
     def add(self, params: Parameters, epoch: int) -> None:
         """Decode the grid of an epoch, if it is one that the GIF shows, and keep it on disk until the GIF is there."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.cli.command import free_output
 from vae_jax.cli.images import LabelledConfig, as_bytes, load, new_folder, png_names, shown_as, write_png, write_table
+from vae_jax.cli.outputs import free_output
 from vae_jax.errors import counted
 
 

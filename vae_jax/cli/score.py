@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vae_jax.cli.command import RunConfig, free_output
+from vae_jax.cli.command import RunConfig
 from vae_jax.cli.images import LabelledConfig, load, write_table
+from vae_jax.cli.outputs import free_output
 from vae_jax.domains import MOST_SAMPLES, at_least, probability, shortened
 from vae_jax.errors import UsageError, counted
 from vae_jax.files import writing

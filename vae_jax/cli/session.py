@@ -10,13 +10,16 @@ from typing import Any
 
 import jax
 
-from vae_jax.cli.command import START, TrainingConfig, check_name, where_found
+from vae_jax.cli.command import START, TrainingConfig, where_found
 from vae_jax.cli.defaults import decided, in_words
 from vae_jax.cli.figures import bits_in_words, draw_run, headline
+from vae_jax.cli.outputs import check_name
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
+from vae_jax.cli.track import check_track, tracker
 from vae_jax.config import READING
-from vae_jax.data.dataset import Dataset, load_dataset
+from vae_jax.data.dataset import Dataset
+from vae_jax.data.loading import load_dataset
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import Interrupted, UsageError, counted
 from vae_jax.files import locked
@@ -40,6 +43,7 @@ from vae_jax.training.streaming import are_streamed, memory_bytes
 
 def train(config: TrainingConfig, signals: Signals) -> Run | None:
     """Train, evaluate, draw and print; gives back the finished run, but in the first of several processes only."""
+    check_track(config.track)
     if config.run_dir and not config.resume and is_first():
         check_available(config.run_dir)
         check_name(config.run_dir, "", flag="--run-dir")
@@ -59,12 +63,12 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
             _announce(config, dataset, path, streamed)
             if config.minutes:
                 recipe = for_minutes(recipe, dataset, config.minutes)
-            progress = Progress(recipe, dataset, path)
+            progress = Progress(recipe, dataset, path, tracker(config.track, path))
             try:
                 _train(config, recipe, dataset, path, signals, progress, initial)
+                return _finish(dataset, path, progress)
             finally:
                 progress.stop()
-            return _finish(dataset, path, progress)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         raise Interrupted(f"{str(stop) or 'Interrupted.'} Go on with\n{_command(path)}", number) from None
@@ -177,6 +181,7 @@ def _finish(dataset: Dataset, path: Path, progress: Progress) -> Run:
     def draw(run: Run, codes: Codes, test: dict[str, Any]) -> dict[str, Any]:
         draw_run(run, codes, dataset, test)
         progress.write(run.metrics, headline(run, test))
+        progress.tracker.finish(test, run.metrics[-1]["step"], path / "figures")
         return {
             "seconds": progress.seconds_before + time.perf_counter() - START,
             "time_to_first_epoch_seconds": progress.seconds_to_start,

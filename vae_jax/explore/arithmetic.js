@@ -138,6 +138,7 @@ const STEPS = {
     }
     return y;
   },
+  gate: (x) => x.subarray(0, x.length / 2).map((value, i) => value * ACTIVATIONS.sigmoid(x[x.length / 2 + i])),
   shift: (x, weights, size, start) => x.map((value, i) => value + weights[start + i]),
   waves(x, weights, inputs, number, frequencies) {
     const phases = new Float32Array(number), y = new Float32Array(inputs + 2 * number);

@@ -10,6 +10,7 @@ class Own {
     this.part("no-image").textContent = drawable ? "Draw something, or choose a picture." : "Choose a picture.";
     this.results = panels.map((panel) => this.makeResult(panel));
     this.part("results").append(...this.results.map((result) => result.root));
+    this.part("chosen").hidden = !images.length;
     if (drawable) this.listenToPad();
     for (const panel of panels) panel.onClass = () => { if (this.image) this.take(this.image, true); };
     this.part("clear").addEventListener("click", () => this.clear());

@@ -33,7 +33,7 @@ SCRIPTS = (
 )
 """In this order: each uses what stands before it."""
 MOST_DOTS = 2000
-FEWEST_DOTS = 64
+FEWEST_DOTS = 100
 CODE_BYTES = 200_000
 """Of the dots' codes of a run, unless these are the fewest."""
 IMAGE_BYTES = 2**18

@@ -12,7 +12,18 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_jax.models.layers import places_of
-from vae_jax.models.networks import PATCH, ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, PatchDecoder, PatchEncoder
+from vae_jax.models.networks import (
+    PATCH,
+    ConvDecoder,
+    ConvEncoder,
+    Gated,
+    GatedDecoder,
+    GatedEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    PatchDecoder,
+    PatchEncoder,
+)
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 
 Step: TypeAlias = list[Any]
@@ -101,7 +112,10 @@ def _mlp(writer: _Writer) -> None:
         writer.waves()
     for _ in writer.network.hidden_sizes:
         writer.dense()
-        writer.activate()
+        if isinstance(writer.network, Gated):
+            writer.step("gate")
+        else:
+            writer.activate()
     writer.dense()
 
 
@@ -201,6 +215,8 @@ def _residual_decoder(writer: _Writer) -> None:
 WRITERS: dict[type, Callable[[_Writer], None]] = {
     MLPEncoder: _mlp,
     MLPDecoder: _mlp,
+    GatedEncoder: _mlp,
+    GatedDecoder: _mlp,
     ConvEncoder: _conv_encoder,
     ConvDecoder: _conv_decoder,
     PatchEncoder: _patch_encoder,

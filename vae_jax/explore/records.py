@@ -30,6 +30,7 @@ from vae_jax.models.likelihoods import (
     LearnedGaussian,
     SquaredError,
 )
+from vae_jax.models.posteriors import Diagonal, Point
 from vae_jax.models.priors import NoPrior, StandardNormal
 from vae_jax.runs.run import Run
 
@@ -93,12 +94,12 @@ def check_explorable(run: Run) -> None:
         ("network", model.encoder, WRITERS),
         ("network", model.decoder, WRITERS),
         ("likelihood", model.likelihood, LIKELIHOODS),
+        ("posterior", model.posterior, (Diagonal, Point)),
         ("prior", model.prior, (StandardNormal, NoPrior)),
     ):
         if type(part) not in known:  # a subclass may compute something else
             raise UsageError(
-                f"{run.path} has a {what} of its own, {type(part).__name__}, and a page computes those of vae_jax only."
-                f"\n{remedy}"
+                f"{run.path} has the {what} {type(part).__name__}, which a page does not compute.\n{remedy}"
             )
     number = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(run.params))
     if number > MOST_WEIGHTS:

@@ -30,11 +30,12 @@ class Sliders {
   row(dimension) {
     const element = document.importNode(document.getElementById("row").content, true).firstElementChild;
     const [label, input, output, canvas] = ["label", "input", "output", "canvas"].map((tag) => element.querySelector(tag));
-    const { index, low, high } = dimension, name = `z${index + 1}`;
+    const { index, low, high } = dimension, name = `z${index + 1}`, [height, width] = this.model.record.shape;
     label.firstElementChild.textContent = name;
     label.querySelector("small").textContent = dimension.said;
     Object.assign(input, { min: low, max: high, step: (high - low) / 200 });
     input.setAttribute("aria-label", `${name}, ${dimension.said}`);
+    Object.assign(canvas, { height, width: THUMBNAILS * width });
     canvas.setAttribute("aria-label", `Images along ${name}`);
     input.addEventListener("input", () => {
       const z = this.z.slice();
@@ -50,13 +51,12 @@ class Sliders {
       input.value = z[dimension.index];
       output.textContent = said(z[dimension.index]);
     }
-    this.later.start(this.rows.map(({ dimension: { index, low, high }, canvas }) => () => {
-      const images = Array.from({ length: THUMBNAILS }, (_, k) => {
+    const { shape } = this.model.record;
+    this.later.start(this.rows.flatMap(({ dimension: { index, low, high }, canvas }) =>
+      Array.from({ length: THUMBNAILS }, (_, k) => () => {
         const moved = z.slice();
         moved[index] = low + ((high - low) * k) / (THUMBNAILS - 1);
-        return this.model.decode(moved, label);
-      });
-      paint(canvas, images, this.model.record.shape);
-    }));
+        canvas.getContext("2d").putImageData(asPixels(this.model.decode(moved, label), shape), k * shape[1], 0);
+      })));
   }
 }

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from vae_jax.config import Settings, check_settings
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings
 from vae_jax.models import conditions
 from vae_jax.models.chunks import ROWS, in_chunks, rows_at_once
 from vae_jax.models.conditions import Labels

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vae_jax.config import READING, Settings
-from vae_jax.data.dataset import Dataset, digest_of, load_dataset
+from vae_jax.data.dataset import Dataset, digest_of
 from vae_jax.data.idx import MNIST_FAMILY
+from vae_jax.data.loading import load_dataset
 from vae_jax.data.published import PUBLISHED
 from vae_jax.data.raw import Pictures
 from vae_jax.data.sources import find_source

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vae_jax.archives import read_bytes
-from vae_jax.config import Settings, check_settings, with_effect
+from vae_jax.combinations import check_settings, with_effect
+from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
 from vae_jax.domains import MOST_UNITS, check_fields
 from vae_jax.errors import UsageError

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vae_jax.config import Settings, check_settings, epochs
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings, epochs
 from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters

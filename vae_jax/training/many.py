@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from vae_jax.config import Settings, check_settings, epochs, steps_per_epoch
+from vae_jax.combinations import check_settings
+from vae_jax.config import Settings, epochs, steps_per_epoch
 from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError

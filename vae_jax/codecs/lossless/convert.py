@@ -19,6 +19,7 @@ from vae_jax.models.distributions import LOGVAR_BOUND, smooth_bound
 from vae_jax.models.eight_bit import LOG_GAIN_BOUND
 from vae_jax.models.likelihoods import Bernoulli
 from vae_jax.models.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from vae_jax.models.posteriors import Diagonal
 from vae_jax.models.priors import StandardNormal
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 from vae_jax.runs.run import Run
@@ -37,6 +38,8 @@ def check_codable(run: Run) -> None:
         reason, remedy = "an AE, which has no posterior to get bits back by", remedy + "--model vae."
     elif type(model.prior) is not StandardNormal:
         reason, remedy = f"the prior {type(model.prior).__name__}", remedy + "--prior standard."
+    elif type(model.posterior) is not Diagonal:
+        reason, remedy = f"the posterior {type(model.posterior).__name__}", remedy + "--posterior diagonal."
     elif _kind_of(model.likelihood) is None:
         known = "bernoulli for black and white, discretized_logistic, logistic_mixture, discretized_gaussian"
         reason = f"the likelihood {run.config.likelihood}, which gives no level of a pixel a probability"
@@ -118,7 +121,7 @@ def _arrays(run: Run) -> dict[str, np.ndarray]:
     arrays[f"activation.{activation}"] = fixed_point.store_steps(fixed_point.activation_table(activation))
     arrays |= {f"pixels.{name}": table for name, table in tables.items()}
     arrays |= {"normal": masses.distribution_table("normal"), "octave": masses.steps_in_octave()}
-    arrays |= {"spread": pixels.deviations(LOGVAR_BOUND), "bits": _grids(run)}
+    arrays |= {"spread": pixels.deviations(LOGVAR_BOUND), "bits": grid_bits(run)}
     arrays |= {"model": np.frombuffer(fingerprint(params), np.uint8)}
     if model.classes:
         arrays |= {name: np.rint(UNIT * np.asarray(params["condition"][name])).astype(np.int32) for name in CONDITION}
@@ -150,9 +153,11 @@ def _likelihood(model: Model, own: dict[str, Any]) -> tuple[dict[str, np.ndarray
     return tables, layout, last
 
 
-def _grids(run: Run) -> np.ndarray:
-    # As fine as the posteriors of generated images ask for, in powers of 2: a finer grid costs bits that a small file
-    # does not get back.
+def grid_bits(run: Run) -> np.ndarray:
+    """How fine the grid of each latent has to be for the posteriors of generated images: steps of 2^-bits.
+
+    A finer one costs bits that a file of few images does not get back.
+    """
     drawn = run.generate(_DRAWN)
     if isinstance(run.model.likelihood, Bernoulli):
         drawn = drawn > 0.5
