@@ -196,7 +196,9 @@ def test_what_is_added_in_one_place_is_a_flag_value_and_does_all_that_the_others
     assert run.reconstruct(data.test.images[:5]).shape == (5, 8, 8, 1)
     assert run.generate(7, seed=1).shape == (7, 8, 8, 1)
     assert {file.name for file in (path / "figures").iterdir()} >= {"latent_means.png", "samples.png"}
-    assert len(plot_latent.run(plot_latent.Config(path, output=tmp_path / "out", grid_size=3))) == 4
+    drawn = plot_latent.run(plot_latent.Config(path, output=tmp_path / "out", grid_size=3))
+    assert "latent_prior.png" in [file.name for file in drawn]
+    assert len(drawn) == 5
     assert isinstance(run.model.likelihood, Laplace)
     assert run.params["decoder"]["Dense_1"]["kernel"].shape == (16, 128)
     assert "GroupNorm_0" in run.params["encoder"]
