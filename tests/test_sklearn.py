@@ -105,6 +105,12 @@ def test_floats_are_taken_where_that_is_said_alone():
     model = vae_jax.build_model(settings, (1, 5, 1))
     with pytest.raises(UsageError, match=r"floats=False\) must be given bytes, got float32.*\n.*Split.of_floats"):
         vae_jax.fit(model, split, split, settings)
+    bytes_of = vae_jax.Split(np.zeros((70, 1, 5, 1), np.uint8))
+    for pair, given in (((split, bytes_of), "floats, got uint8"), ((bytes_of, split), "bytes, got float32")):
+        with pytest.raises(UsageError, match=f"must be given {given}"):
+            vae_jax.fit(model, *pair, settings, inputs=Inputs(floats=pair[0] is split))
+    with pytest.raises(UsageError, match="binarize must be none with floats=True, got 'threshold'"):
+        vae_jax.fit(model, split, split, settings, inputs=Inputs("threshold", floats=True))
     for bad, words in ((rows[0], r"\[n, height, width, channels\]"), (np.full((1, 1, 2, 1), 1e40), "beyond it")):
         with pytest.raises(UsageError, match=words):
             vae_jax.Split.of_floats(bad)

@@ -64,6 +64,21 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             settings.prior == "vamp" and settings.posterior != "diagonal",
             f"--prior vamp is a mean of diagonal Gaussians: it needs --posterior diagonal, got {settings.posterior}.",
         ),
+        (
+            settings.latent_dim == 1 and settings.posterior == "householder",
+            "--posterior householder needs at least 2 latent dimensions, got --latent-dim 1.\n"
+            "Use --posterior diagonal, or a larger --latent-dim.",
+        ),
+        (
+            settings.latent_dim == 1 and settings.prior == "flow",
+            "--prior flow needs at least 2 latent dimensions, got --latent-dim 1.\n"
+            "Use --prior mixture, or a larger --latent-dim.",
+        ),
+        (
+            settings.free_bits > 0 and settings.prior in ("mixture", "vamp", "flow", "class"),
+            f"--free-bits must be 0 for --prior {settings.prior}, whose KL is no sum over the dimensions, got "
+            f"{settings.free_bits}.\nLeave --free-bits out, or use --prior standard.",
+        ),
         (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (
             corruption in ("salt_and_pepper", "masking") and level > 1,

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import jax
@@ -69,8 +70,9 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin
         """
         rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         for name in ("validation_fraction", "false_alarm_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise UsageError(f"{name} must be a number between 0 and 1, got {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 < float(value) < 1):
+                raise UsageError(f"{name} must be a number between 0 and 1, got {value!r}.")
         given = self.random_state
         seed = int(given) if isinstance(given, int | np.integer) else check_random_state(given).randint(2**31 - 1)
         held = min(len(rows) - 1, max(1, round(self.validation_fraction * len(rows))))
@@ -205,6 +207,8 @@ class VAE(_Estimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Float[np.ndarray, "n features"]:
         """Draw rows [n_samples, features]: latents of the prior, then features of the likelihood; float32."""
         check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise UsageError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         key = jax.random.key(check_random_state(random_state).randint(2**31 - 1))
         return self._rows(np.asarray(_drawn(self._model(), n_samples, self.params_, key)))
 

@@ -125,6 +125,28 @@ def test_new_images_are_made_of_noise_or_where_the_prior_needs_it_of_random_bits
         form.write(generate, tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prior": "class", "condition": "labels"},
+        pytest.param({"prior": "vamp", "prior_components": 3}, marks=pytest.mark.slow),
+        pytest.param({"prior": "mixture", "prior_components": 3}, marks=pytest.mark.slow),
+    ],
+    ids=lambda settings: settings["prior"],
+)
+def test_new_images_are_those_of_the_runs_own_prior(settings):
+    run = untrained((5, 4, 1), **settings)
+    if settings["prior"] == "class":  # far from each other
+        far = {"mean": 4 * jax.numpy.arange(3.0)[:, None] - 4 + jax.numpy.zeros((1, 2))}
+        run = run._replace(params=run.params | {"prior": run.params["prior"] | far})
+    keys = np.random.default_rng(0).integers(0, 2**32, (3, 2), np.uint32)
+    labels = [np.array([7, -2, 4], np.int32)] if run.model.classes else []
+    images = jax.jit(functions_of(run)[2].call)(keys, *labels)[0]
+    for i, key in enumerate(map(jax.random.wrap_key_data, keys)):
+        known = {"labels": labels[0][i : i + 1]} if labels else {}
+        np.testing.assert_allclose(images[i : i + 1], run.model.generate(run.params, key, 1, **known), atol=1e-5)
+
+
 def test_an_ae_generates_from_the_gaussian_of_its_codes():
     codes = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) @ np.float32(
         [[1, 2, 0], [0, 1, 0], [1, 1, 3]]
@@ -132,7 +154,13 @@ def test_an_ae_generates_from_the_gaussian_of_its_codes():
     mean, spread = gaussian_of(codes)
     np.testing.assert_allclose(mean, codes.mean(0), atol=1e-5)
     np.testing.assert_allclose(spread.T @ spread, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-3)
-    assert [function.name for function in functions_of(untrained((5, 4, 1), model="ae"))] == ["encode", "decode"]
+    bare = untrained((5, 4, 1), model="ae")
+    assert [function.name for function in functions_of(bare)] == ["encode", "decode"]
+    # Of a prior that was fitted to the codes, whatever codes are given.
+    fitted = bare.with_prior(FullGaussian(), FullGaussian.fit(codes[:, :2]))
+    noise = np.float32([[0.3, -1]])
+    expected = fitted.decode(np.asarray(fitted.model.prior.from_noise(fitted.params["prior"], noise)))
+    np.testing.assert_allclose(functions_of(fitted, 9 + codes[:, :2])[2].call(noise)[0], expected, atol=1e-6)
 
 
 def run_card(folder, blocked):

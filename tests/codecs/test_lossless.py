@@ -342,6 +342,12 @@ def test_every_byte_of_the_header_counts(ready):
             decompress(made, broken)
 
 
+@pytest.mark.parametrize("shape", [(2**35, 2**35, 1), (2**32, 2**32, 2**31), (2**21, 2**21, 2**21)])
+def test_a_header_of_more_pixels_than_there_can_be_is_refused(shape):
+    with pytest.raises(UsageError, match="is cut off or damaged"):
+        header.unpack(header.pack(header.Header(b"abcd", 5, shape, None, [])), "it")
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=80), st.integers(0, 2**40), st.tuples(*[st.integers(0, 2**20)] * 3))
 def test_a_forged_header_is_refused_or_read(rest, number, shape):

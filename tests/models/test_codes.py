@@ -52,6 +52,7 @@ def test_posteriors_tell_their_variances_and_codes_have_none():
     sigma = np.median(np.exp(LOGVARS / 2)) / np.sqrt(MEANS.var(axis=0).mean())
     assert POSTERIORS.relative_sigma() == pytest.approx(sigma, rel=1e-5)
     assert CODES.covariances(np.array([3])) is None
+    assert Codes.of(MEANS, LOGVARS, independent=False).covariances(np.array([3])) is None
     assert CODES.diagnosis(1.0) is None
 
 

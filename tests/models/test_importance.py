@@ -153,3 +153,8 @@ def test_an_autoencoder_is_refused(kind):
     model = build_model(Settings(model="ae", hidden_sizes=()), (2, 3, 1))
     with pytest.raises(UsageError, match=f"--objective {kind.__name__.lower()} needs --model vae"):
         kind().check(model)
+
+
+def test_dreg_has_no_elbo_beside_it():
+    with pytest.raises(UsageError, match="--elbo-share must be 0 for --objective dreg, got 0.5"):
+        DReG(elbo_share=0.5)

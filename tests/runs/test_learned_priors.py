@@ -17,9 +17,12 @@ from vae_jax.errors import Interrupted, UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.conditions import conditions_of
 from vae_jax.models.evaluation import evaluate
+from vae_jax.models.mixtures import OfClass
+from vae_jax.models.posteriors import Householder
 from vae_jax.registry import PRIORS
 from vae_jax.runs.recording import train_run
 from vae_jax.runs.records import SCHEMA_VERSION
+from vae_jax.runs.refit import check_refittable
 from vae_jax.runs.run import load_run
 from vae_jax.runs.verify import check
 from vae_jax.training.fit import fit
@@ -159,6 +162,20 @@ def test_flags_of_fit_prior_without_effect_are_refused(flags, words, trained, tm
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_codes_do_not_say_enough_is_refused(trained):
+    run = load_run(trained / "vae")
+    turned = run._replace(model=dataclasses.replace(run.model, posterior=Householder()))
+    by_class = run._replace(model=dataclasses.replace(run.model, prior=OfClass(3)))
+    for bad, words in (
+        (run._replace(metrics=[]), "must have finished an epoch"),
+        (turned, "needs --posterior diagonal"),
+        (by_class, "needs a prior that is the same for all classes"),
+    ):
+        with pytest.raises(UsageError, match=words + r"(.|\n)*\n"):
+            check_refittable(bad)
+    check_refittable(run)
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ class Compress(LabelledConfig):
     quality: Literal[1, 2, 3, 4, 5, 6, 7, 8] | None = None
     """1 is the smallest file, 8 the best image. Default: 6."""
     lossless: bool = False
-    """Give back every byte of the images. A bernoulli likelihood takes images of black and white alone, 0 and 255."""
+    """Give back every byte of the images that the run sees: pictures scaled as its own were, floats as one of 256
+    levels. A bernoulli likelihood takes images of black and white alone, 0 and 255."""
     data_dir: Path | None = None
     """Where the run's data lies, if no longer where the run found it."""
 
@@ -59,7 +60,7 @@ def compress(config: Compress) -> Path:
     for flag, value in (("--quality", config.quality), ("--data-dir", config.data_dir)):
         if config.lossless and value is not None:
             raise UsageError(f"{flag} {value} has no effect with --lossless.\nLeave {flag} out.")
-    loaded = load(config)
+    loaded = load(config, None if config.lossless else _check_unconditional)
     images = loaded.split.images
     content = _without_loss(config, loaded) if config.lossless else _with_loss(config, loaded)
     with writing(config.output, REMEDY), replacing(config.output) as temporary:
@@ -72,13 +73,16 @@ def compress(config: Compress) -> Path:
     return config.output
 
 
-def _with_loss(config: Compress, loaded: Loaded) -> bytes:
-    run = loaded.run
+def _check_unconditional(run: Any) -> None:
     if run.model.classes:
         raise UsageError(
-            f"compress needs a run that sees no class, got {config.run}, trained with --condition labels.\n"
+            f"compress needs a run that sees no class, got {run.path}, trained with --condition labels.\n"
             "Train one with --condition none, or add --lossless."
         )
+
+
+def _with_loss(config: Compress, loaded: Loaded) -> bytes:
+    run = loaded.run
     container = _container()
     # After `load`, as it imports JAX.
     from vae_jax.runs.run import load_dataset_of
@@ -89,7 +93,10 @@ def _with_loss(config: Compress, loaded: Loaded) -> bytes:
     else:
         dataset = load_dataset_of(run, config.data_dir)
         codec = container.fit_codec_of(run, dataset.train.images, dataset.validation.images)
-        container.write_codec(path, codec)
+        if path.exists():  # another process was first, and its files need its codec
+            codec = container.read_codec(path, run.model.latent_dim)
+        else:
+            container.write_codec(path, codec)
         print(f"fitted the codec to {counted(len(dataset.train), 'training image')}: {path}", flush=True)
     content: bytes = container.compress(run, codec, loaded.split.images, config.quality or 6)
     return content

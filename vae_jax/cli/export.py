@@ -36,8 +36,7 @@ class Config(RunConfig):
     output: Path | None = None
     """The folder to write. Default: the run's name with - and the format, beside it."""
     data_dir: Path | None = None
-    """Where the run's data lies, if no longer where the run found it; read for an AE only, which has no prior to
-    generate from."""
+    """Where the run's data lies, if no longer where the run found it; read for an AE without a prior only."""
 
 
 def run(config: Config) -> Path:
@@ -104,8 +103,8 @@ def _write(
 
 
 def _codes(run: "Run", config: Config) -> "np.ndarray | None":
-    # Of an AE's validation images; without them it can still encode and decode.
-    if run.model.stochastic:
+    # Of the validation images, of an AE without a prior; without them it can still encode and decode.
+    if run.model.prior.has_density:
         return None
     from vae_jax.runs.run import load_dataset_of
 

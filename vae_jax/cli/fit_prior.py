@@ -25,8 +25,8 @@ class Config(RunConfig):
     """Gaussians of the mixture."""
     prior_layers: int = at_least(1, 6, most=32)
     """Affine couplings of the flow."""
-    steps: int = at_least(1, 2000)
-    """In which a mixture or a flow is fitted."""
+    steps: int = at_least(1, 2000, most=1_000_000)
+    """In which a mixture or a flow is fitted, rounded up to a multiple of 20."""
     seed: int = seed_field()
     """Of the fit."""
     output: Path | None = None
@@ -41,12 +41,16 @@ def run(config: Config) -> Path:
     _check_used(config)
     # Here, as they import JAX, which --help and a bad flag do not wait for.
     from vae_jax.cli.figures import draw_run
-    from vae_jax.runs.refit import Refit, refitted, write_refitted
+    from vae_jax.runs.refit import Refit, check_refittable, refitted, write_refitted
     from vae_jax.runs.run import load_dataset_of, load_run
 
     trained = load_run(config.run)
+    check_refittable(trained)
     if config.prior == "flow" and trained.model.latent_dim < 2:
-        raise UsageError(f"--prior flow needs a run of at least 2 latent dimensions, got {config.run} of 1.")
+        raise UsageError(
+            f"--prior flow needs a run of at least 2 latent dimensions, got {config.run} of 1.\n"
+            "Use --prior gaussian or mixture."
+        )
     dataset = load_dataset_of(trained, config.data_dir)
     refit = Refit(config.prior, config.prior_components, config.prior_layers, config.steps, config.seed)
     fitted = refitted(trained, dataset, refit)

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -53,13 +53,15 @@ class Loaded(NamedTuple):
     """Of each image, as a conditional run knows it; None of another run."""
 
 
-def load(config: ImagesConfig) -> Loaded:
-    """The run and the images."""
+def load(config: ImagesConfig, check: "Callable[[Run], None] | None" = None) -> Loaded:
+    """The run and the images; `check` refuses runs before the images are read."""
     # Here, as they import JAX, which --help and a bad flag do not wait for; so in every command.
     from vae_jax.data.loading import read_images
     from vae_jax.runs.run import load_run
 
     run = load_run(config.run)
+    if check:
+        check(run)
     as_then: Any = {"pictures": run.pictures, "background": run.config.background}
     split, names = read_images(config.images, run.model.image_shape, skip_damaged=config.skip_damaged, **as_then)
     classes = split.labels if names is None or split.labels is None else np.array(names)[split.labels]

@@ -129,8 +129,9 @@ def on_page(run: Run, dataset: Dataset, dots: Split, name: str) -> RunOnPage:
         "score": _score(run, dataset),
     }
     latents = latents_to_check(codes)
-    half = grey_levels(run, latents) <= 1
-    record |= {"half": half, "grey_levels": grey_levels(run, latents) if half else 0.0, "checked": CHECKED}
+    levels = grey_levels(run, latents)
+    half = levels <= 1
+    record |= {"half": half, "grey_levels": levels if half else 0.0, "checked": CHECKED}
     flat = weights.joined().astype("<f2" if half else "<f4")
     parts = [codes.means] if codes.logvars is None else [codes.means, codes.logvars]
     return RunOnPage(record, flat.tobytes(), b"".join(part.astype("<f4").tobytes() for part in parts))

@@ -45,7 +45,7 @@ def functions_of(run: Run, codes: np.ndarray | None = None) -> list[Function]:
 
     Args:
         run: from `load_run`.
-        codes: of an AE, which has no prior: those of images that new ones shall be like; None leaves generate out.
+        codes: of a run without a prior: those of images that new ones shall be like; None leaves generate out.
     """
     model, params = run.model, run.params
     values, latent = tuple(model.image_shape), (model.latent_dim,)
@@ -71,30 +71,32 @@ def functions_of(run: Run, codes: np.ndarray | None = None) -> list[Function]:
         given, of_noise = draw
 
         def generate(noise: Array, *labels: Array) -> tuple[Array, ...]:
-            return (model.decode_mean(params, of_noise(noise), *labels),)
+            return (model.decode_mean(params, of_noise(noise, *labels), *labels),)
 
         found.append(Function("generate", generate, (given, *labels), ("images",), partial(example, given)))
     return found
 
 
-def _draw(run: Run, codes: np.ndarray | None) -> tuple[Input, Callable[[Any], Array]] | None:
+def _draw(run: Run, codes: np.ndarray | None) -> tuple[Input, Callable[..., Array]] | None:
     # What new latents are made of, and how.
     model, latent = run.model, (run.model.latent_dim,)
     noise = Input("noise", latent, np.float32, "white: drawn from N(0, 1), times a temperature")
-    if not model.stochastic:
+    if not model.prior.has_density:
         if codes is None:
             return None
         mean, spread = gaussian_of(codes)
-        return noise, lambda noise: mean[None] + jnp.matmul(noise, spread, precision="highest")
-    own = run.params.get("prior", {})
+        return noise, lambda noise, *labels: mean[None] + jnp.matmul(noise, spread, precision="highest")
+    known = jax.jit(model.prepared)(run.params)  # what needs the encoder is done here
+    own = known.get("prior", {})
     if model.prior.from_noise(own, jnp.zeros((1, *latent))) is not None:
-        return noise, lambda noise: model.prior.from_noise(own, noise)
+        return noise, lambda noise, *labels: model.prior.from_noise(own, noise)
 
-    def drawn(key: Array) -> Array:
-        return model.prior.sample(own, jax.random.wrap_key_data(key), (1, *latent))[0]
+    def drawn(key: Array, *label: Array) -> Array:
+        labels = label[0][None] if label else None
+        return model.draw(known, jax.random.wrap_key_data(key), 1, labels=labels)[0]
 
     keys = Input(KEYS, (2,), np.uint32, "two words of 32 random bits an image")
-    return keys, lambda keys: jax.vmap(drawn)(keys)
+    return keys, lambda keys, *labels: jax.vmap(drawn)(keys, *labels)
 
 
 def _example(classes: Sequence[int], first: Input, generator: np.random.Generator, number: int) -> list[np.ndarray]:

@@ -13,12 +13,14 @@ from vae_jax.config import hidden_sizes
 from vae_jax.errors import RunError
 from vae_jax.exports import numpy_mlp
 from vae_jax.exports.functions import gaussian_of
+from vae_jax.models.networks import MLPDecoder, MLPEncoder
 from vae_jax.models.priors import NoPrior, StandardNormal
 from vae_jax.runs.run import Run
 
 ARRAYS, ABOUT, CODE = "model.safetensors", "architecture.json", "numpy_mlp.py"
 _TOLD = (
     *("model", "arch", "activation", "fourier_features", "dense_size", "latent", "likelihood", "sigma", "prior"),
+    *("prior_components", "prior_layers", "posterior", "reflections", "condition"),
     *("mixture_components", "channel_conditioning", "binarize", "code_activation", "sparsity", "sparsity_target"),
 )
 
@@ -27,6 +29,8 @@ def is_run_by_numpy(run: Run) -> bool:
     """Whether `numpy_mlp` runs such a model."""
     config = run.config
     plain = config.arch == "mlp" and not run.model.classes and config.sparsity != "topk"
+    plain = plain and run.model.posterior.independent
+    plain = plain and (type(run.model.encoder), type(run.model.decoder)) == (MLPEncoder, MLPDecoder)
     return plain and run.model.prior in (NoPrior(), StandardNormal()) and config.likelihood in numpy_mlp.MEANS
 
 

@@ -43,9 +43,11 @@ class Codes:
     """How the information of a dimension is written."""
 
     @staticmethod
-    def of(means: Float[np.ndarray, "n latent"], logvars: Float[np.ndarray, "n latent"] | None) -> "Codes":
-        """From what `vae_jax.encode_images` gives."""
-        return Codes(means) if logvars is None else GaussianCodes(means, logvars)
+    def of(
+        means: Float[np.ndarray, "n latent"], logvars: Float[np.ndarray, "n latent"] | None, independent: bool = True
+    ) -> "Codes":
+        """From what `vae_jax.encode_images` gives, and whether a posterior's dimensions are independent."""
+        return Codes(means) if logvars is None else GaussianCodes(means, logvars, independent)
 
     def __len__(self) -> int:
         return len(self.means)
@@ -99,11 +101,13 @@ class Codes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GaussianCodes(Codes):
-    """Posterior means and log variances of a set of images."""
+    """Posterior means and log variances of a set of images: of each dimension by itself."""
 
     logvars: Float[np.ndarray, "n latent"]  # type: ignore[misc]
+    independent: bool = True
+    """Whether that is all there is to say; otherwise the dimensions of a posterior are correlated."""
     title = "latent means"
-    measure = "KL {:.2f} nats"
+    measure = "KL to N(0, 1) {:.2f} nats"
 
     def information(self) -> Float[np.ndarray, " latent"]:
         """What each dimension says of an image: its mean KL divergence to N(0, 1) in nats."""
@@ -121,13 +125,13 @@ class GaussianCodes(Codes):
         return np.asarray(_mixture_quantiles(*given))
 
     def sample(self) -> Float[np.ndarray, "n latent"]:
-        """One sample of each image's posterior, always the same."""
+        """One sample of each image's posterior, always the same; of correlated dimensions, each by itself."""
         noise = np.random.default_rng(0).normal(size=self.means.shape)
         return (self.means + np.exp(0.5 * self.logvars) * noise).astype(np.float32)
 
-    def covariances(self, chosen: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m latent"]:
-        """Variances of the posteriors of some images."""
-        return np.exp(self.logvars[chosen])
+    def covariances(self, chosen: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m latent"] | None:
+        """Variances of the posteriors of some images; None of correlated dimensions."""
+        return np.exp(self.logvars[chosen]) if self.independent else None
 
     def relative_sigma(self) -> float:
         """Median standard deviation of the posteriors over the standard deviation of their means."""

@@ -87,6 +87,10 @@ class DReG(IWAE):
     of 1; all other parameters get IWAE's.
     """
 
+    def __post_init__(self) -> None:
+        if self.elbo_share:
+            raise UsageError(f"--elbo-share must be 0 for --objective dreg, got {self.elbo_share}.\nUse iwae.")
+
     def drawn(self, posterior: Any, keys: Key[Array, "latents batch"]) -> tuple[Any, Any, Any]:
         """Latents with the path of that gradient, and log densities of which the posterior gets none of its own."""
         fixed = jax.tree.map(jax.lax.stop_gradient, posterior)

@@ -184,6 +184,15 @@ class Inputs(NamedTuple):
         """Images, or values, of any kind as `batch` takes them; a UsageError for what are none."""
         return (as_floats if self.floats else as_images)(images, image_shape=image_shape)
 
+    def check_type(self, dtype: Any) -> None:
+        """Refuse, by a UsageError, floats in place of bytes, and bytes in place of floats."""
+        if np.issubdtype(dtype, np.floating) != self.floats:
+            kind = "floats" if self.floats else "bytes"
+            raise UsageError(
+                f"Inputs(floats={self.floats}) must be given {kind}, got {dtype}.\n"
+                "Give inputs=Inputs(floats=True) with Split.of_floats(values), and with it alone."
+            )
+
     def augmented(self, images: Bytes | Floats, indices: Int[Array, " batch"], key: Key[Array, ""]) -> Bytes | Floats:
         """The images to train on in place of these, by the key and the index of each alone."""
         if not self.augment:
@@ -200,11 +209,10 @@ class Inputs(NamedTuple):
         labels: Int[Array, " batch"] | None = None,
     ) -> Batch:
         """The batch of these images; an example's noise depends on the key and its index alone."""
-        if jnp.issubdtype(images.dtype, jnp.floating) != self.floats:
-            kind = "floats" if self.floats else "bytes"
+        self.check_type(images.dtype)
+        if self.floats and self.binarize != "none":
             raise UsageError(
-                f"Inputs(floats={self.floats}) must be given {kind}, got {images.dtype}.\n"
-                "Give inputs=Inputs(floats=True) with Split.of_floats(values), and with it alone."
+                f"binarize must be none with floats=True, got {self.binarize!r}. Binarise the values before."
             )
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(indices)
         x = images if self.floats else preprocess(images, self.binarize, keys[:, 0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vae_jax.config import objective_name
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
 from vae_jax.data.stored import pieces
@@ -43,7 +44,7 @@ def finish_run(
     part, rows = dataset.test.of_classes(run.config.classes), run.metrics
     codes = run.encode(part.images, part.labels)
     test = measure_test(run, part, codes)
-    diagnosis = codes.diagnosis(run.config.beta)
+    diagnosis = codes.diagnosis(run.config.beta) if _is_diagnosed(run) else None
     summary = {
         "test": test,
         **({"diagnosis": diagnosis} if diagnosis else {}),
@@ -58,6 +59,11 @@ def finish_run(
     }
     write_json(path / "summary.json", summary | (before(run, codes, test) if before else {}))
     return load_run(path, model=model, inputs=inputs)
+
+
+def _is_diagnosed(run: Run) -> bool:
+    # What is inactive is known of N(0, I), and what to try of the ELBO.
+    return run.model.prior.per_dimension and objective_name(run.config) in ("elbo", "sparse")
 
 
 def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     images, codes = jnp.zeros((1, *model.seen_shape)), jnp.zeros((1, model.decoded_dim))
     latents = OBJECTIVES.make(objective_name(settings), settings).latents
     decoded = latents * _outputs(model.decoder, params["decoder"], codes)
-    activations = settings.batch_size * (_outputs(model.encoder, params["encoder"], images) + decoded)
+    encoded = settings.batch_size + model.prior.images  # those that a prior lets the encoder see
+    activations = encoded * _outputs(model.encoder, params["encoder"], images) + settings.batch_size * decoded
     copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()
@@ -54,7 +55,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
             f"--latent-dim {settings.latent_dim} with --hidden-sizes {sizes} and --batch-size {settings.batch_size}"
             f"{f', {latents} latents an image,' * (latents > 1)} needs {needed / 2**30:,.1f} GiB of memory, but there "
             f"are {there / 2**30:,.1f}.\nGive smaller layers, a smaller latent space or a smaller batch"
-            f"{', or fewer --importance-samples' * (latents > 1)}."
+            f"{', or fewer --importance-samples or --importance-groups' * (latents > 1)}."
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from vae_jax.data.dataset import Dataset
+from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model
 from vae_jax.models.codes import Codes
 from vae_jax.models.fitted import fitted_prior
@@ -36,8 +37,32 @@ class Refit:
     seed: int = 0
 
 
+def check_refittable(run: Run) -> None:
+    """Refuse, by a UsageError, a run whose codes do not say enough for another prior."""
+    if not run.metrics:
+        raise UsageError(
+            f"{run.path} must have finished an epoch, got none.\n"
+            f"Go on with it: vae-jax train --resume --run-dir {run.path}"
+        )
+    if not run.model.posterior.independent:
+        raise UsageError(
+            f"fit-prior needs --posterior diagonal, got {run.path} of {run.config.posterior}, whose dimensions are "
+            "correlated.\nTrain a run with --posterior diagonal, or one with --prior mixture or flow."
+        )
+    if run.model.prior.by_class:
+        raise UsageError(
+            f"fit-prior needs a prior that is the same for all classes, got {run.path} of --prior class.\n"
+            "Train a run with --prior standard, which --condition labels can have, too."
+        )
+
+
 def refitted(run: Run, dataset: Dataset, refit: Refit) -> Run:
-    """The run with a prior fitted to its codes of the training images, the best by those of the validation images."""
+    """The run with a prior fitted to its codes of the training images, the best by those of the validation images.
+
+    Raises:
+        UsageError: as of `check_refittable`.
+    """
+    check_refittable(run)
     train, validation = (run.encode(part.images, part.labels) for part in (dataset.train, dataset.validation))
     prior = fitted_prior(refit.kind, refit.components, refit.layers)
     return run.with_prior(prior, fit_prior(prior, train, validation, jax.random.key(refit.seed), refit.steps))

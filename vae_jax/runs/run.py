@@ -88,7 +88,7 @@ class Run(NamedTuple):
         """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
         seen = {"inputs": self.inputs._replace(corruption="none"), "labels": self._of_images(labels, images)}
-        return Codes.of(*encode_images(*arguments, **seen))
+        return Codes.of(*encode_images(*arguments, **seen), self.model.posterior.independent)
 
     def decode(self, codes: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
         """Expected images of latents [n, latent], of a conditional run with the `labels`, as of `labels_of`.
@@ -119,8 +119,9 @@ class Run(NamedTuple):
         """The same networks under another prior, as one fitted after training: `evaluate` and `generate` use it.
 
         Such as `prior = FullGaussian()` with `params = prior.fit(codes.means, codes.logvars)` of the codes of training
-        images, which `encode` gives; `vae_jax.runs.refit` makes such. The run that comes back has no summary, whose
-        numbers are those of its own prior. An autoencoder has a prior only in this way, and still pays nothing for it.
+        images, which `encode` gives, where posteriors have independent dimensions; `vae_jax.runs.refit` makes such. The
+        run that comes back has no summary, whose numbers are those of its own prior. An autoencoder has a prior only in
+        this way, and still pays nothing for it.
 
         Args:
             prior: of as many dimensions as the latents.

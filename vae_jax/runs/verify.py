@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from PIL import Image, ImageSequence
 
+from vae_jax.archives import UNREADABLE, read_arrays
 from vae_jax.config import Settings
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError, counted
@@ -37,6 +38,8 @@ def check(path: Path, data_dir: Path | None = None) -> Iterator[tuple[str, bool,
     for name, examine in (records | {"summary.json": _summary, "data set": partial(_data, data_dir)}).items():
         yield name, *_examined(examine, path)
     yield from _checkpoints(path)
+    for file in sorted(path.glob("codec-*.npz")):
+        yield file.name, *_examined(_codec, file)
     folder = path / "figures"
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not file.name.startswith("."):
@@ -103,6 +106,15 @@ def _data(data_dir: Path | None, path: Path) -> str:
     except MissingDataError:
         return "not found, so not checked; give --data-dir"
     return f"{dataset.name} from {dataset.source}: the same"
+
+
+def _codec(file: Path) -> str:
+    # Of `vae-jax compress`: all that it wrote needs it.
+    try:
+        arrays, _ = read_arrays(file)
+    except UNREADABLE as error:
+        raise ValueError(f"can't be read, and with it no file that it compressed: {error}") from error
+    return f"{counted(len(arrays), 'array')}, each as its checksum says"
 
 
 def _checkpoints(path: Path) -> Iterator[tuple[str, bool, str]]:

@@ -129,6 +129,8 @@ def go_on(
     train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
     check_conditions(recipe.model.classes, train, validation)
+    for split in (train, validation):
+        recipe.inputs.check_type(split.images.dtype)
     if progress is None:
         progress = Progress(init_state(recipe, fitted_own(recipe, train)), zero_metrics(steps))
     else:
@@ -205,4 +207,5 @@ def epoch_row(
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
     numbers = progress.metrics, scores, recipe.beta, progress.seconds
-    return make_row(epoch + 1, recipe.step_after(epoch), *numbers, recipe.model.estimates_kl)
+    samples_of_kl = (recipe.objective.latents, samples or 1) if recipe.model.estimates_kl else None
+    return make_row(epoch + 1, recipe.step_after(epoch), *numbers, samples_of_kl)

@@ -38,9 +38,12 @@ def make_row(
     scores: dict[str, float],
     beta: float,
     seconds: float,
-    estimated: bool = False,
+    kl_samples: tuple[int, int] | None = None,
 ) -> Row:
-    """The row of metrics.jsonl for an epoch; `estimated` says that its KL terms are, from one sample an image.
+    """The row of metrics.jsonl for an epoch.
+
+    `kl_samples` are the latents an image that its KL terms are estimated from, in training and in validation; None
+    where they are exact.
 
     Raises:
         RunError: a validation loss that is not finite.
@@ -56,14 +59,19 @@ def make_row(
             raise _not_finite(f"validation {name}", step)
     # Of the bound itself, whatever beta.
     bits = {name: scores[name] for name in ("bits_per_dim",) if name in scores}
-    said = {"kl_samples": 1} if estimated else {}
+    of_train, of_validation = ({"kl_samples": number} for number in kl_samples) if kl_samples else ({}, {})
     # `loss` is reconstruction + beta * kl in every row, also while the KL weight still rises to beta.
     return {
         "epoch": epoch,
         "step": step,
         "beta": beta,
-        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train, **said},
-        "validation": {"loss": validation["reconstruction"] + beta * validation["kl"], **validation, **bits, **said},
+        "train": {"loss": train["reconstruction"] + beta * train["kl"], **train, **of_train},
+        "validation": {
+            "loss": validation["reconstruction"] + beta * validation["kl"],
+            **validation,
+            **bits,
+            **of_validation,
+        },
         "images_per_second": float(images.sum()) / seconds,
         "seconds": seconds,
     }

@@ -21,7 +21,7 @@ from vae_jax.codecs.lossless.fixed_point import UNIT, VALUE_BITS
 from vae_jax.codecs.lossless.masses import EIGHTHS, MOST_MEAN, NARROWEST, WIDEST, Distribution, Latents
 from vae_jax.codecs.lossless.pixels import BetaBinomial, Binary, EightBit, Logistic, look_up
 from vae_jax.errors import RunError, UsageError
-from vae_jax.files import locked, replacing
+from vae_jax.files import replacing
 
 FORMAT = 1
 DIGEST_BYTES = 8
@@ -138,11 +138,11 @@ def write_codec(folder: Path, codec: Codec) -> Path:
     """Write a codec into its run's folder.
 
     Raises:
-        RunError: the disk refuses, or another process writes there.
+        RunError: the disk refuses.
     """
     path = path_of(folder, codec.digest)
     try:
-        with locked(folder), replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **codec.arrays)
     except OSError as error:
         raise RunError(f"The codec can't be written to {path}: {error.strerror}. Make room or allow it.") from error

@@ -10,11 +10,10 @@ as they are, or as bits where there are black and white only.
 """
 
 import json
+import math
 import struct
 import zlib
 from typing import NamedTuple
-
-import numpy as np
 
 from vae_jax.errors import UsageError
 
@@ -53,7 +52,7 @@ class Header(NamedTuple):
 
 def segments_of(number: int, image_shape: tuple[int, int, int]) -> list[slice]:
     """So many images of a shape in segments."""
-    size = min(MOST_IN_SEGMENT, max(1, MOST_VALUES // int(np.prod(image_shape))))
+    size = min(MOST_IN_SEGMENT, max(1, MOST_VALUES // math.prod(image_shape)))
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
@@ -82,10 +81,10 @@ def unpack(content: bytes, name: str) -> tuple[Header, int]:
         reader = _Reader(content, _FIRST.size)
         magic, version, digest = _FIRST.unpack_from(content)
         number, *shape = (reader.number() for _ in range(4))
-        if (magic, version) != (MAGIC, VERSION) or not 0 <= number * max(1, int(np.prod(shape))) <= MOST_BYTES:
-            raise ValueError("what can't be")
         if min(shape) < 1:
             raise ValueError("no pixels")
+        if (magic, version) != (MAGIC, VERSION) or number * math.prod(shape) > MOST_BYTES:
+            raise ValueError("what can't be")
         names = reader.bytes(reader.number())
         segments = []
         for _ in segments_of(number, (shape[0], shape[1], shape[2])):
@@ -95,7 +94,7 @@ def unpack(content: bytes, name: str) -> tuple[Header, int]:
         if _CHECK.unpack(reader.bytes(_CHECK.size))[0] != zlib.crc32(content[:end]):
             raise ValueError("another checksum")
         files = _names(names, number)
-    except (ValueError, struct.error, zlib.error) as error:
+    except (ValueError, RecursionError, struct.error, zlib.error) as error:
         raise UsageError(f"{name} is cut off or damaged: its header is not what compress wrote.") from error
     more = len(content) - reader.at - sum(segment.length for segment in segments)
     if more > 0:
