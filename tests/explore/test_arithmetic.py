@@ -99,9 +99,17 @@ def test_the_cases_name_everything():
     assert {case.get("arch", "mlp") for case in CASES.values()} >= set(ARCHITECTURES)
 
 
+QUICK = ("bernoulli", "learned_gaussian", "discretized_logistic")
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-def test_every_network_and_likelihood_gives_in_javascript_what_it_gives_in_python(tmp_path):
-    runs = {name: run_of(name) for name in CASES}
+@pytest.mark.parametrize(
+    "names",
+    [QUICK, pytest.param([name for name in CASES if name not in QUICK], marks=pytest.mark.slow)],
+    ids=["some", "the others"],
+)
+def test_every_network_and_likelihood_gives_in_javascript_what_it_gives_in_python(names, tmp_path):
+    runs = {name: run_of(name) for name in names}
     right = {name: expected(run) for name, run in runs.items()}
     found = by_node([case_of(run, right[name][0]) for name, run in runs.items()], tmp_path)
     for (name, run), result in zip(runs.items(), found, strict=True):

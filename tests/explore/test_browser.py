@@ -295,7 +295,7 @@ RARE = {
 }
 
 
-@pytest.mark.parametrize("name", RARE)
+@pytest.mark.parametrize("name", ["a-map-with-classes", pytest.param("colour-without-labels", marks=pytest.mark.slow)])
 def test_it_opens_for_rare_runs(name, browser, digits, tmp_path):
     shape, settings = RARE[name]
     labelled, run = "condition" in settings, made(tmp_path, shape, **settings)

@@ -48,18 +48,17 @@ def decided(config: TrainingConfig, image_shape: tuple[int, int, int], images: i
 def in_words(config: TrainingConfig, decided: TrainingConfig, image_shape: tuple[int, int, int], images: int) -> str:
     """What was decided that is not the default of `Settings`, and why; empty where nothing was."""
     height, width, channels = image_shape
-    reasons = {
-        f"images of {height}x{width} {'in grey' if channels == 1 else f'with {channels} channels'}": (
-            *("arch", "likelihood", "latent_dim"),
-            *(("batch_size", "learning_rate") if decided.arch == "residual" else ()),
-        ),
-        f"{images} training images": ("batch_size",) if decided.arch != "residual" else (),
-    }
+    names = ("arch", "likelihood", "latent_dim", "batch_size", "learning_rate")
+    number = len(names) if decided.arch == "residual" else 3  # decided by the shape
+    kind = "in grey" if channels == 1 else f"with {channels} channels"
     lines = []
-    for reason, names in reasons.items():
+    for reason, decisive in (
+        (f"images of {height}x{width} {kind}", names[:number]),
+        (f"{images} training images", names[number:]),
+    ):
         told = [
             f"--{name.replace('_', '-')} {getattr(decided, name)}"
-            for name in names
+            for name in decisive
             if getattr(config, name) is None and getattr(decided, name) != getattr(Settings, name)
         ]
         if told:
