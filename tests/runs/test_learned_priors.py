@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from damaged import flip
 
+import vae_jax
 from vae_jax.__main__ import tool
 from vae_jax.config import Settings
-from vae_jax.data.dataset import load_dataset
 from vae_jax.errors import Interrupted, UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.conditions import conditions_of
@@ -45,7 +45,9 @@ def test_every_prior_of_the_library_is_tried_here():
     assert set(MORE) == set(PRIORS) - {"standard"}
 
 
-@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("mixture", "flow") else ()) for name in MORE]
+)
 def test_a_run_with_a_learned_prior_goes_on_as_if_never_stopped_and_comes_back_to_the_same_numbers(
     name, tmp_path, digits
 ):
@@ -85,7 +87,9 @@ def trained(tmp_path_factory, digits):
 KINDS = {"gaussian": [], "mixture": ["--prior-components", "6"], "flow": ["--prior-layers", "3"]}
 
 
-@pytest.mark.parametrize(("model", "kind"), [("vae", "gaussian"), ("vae", "mixture"), ("ae", "flow")])
+@pytest.mark.parametrize(
+    ("model", "kind"), [("vae", "gaussian"), pytest.param("vae", "mixture", marks=pytest.mark.slow), ("ae", "flow")]
+)
 def test_a_prior_is_fitted_to_a_run_and_then_has_every_use_that_another_has(
     model, kind, trained, tmp_path, digits, capsys
 ):
@@ -181,7 +185,7 @@ def test_a_run_whose_codes_do_not_say_enough_is_refused(trained):
 @pytest.mark.slow
 @pytest.mark.skipif("VAE_JAX_DATA_DIR" not in os.environ, reason="needs real MNIST: set VAE_JAX_DATA_DIR")
 def test_a_learned_prior_lowers_the_loss_on_mnist_at_equal_steps():
-    mnist, losses = load_dataset("mnist"), {}
+    mnist, losses = vae_jax.load_dataset("mnist"), {}
     for name in ("standard", "mixture", "flow"):
         settings = Settings(
             latent_dim=40, binarize="dynamic", steps=4000, prior=name, hidden_sizes=(300, 300), batch_size=128
