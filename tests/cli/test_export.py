@@ -158,7 +158,7 @@ def test_an_ae_generates_from_the_gaussian_of_its_codes():
     assert [function.name for function in functions_of(bare)] == ["encode", "decode"]
     # Of a prior that was fitted to the codes, whatever codes are given.
     fitted = bare.with_prior(FullGaussian(), FullGaussian.fit(codes[:, :2]))
-    noise = np.float32([[0.3, -1]])
+    noise = jax.numpy.float32([[0.3, -1]])
     expected = fitted.decode(np.asarray(fitted.model.prior.from_noise(fitted.params["prior"], noise)))
     np.testing.assert_allclose(functions_of(fitted, 9 + codes[:, :2])[2].call(noise)[0], expected, atol=1e-6)
 

@@ -156,5 +156,5 @@ def test_an_autoencoder_is_refused(kind):
 
 
 def test_dreg_has_no_elbo_beside_it():
-    with pytest.raises(UsageError, match="--elbo-share must be 0 for --objective dreg, got 0.5"):
+    with pytest.raises(UsageError, match=r"--elbo-share must be 0 for --objective dreg, got 0\.5"):
         DReG(elbo_share=0.5)

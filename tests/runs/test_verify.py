@@ -186,3 +186,14 @@ def test_no_run_directory_is_a_usage_error(tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(verify.Config, verify.run, [str(tmp_path)])
     assert stop.value.code == 2
+
+
+def test_a_damaged_codec_is_named(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "codec-0123.npz"
+    np.savez_compressed(file, spec=np.arange(1000))
+    assert check(tmp_path / "run")[file.name] == (True, "1 array, each as its checksum says")
+    flip(file)
+    good, said = check(tmp_path / "run")[file.name]
+    assert not good
+    assert "no file that it compressed" in said
