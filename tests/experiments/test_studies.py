@@ -64,6 +64,7 @@ def test_the_models_of_a_study_are_runs_like_any_other(compared, digits):
     assert (one["reconstruction"], one["kl"]) == (test["reconstruction"], test["kl"])
 
 
+@pytest.mark.slow
 def test_compare_reuses_the_runs_it_is_pointed_at(compared, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("experiments.compare.study.compared", lambda *_: Figure())  # it has been drawn once
     path, summary = compared
