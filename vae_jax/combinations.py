@@ -66,13 +66,11 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         ),
         (
             settings.latent_dim == 1 and settings.posterior == "householder",
-            "--posterior householder needs at least 2 latent dimensions, got --latent-dim 1.\n"
-            "Use --posterior diagonal, or a larger --latent-dim.",
+            "--posterior householder needs a --latent-dim of at least 2, got 1.\nUse --posterior diagonal for one.",
         ),
         (
             settings.latent_dim == 1 and settings.prior == "flow",
-            "--prior flow needs at least 2 latent dimensions, got --latent-dim 1.\n"
-            "Use --prior mixture, or a larger --latent-dim.",
+            "--prior flow needs a --latent-dim of at least 2, got 1.\nUse --prior mixture for one.",
         ),
         (
             settings.free_bits > 0 and settings.prior in ("mixture", "vamp", "flow", "class"),

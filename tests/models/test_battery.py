@@ -80,6 +80,19 @@ EVERY = [dict(zip(NAMES, names, strict=True)) for names in itertools.product(*NA
 CASES = sorted(in_pairs([names for names in EVERY if settings_of(names)]), key=lambda names: names["arch"])
 
 
+def with_new_names(cases):
+    """Those that name what none before them does, by their identifiers."""
+    known = set()
+    for case in cases:
+        if not set(case.items()) <= known:
+            known |= set(case.items())
+            yield "-".join(case.values())
+
+
+QUICK = set(with_new_names(sorted(CASES, key=lambda case: "-".join(case.values()), reverse=True)))
+"""The other pairs are slow ones."""
+
+
 def test_the_cases_are_few_and_name_everything():
     assert len(CASES) < 30
     for field, names in NAMES.items():
@@ -166,9 +179,14 @@ def is_optimised(names):
     return names["arch"] == "mlp" and names["likelihood"] in ("bernoulli", "learned_gaussian")
 
 
+def marks_of(names):
+    slow = [pytest.mark.slow] * ("-".join(names.values()) not in QUICK)
+    return [*slow, *([pytest.mark.optimised] * is_optimised(names))]
+
+
 @pytest.mark.parametrize(
     "names",
-    [pytest.param(names, marks=pytest.mark.optimised if is_optimised(names) else ()) for names in CASES],
+    [pytest.param(names, marks=marks_of(names)) for names in CASES],
     ids=lambda names: "-".join(names.values()),
 )
 def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_finite_at_the_extremes(names):

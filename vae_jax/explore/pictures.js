@@ -65,7 +65,7 @@ function inkOf(strokes, stroke, height, width) {
 // A picture file, cropped or padded to the run's shape. The browser's scaling is not quite Python's.
 async function imageOfFile(file, [height, width, channels], background, crop) {
   const bitmap = await createImageBitmap(file), canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d"), ratios = [width / bitmap.width, height / bitmap.height];
+  const context = canvas.getContext("2d", { willReadFrequently: true }), ratios = [width / bitmap.width, height / bitmap.height];
   const scale = crop ? Math.max(...ratios) : Math.min(...ratios), [w, h] = [scale * bitmap.width, scale * bitmap.height];
   Object.assign(context, { fillStyle: background, imageSmoothingQuality: "high" });
   context.fillRect(0, 0, width, height);
