@@ -184,13 +184,11 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"corruption": "masking", "corruption_level": 2.0}, "--corruption-level must be a share .* got 2.0"),
         ({"mixture_components": 5}, "--mixture-components 5 has no effect: it needs --likelihood logistic_mixture"),
         ({"likelihood": "beta_binomial", "binarize": "dynamic"}, "--binarize must be none .* got dynamic"),
-        ({"prior": "flow", "latent_dim": 1}, "--prior flow needs a --latent-dim of at least 2, got 1"),
         (
             {"posterior": "householder", "latent_dim": 1},
             "--posterior householder needs a --latent-dim of at least 2, got 1",
         ),
         ({"posterior": "householder", "prior": "vamp"}, "needs --posterior diagonal, got householder"),
-        ({"prior": "mixture", "free_bits": 0.1}, "--free-bits must be 0 for --prior mixture"),
         ({"iwae_samples": 5}, "bernoulli on grey pixels is not: add --binarize dynamic"),
     ],
     ids=str,

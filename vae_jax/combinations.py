@@ -68,15 +68,6 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             settings.latent_dim == 1 and settings.posterior == "householder",
             "--posterior householder needs a --latent-dim of at least 2, got 1.\nUse --posterior diagonal for one.",
         ),
-        (
-            settings.latent_dim == 1 and settings.prior == "flow",
-            "--prior flow needs a --latent-dim of at least 2, got 1.\nUse --prior mixture for one.",
-        ),
-        (
-            settings.free_bits > 0 and settings.prior in ("mixture", "vamp", "flow", "class"),
-            f"--free-bits must be 0 for --prior {settings.prior}, whose KL is no sum over the dimensions, got "
-            f"{settings.free_bits}.\nLeave --free-bits out, or use --prior standard.",
-        ),
         (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (
             corruption in ("salt_and_pepper", "masking") and level > 1,

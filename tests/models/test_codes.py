@@ -80,7 +80,10 @@ def test_sparsity_by_hand():
 )
 def test_the_diagnosis_in_words(spreads, sigma, beta, words):
     means = np.float32(np.outer(RNG.permutation(np.linspace(-1.5, 1.5, 99)), spreads))
-    text = Codes.of(means, np.full_like(means, 2 * np.log(sigma))).diagnosis(beta)
+    codes = Codes.of(means, np.full_like(means, 2 * np.log(sigma)))
+    text, untunable = codes.diagnosis(beta), codes.diagnosis(beta, tunable=False)
     assert words in text
+    assert words in untunable
+    assert "--" not in untunable  # no flag that would be refused
     assert ("ry" in text) == ("are active" not in words and "is active" not in words)
     assert ("--beta below" in text) == ("inactive" in words or "collapsed" in words)

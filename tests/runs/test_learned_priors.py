@@ -63,6 +63,7 @@ def test_a_run_with_a_learned_prior_goes_on_as_if_never_stopped_and_comes_back_t
     again = run.evaluate(test.images, test.labels)
     for term in ("loss", "reconstruction", "kl"):
         assert again[term] == pytest.approx(run.summary["test"][term], abs=1e-4)
+    assert "diagnosis" not in run.summary
     estimated = name != "class"
     assert ("kl_samples" in run.summary["test"]) == ("kl_samples" in run.metrics[0]["train"]) == estimated
     begun = build_model(settings, digits.image_shape, conditions_of(settings, digits)).init(jax.random.key(9))
@@ -73,6 +74,15 @@ def test_a_run_with_a_learned_prior_goes_on_as_if_never_stopped_and_comes_back_t
     labels = np.resize(run.model.classes, 8) if run.model.classes else None
     np.testing.assert_allclose(run.decode(z, labels), run.generate(8, seed=3), atol=1e-6)
     assert all(good for _, good, _ in check(path))
+
+
+def test_rows_say_from_how_many_latents_the_kl_is_estimated(digits):
+    prior = {"prior": "mixture", "prior_components": 2}
+    objective = {"objective": "iwae", "importance_samples": 3, "importance_groups": 2}
+    settings = dataclasses.replace(SETTINGS, epochs=1, **prior, **objective)
+    model = build_model(settings, digits.image_shape)
+    (row,) = fit(model, digits.train, digits.validation, settings).history
+    assert (row["train"]["kl_samples"], row["validation"]["kl_samples"]) == (6, 3)
 
 
 @pytest.fixture(scope="module")

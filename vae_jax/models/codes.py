@@ -77,7 +77,7 @@ class Codes:
         """Variances of the posteriors of some images; None without posteriors."""
         return None
 
-    def diagnosis(self, beta: float) -> str | None:
+    def diagnosis(self, beta: float, tunable: bool = True) -> str | None:
         """What the latent dimensions are used for, in words; None without posteriors."""
         return None
 
@@ -138,33 +138,35 @@ class GaussianCodes(Codes):
         spread = np.sqrt(self.means.var(axis=0, dtype=np.float64).mean())
         return float(np.median(np.exp(0.5 * self.logvars)) / max(spread, 1e-12))
 
-    def diagnosis(self, beta: float) -> str:
+    def diagnosis(self, beta: float, tunable: bool = True) -> str:
         """What the latent dimensions of a VAE are used for, in words, with what to try where they are not.
 
         Args:
             beta: weight of the KL term in training.
+            tunable: whether the objective has that weight, its warm-up and free bits.
         """
         sigma, active = self.relative_sigma(), self.active_dimensions()
         number, inactive = len(active), int(np.sum(~active))
         if sigma < POINT_SIGMA and inactive < number:
+            more = f" Try a --beta above {beta:g}; 1 is the evidence lower bound." if tunable else ""
             return (
                 f"The posteriors have shrunk to points (sigma {sigma:.1%} of the means' spread), as in an AE: the "
-                f"prior says little of where they lie. Try a --beta above {beta:g}; 1 is the evidence lower bound."
+                f"prior says little of where they lie.{more}"
             )
         if inactive == 0:
             return "1 dimension is active." if number == 1 else f"All {number} dimensions are active."
         smaller = f"a --beta below {beta:g}, " if beta > 0 else ""
+        steps = f"{smaller}--kl-warmup-steps of a few epochs"
         if inactive == number:
             return (
                 f"All {number} dimensions are inactive, the posterior has collapsed to the prior: every image decodes "
-                f"to the same one. Try {smaller}--kl-warmup-steps of a few epochs, --free-bits 0.1, or a smaller "
-                "decoder."
+                f"to the same one. Try {f'{steps}, --free-bits 0.1, or ' if tunable else ''}a smaller decoder."
             )
         verb = "is" if inactive == 1 else "are"
+        more = f"; to use more, try {steps} or --free-bits 0.1" if tunable else ""
         return (
             f"{inactive} of {number} dimensions {verb} inactive: the mean's variance over the images is at most "
-            f"{ACTIVE_VARIANCE}, and what is decoded hardly depends on it. That costs nothing; to use more, try "
-            f"{smaller}--kl-warmup-steps of a few epochs or --free-bits 0.1."
+            f"{ACTIVE_VARIANCE}, and what is decoded hardly depends on it. That costs nothing{more}."
         )
 
 

@@ -117,7 +117,7 @@ class OfClass(Prior):
             UsageError: there are none.
         """
         if not classes:
-            raise UsageError("--prior class needs a model that knows classes: add --condition labels.")
+            raise UsageError("--prior class needs a model that knows classes.\nAdd --condition labels.")
         return dataclasses.replace(self, classes=len(classes))
 
     def init(self, key: Key[Array, ""], latent_dim: int) -> Parameters:

@@ -17,6 +17,7 @@ from vae_jax.models.evaluation import ImageLosses, importance_weighted_nll, mean
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim, psnr
 from vae_jax.models.shapes import count_parameters
+from vae_jax.registry import OBJECTIVES
 from vae_jax.runs.environment import device_name
 from vae_jax.runs.records import write_json
 from vae_jax.runs.run import Run, load_run
@@ -44,7 +45,7 @@ def finish_run(
     part, rows = dataset.test.of_classes(run.config.classes), run.metrics
     codes = run.encode(part.images, part.labels)
     test = measure_test(run, part, codes)
-    diagnosis = codes.diagnosis(run.config.beta) if _is_diagnosed(run) else None
+    diagnosis = _diagnosis(run, codes)
     summary = {
         "test": test,
         **({"diagnosis": diagnosis} if diagnosis else {}),
@@ -61,9 +62,12 @@ def finish_run(
     return load_run(path, model=model, inputs=inputs)
 
 
-def _is_diagnosed(run: Run) -> bool:
-    # What is inactive is known of N(0, I), and what to try of the ELBO.
-    return run.model.prior.per_dimension and objective_name(run.config) in ("elbo", "sparse")
+def _diagnosis(run: Run, codes: Codes) -> str | None:
+    # Under another prior than N(0, I) a dimension whose mean varies may say nothing, and the other way round.
+    if not run.model.prior.per_dimension:
+        return None
+    name = objective_name(run.config)
+    return codes.diagnosis(run.config.beta, name in OBJECTIVES and "free_bits" in OBJECTIVES[name].uses)
 
 
 def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
