@@ -1,0 +1,1 @@
+"""A hook of mkdocs: the lessons."""
