@@ -31,10 +31,10 @@ plots.samples(data.train.images[:36] / 255, "Images to learn from")
 #
 # An image with $D$ pixels is a point $x$ in $\mathbb{R}^D$. An autoencoder is two neural networks:
 #
-# - the **encoder** $e: \mathbb{R}^D \to \mathbb{R}^d$ gives the **code** $z = e(x)$;
-# - the **decoder** $d: \mathbb{R}^d \to \mathbb{R}^D$ gives the **reconstruction** $x' = d(z)$.
+# - the **encoder** $e: \mathbb{R}^D \to \mathbb{R}^k$ gives the **code** $z = e(x)$;
+# - the **decoder** $d: \mathbb{R}^k \to \mathbb{R}^D$ gives the **reconstruction** $x' = d(z)$.
 #
-# We want $x' \approx x$. If $d$ were as large as $D$ this would be easy and useless: copy the pixels. So the code is
+# We want $x' \approx x$. If $k$ were as large as $D$ this would be easy and useless: copy the pixels. So the code is
 # narrow, a **bottleneck**. Here it has two numbers, which we can draw in a plane.
 
 # %%
@@ -43,8 +43,8 @@ settings = vae_jax.Settings(
     latent_dim=2,
     hidden_sizes=(64,) if QUICK else (256, 128),
     likelihood="squared_error",
-    steps=800 if QUICK else 2000,
-    batch_size=64 if QUICK else 128,
+    steps=700 if QUICK else 2000,
+    batch_size=32 if QUICK else 128,
     learning_rate=1e-2 if QUICK else 3e-3,
 )
 model = vae_jax.build_model(settings, data.image_shape)
@@ -100,7 +100,7 @@ rebuilt = model.decode_mean(params, codes)
 plots.reconstructions(data.test.images[:10] / 255, np.asarray(rebuilt[:10]), "Ten test images, each from two numbers")
 
 # %% [markdown]
-# Blurred, and sometimes another digit, but each came from two numbers only. Compare it with two simpler ways:
+# Blurred, and sometimes another digit, but each came from two numbers only. Compare that with two simpler ways:
 #
 # - say the **same image** for all. The best one under the squared error is the mean image;
 # - the best **linear** encoder and decoder with two numbers: principal component analysis (PCA).

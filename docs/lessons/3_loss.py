@@ -52,8 +52,8 @@ settings = vae_jax.Settings(
     latent_dim=2,
     hidden_sizes=(64,) if QUICK else (256, 128),
     binarize="threshold",
-    steps=800 if QUICK else 2000,
-    batch_size=64 if QUICK else 128,
+    steps=700 if QUICK else 2000,
+    batch_size=32 if QUICK else 128,
     learning_rate=1e-2 if QUICK else 3e-3,
 )
 by_mean = vae_jax.Settings(**{**vars(settings), "beta": float(pixels)})

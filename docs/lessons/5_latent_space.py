@@ -36,8 +36,8 @@ key = jax.random.key(0)
 common = {
     "latent_dim": 2,
     "hidden_sizes": (64,) if QUICK else (256, 128),
-    "steps": 800 if QUICK else 2000,
-    "batch_size": 64 if QUICK else 128,
+    "steps": 700 if QUICK else 2000,
+    "batch_size": 32 if QUICK else 128,
     "learning_rate": 1e-2 if QUICK else 3e-3,
 }
 BETAS = [0.1, 1.0, 2.0]

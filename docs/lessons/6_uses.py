@@ -26,8 +26,8 @@ key = jax.random.key(0)
 def train(dataset=data, **changes):
     settings = vae_jax.Settings(
         hidden_sizes=(64,) if QUICK else (256, 128),
-        steps=800 if QUICK else 2000,
-        batch_size=64,
+        steps=700 if QUICK else 2000,
+        batch_size=32 if QUICK else 64,
         learning_rate=1e-2 if QUICK else 3e-3,
         **changes,
     )

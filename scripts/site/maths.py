@@ -4,8 +4,6 @@ import html
 import re
 from typing import Any
 
-from latex2mathml.converter import convert
-
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -15,6 +13,8 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _drawn(match: re.Match[str]) -> str:
+    from latex2mathml.converter import convert
+
     tag, bracket, latex = match.groups()
     display = "block" if bracket == "[" else "inline"
     # A reader who copies or hears the formula gets its LaTeX; one that is too wide for the screen can be scrolled.
