@@ -15,7 +15,6 @@ import vae_jax
 from vae_jax import plots
 from vae_jax.measures.latent_space import nearest_distance
 from vae_jax.models.codes import Codes
-from vae_jax.training.many import fit_many
 
 QUICK = "VAE_JAX_QUICK" in os.environ  # a short form, by which the lesson is tested
 data = vae_jax.load_dataset(os.environ.get("VAE_JAX_LESSON_DATA", "digits"))
@@ -28,12 +27,15 @@ common = {
 }
 
 
-def train_ae(latent_dim):
-    settings = vae_jax.Settings(model="ae", latent_dim=latent_dim, **common)
+def train(**changes):
+    settings = vae_jax.Settings(**common, **changes)
     model = vae_jax.build_model(settings, data.image_shape)
-    params = vae_jax.fit(model, data.train, data.validation, settings).params
-    codes, _ = vae_jax.encode_images(model, params, data.train.images[:5000], key)
-    return model, params, codes
+    return model, vae_jax.fit(model, data.train, data.validation, settings).params
+
+
+def codes_of(model, params, split):
+    images = split.images[:5000]
+    return Codes.of(*vae_jax.encode_images(model, params, images, key))
 
 
 # %% [markdown]
@@ -43,7 +45,8 @@ def train_ae(latent_dim):
 # draws at places all over the region in which they lie.
 
 # %%
-ae, ae_params, codes = train_ae(2)
+ae, ae_params = train(model="ae", latent_dim=2)
+codes = codes_of(ae, ae_params, data.train).means
 plots.latent_means(codes[:2000], data.train.labels[:2000], "Codes of training images, by digit")
 
 # %%
@@ -81,7 +84,8 @@ def nonsense(images):
 
 # %%
 DIM = 8
-ae, ae_params, codes = train_ae(DIM)
+ae, ae_params = train(model="ae", latent_dim=DIM)
+codes = codes_of(ae, ae_params, data.train).means
 noise = np.random.default_rng(0).normal(size=(500, DIM)).astype(np.float32)
 from_ae = np.asarray(ae.decode_mean(ae_params, codes.mean(axis=0) + codes.std(axis=0) * noise))
 rebuilt = np.asarray(ae.decode_mean(ae_params, ae.latents(ae_params, data.test.images[:1000])))
@@ -111,10 +115,8 @@ plots.samples(from_ae[:36], "Drawn by the autoencoder, from where its codes lie"
 # ($\beta = 1$) and without ($\beta = 0$).
 
 # %%
-members = [vae_jax.Settings(latent_dim=DIM, beta=beta, **common) for beta in (0.0, 1.0)]
-vae = vae_jax.build_model(members[0], data.image_shape)
-free, priced = (result.params for result in fit_many(vae, data.train, data.validation, members))
-encoded = [Codes.of(*vae_jax.encode_images(vae, params, data.test.images, key)) for params in (free, priced)]
+(vae, free), (_, priced) = (train(latent_dim=DIM, beta=beta) for beta in (0.0, 1.0))
+encoded = [codes_of(vae, params, data.test) for params in (free, priced)]
 sigmas = [np.median(np.exp(0.5 * each.logvars)) / each.means.std() for each in encoded]
 for name, sigma in zip(("without the price", "with the price"), sigmas, strict=True):
     print(f"{name:18} a typical sigma is {sigma:.1%} of the spread of the means")

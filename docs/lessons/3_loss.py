@@ -16,7 +16,6 @@ import vae_jax
 from vae_jax.models.evaluation import image_losses
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.likelihoods import Gaussian
-from vae_jax.training.many import fit_many
 
 QUICK = "VAE_JAX_QUICK" in os.environ  # a short form, by which the lesson is tested
 data = vae_jax.load_dataset(os.environ.get("VAE_JAX_LESSON_DATA", "digits"))
@@ -48,18 +47,24 @@ pixels = int(np.prod(data.image_shape))
 # probability of an image is just that. A second one is trained beside it; we come to it at the end.
 
 # %%
-settings = vae_jax.Settings(
-    latent_dim=2,
-    hidden_sizes=(64,) if QUICK else (256, 128),
-    binarize="threshold",
-    steps=700 if QUICK else 2000,
-    batch_size=32 if QUICK else 128,
-    learning_rate=1e-2 if QUICK else 3e-3,
-)
-by_mean = vae_jax.Settings(**{**vars(settings), "beta": float(pixels)})
-model = vae_jax.build_model(settings, data.image_shape)
-trained = fit_many(model, data.train, data.validation, [settings, by_mean])
-params = trained[0].params
+
+
+def train(beta):
+    settings = vae_jax.Settings(
+        latent_dim=2,
+        hidden_sizes=(64,) if QUICK else (256, 128),
+        binarize="threshold",
+        beta=beta,
+        steps=700 if QUICK else 2000,
+        batch_size=32 if QUICK else 128,
+        learning_rate=1e-2 if QUICK else 3e-3,
+    )
+    model = vae_jax.build_model(settings, data.image_shape)
+    return model, vae_jax.fit(model, data.train, data.validation, settings).params
+
+
+model, params = train(beta=1.0)
+_, by_mean = train(beta=float(pixels))
 inputs = Inputs(binarize="threshold")
 
 # %% [markdown]
@@ -185,7 +190,7 @@ assert bounds[1] > bounds[10] > bounds[100]
 # so.
 
 # %%
-collapsed = vae_jax.evaluate(model, trained[1].params, data.test.images, key, binarize="threshold")
+collapsed = vae_jax.evaluate(model, by_mean, data.test.images, key, binarize="threshold")
 for name, each in (("sum over pixels", test), ("mean over pixels", collapsed)):
     print(f"{name:16}  reconstruction {each['reconstruction']:6.2f}   KL {each['kl']:.4f}")
 assert collapsed["kl"] < 0.05 * test["kl"]

@@ -18,7 +18,6 @@ from vae_jax.measures.dimensionality import knn_accuracy
 from vae_jax.measures.latent_space import decoder_gain, distance_from_prior, robust_spread
 from vae_jax.measures.traversal import linear_interpolation
 from vae_jax.models.codes import Codes
-from vae_jax.training.many import fit_many
 
 QUICK = "VAE_JAX_QUICK" in os.environ  # a short form, by which the lesson is tested
 data = vae_jax.load_dataset(os.environ.get("VAE_JAX_LESSON_DATA", "digits"))
@@ -30,25 +29,28 @@ key = jax.random.key(0)
 #
 # $$\text{loss} = \text{reconstruction} + \beta \cdot \text{KL} .$$
 #
-# $\beta = 1$ is the bound of lesson 3. Models that differ in such a number only are trained together, in one program.
+# $\beta = 1$ is the bound of lesson 3.
 
 # %%
-common = {
-    "latent_dim": 2,
-    "hidden_sizes": (64,) if QUICK else (256, 128),
-    "steps": 700 if QUICK else 2000,
-    "batch_size": 32 if QUICK else 128,
-    "learning_rate": 1e-2 if QUICK else 3e-3,
-}
-BETAS = [0.1, 1.0, 2.0]
-members = [vae_jax.Settings(**common, beta=beta) for beta in BETAS]
-vae = vae_jax.build_model(members[0], data.image_shape)
-trained = [result.params for result in fit_many(vae, data.train, data.validation, members)]
-params = trained[1]
 
-as_ae = vae_jax.Settings(**common, model="ae")
-ae = vae_jax.build_model(as_ae, data.image_shape)
-ae_params = vae_jax.fit(ae, data.train, data.validation, as_ae).params
+
+def train(**changes):
+    settings = vae_jax.Settings(
+        latent_dim=2,
+        hidden_sizes=(64,) if QUICK else (256, 128),
+        steps=700 if QUICK else 2000,
+        batch_size=32 if QUICK else 128,
+        learning_rate=1e-2 if QUICK else 3e-3,
+        **changes,
+    )
+    model = vae_jax.build_model(settings, data.image_shape)
+    return model, vae_jax.fit(model, data.train, data.validation, settings).params
+
+
+BETAS = [0.1, 1.0, 2.0]
+(vae, _), *_ = trained = [train(beta=beta) for beta in BETAS]
+params = trained[1][1]
+ae, ae_params = train(model="ae")
 
 means, logvars = vae_jax.encode_images(vae, params, test, key)
 ae_codes, _ = vae_jax.encode_images(ae, ae_params, test, key)
@@ -147,7 +149,7 @@ plots.interpolations(
 
 # %%
 rows = []
-for beta, each in zip(BETAS, trained, strict=True):
+for beta, (_, each) in zip(BETAS, trained, strict=True):
     scores = vae_jax.evaluate(vae, each, test, key)
     codes = Codes.of(*vae_jax.encode_images(vae, each, test, key))
     rows.append((scores["reconstruction"], scores["kl"], codes.relative_sigma(), codes.means))
