@@ -4,8 +4,9 @@ const name = () => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
   document.querySelectorAll(".md-code__nav").forEach((nav, i) => nav.setAttribute("aria-label", `Code ${i + 1}`));
-  document.querySelectorAll("nav[aria-labelledby]").forEach((nav) => {
-    if (nav.matches(".md-nav--secondary *") || nav.dataset.mdLevel > 0) nav.setAttribute("role", "group");
+  document.querySelectorAll("nav[aria-labelledby]").forEach((nav, i) => {
+    nav.setAttribute("aria-label", `${document.getElementById(nav.getAttribute("aria-labelledby")).innerText.trim()}, ${i}`);
+    nav.removeAttribute("aria-labelledby");
   });
 };
 window.addEventListener("load", () => setTimeout(name, 100));

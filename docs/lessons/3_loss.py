@@ -35,13 +35,14 @@ pixels = int(np.prod(data.image_shape))
 # and divide by it, and use that the logarithm is concave (Jensen's inequality):
 #
 # $$\log p(x) = \log \mathbb{E}_{q} \left[ \frac{p(x \mid z) \, p(z)}{q(z \mid x)} \right]
-# \;\geq\; \mathbb{E}_{q} \left[ \log \frac{p(x \mid z) \, p(z)}{q(z \mid x)} \right]
-# = \underbrace{\mathbb{E}_{q} \left[ \log p(x \mid z) \right]}_{-\text{reconstruction}}
-# - \underbrace{\mathrm{KL}\left[ q(z \mid x), p(z) \right]}_{\text{KL}} .$$
+# \;\geq\; \mathbb{E}_{q} \left[ \log \frac{p(x \mid z) \, p(z)}{q(z \mid x)} \right]$$
+#
+# $$= \mathbb{E}_{q} \left[ \log p(x \mid z) \right] - \mathrm{KL}\left[ q(z \mid x), p(z) \right] .$$
 #
 # This is the **evidence lower bound** (ELBO). Training makes it as large as it can, so the loss is
 #
-# $$\text{loss} = \text{reconstruction} + \text{KL} .$$
+# $$\text{loss} = \underbrace{-\mathbb{E}_{q} \left[ \log p(x \mid z) \right]}_{\text{reconstruction}}
+# + \text{KL} .$$
 #
 # Let us train one, and compute each term by hand. Its pixels are black or white (`binarize="threshold"`), so that a
 # probability of an image is just that. A second one is trained beside it; we come to it at the end.

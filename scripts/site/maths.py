@@ -4,6 +4,7 @@ import html
 import re
 from typing import Any
 
+NAMED = re.compile(r"<mi>(log|exp|max|min)</mi>")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -20,5 +21,7 @@ def _drawn(match: re.Match[str]) -> str:
     # A reader who copies or hears the formula gets its LaTeX; one that is too wide for the screen can be scrolled.
     label = html.escape(html.unescape(latex).strip(), quote=True)
     drawn = convert(html.unescape(latex), display=display).replace("<math ", f'<math alttext="{label}" ', 1)
+    # Without space around it, log p would be read as a product.
+    drawn = NAMED.sub(r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', drawn)
     focus = ' tabindex="0"' if display == "block" else ""
     return f'<{tag} class="formula"{focus}>{drawn}</{tag}>'

@@ -16,7 +16,7 @@ SECTIONS = {
 def on_files(files: Any, config: Any) -> Any:
     """List all pages in the menu."""
     pages = sorted(file.src_uri for file in files.documentation_pages())
-    config["nav"] = ["index.md"]
+    config["nav"] = [{"Home": "index.md"}]
     for title, place in SECTIONS.items():
         if place in pages:
             config["nav"].append({title: place})
