@@ -88,9 +88,9 @@ def written(path: Path, text: str) -> tuple[str, dict[str, bytes]]:
         if output is None:
             parts.append(cell.text)
             continue
-        parts.append(f"```python\n{cell.text}\n```")
+        parts.append(f"```python\n{cell.text.strip()}\n```")
         if output.text.strip():
-            parts.append(f"```text\n{output.text.rstrip()}\n```")
+            parts.append(f"``` {{ .text .output }}\n{output.text.rstrip()}\n```")
         for figure in output.figures:
             name = f"{path.stem}_{len(pictures) + 1}.png"
             pictures[name] = _png(figure)

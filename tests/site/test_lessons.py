@@ -47,7 +47,7 @@ def test_what_a_cell_prints_returns_and_draws_stands_below_it(tmp_path):
     )
     page, pictures = lessons.written(path, path.read_text())
     assert page.startswith("# Title\n\nwords\n\n```python\nfrom matplotlib")
-    assert "```text\nsaid\n2\n```" in page
+    assert ".output }\nsaid\n2\n```" in page
     assert "![a  circle ](made_up_1.png)" in page
     assert pictures["made_up_1.png"].startswith(b"\x89PNG")
     assert "left out" not in page
