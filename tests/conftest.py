@@ -110,6 +110,20 @@ def digits():
     return vae_jax.load_dataset("digits")
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with api.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except api.Error:
+            pytest.skip("needs Chromium")
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def compilations():
     """A list that grows by one with each program that XLA compiles."""

@@ -1,7 +1,6 @@
-"""What the tests of the page share: runs of random weights, and a browser."""
+"""What the tests of the page share: runs of random weights."""
 
 import dataclasses
-import shutil
 
 import pytest
 from untrained import HOSTILE, made
@@ -18,17 +17,3 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(digits):
     return dataclasses.replace(digits, class_names=(HOSTILE, *"123456789"))
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with api.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except api.Error:
-            pytest.skip("needs Chromium")
-        yield browser
-        browser.close()
