@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BENCHMARK_VENV ?= .venv-benchmark
 ARGS ?=
 
-.PHONY: help setup mnist test coverage test-slow test-faults check check-device results benchmark clean
+.PHONY: help setup mnist test coverage test-slow test-faults check check-device results benchmark docs clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ results: $(VENV)/.installed-dev  ## Train the runs and studies of the README's t
 benchmark: $(BENCHMARK_VENV)/.installed  ## Measure speed beside PyTorch, Keras and Flax, in an environment of its own; ARGS="--quick"
 	@$(BENCHMARK_VENV)/bin/python -m experiments.benchmark $(ARGS)
 
+docs: $(VENV)/.installed-docs  ## Run the lessons, on MNIST where it is, and build the site; ARGS="serve" shows it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
+
 clean:  ## Remove .venv, .venv-benchmark and caches; runs/ stays
-	rm -rf $(VENV) $(BENCHMARK_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCHMARK_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(BENCHMARK_VENV)/bin/python:
@@ -60,6 +63,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 $(BENCHMARK_VENV)/.installed: pyproject.toml constraints.txt constraints-benchmark.txt | $(BENCHMARK_VENV)/bin/python
