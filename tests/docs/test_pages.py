@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -26,6 +27,11 @@ ELSEWHERE = {"guides/track.md"}
 """Pages whose code needs packages that are no part of vae_jax; tests/cli/test_track.py runs it."""
 MADE = ("api", "lessons")
 """Folders whose pages the build makes, and whose links it checks."""
+TRAINED = {
+    *("guides/anomalies.md", "guides/conditional.md", "guides/from_pythae.md", "guides/resume.md", "guides/seeds.md"),
+    "models/sparse_autoencoder.md",
+}
+"""Pages that train for seconds what other tests train, too: the slow tests run their code."""
 OTHERS = {"pip", "tensorboard", "srun", "sbatch", "gcloud", "cp", "scp", "python"}
 """Programs that are not ours."""
 
@@ -50,11 +56,10 @@ def test_each_block_says_what_it_is():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, digits):
+def folder(tmp_path_factory):
     """What pages find where they are run: runs/digits and runs/mnist, a VAE of digits, and photos/, in two classes."""
     where = tmp_path_factory.mktemp("pages")
-    settings = vae_jax.Settings(dataset="digits", hidden_sizes=(32,), epochs=1, batch_size=64)
-    vae_jax.train_run(where / "runs/digits", vae_jax.build_model(settings, digits.image_shape), settings, digits)
+    shutil.copytree(ROOT / "tests/runs/schema3_vae", where / "runs/digits")
     (where / "runs/mnist").symlink_to(where / "runs/digits")
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 16, 3), np.uint8)
     for i, image in enumerate(pixels):
@@ -75,7 +80,14 @@ def registered():
 
 
 @pytest.mark.filterwarnings("ignore:photos:UserWarning")
-@pytest.mark.parametrize("name", [name for name in pages_with("python") if name not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in TRAINED else [])
+        for name in pages_with("python")
+        if name not in ELSEWHERE
+    ],
+)
 def test_the_code_of_a_page_runs_from_its_first_block_to_its_last(name, folder, registered, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     names = {"__name__": "page"}
