@@ -16,9 +16,9 @@ from experiments import benchmark, colour, compare, reparametrisation, sparse, s
 from experiments.colour.measure import Yardstick, measure, neighbour_correlation
 from experiments.colour.report import report
 from experiments.compare.study import ROWS
+from experiments.markdown import interval, markdown_table
 from experiments.results.uses import USES
 from experiments.study import trained_together
-from experiments.tables import interval, markdown_table
 from vae_jax.cli.command import main, parse
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
