@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.tables import markdown_table
+from experiments.markdown import markdown_table
 from vae_jax.cli.command import main
 from vae_jax.cli.outputs import make_folder
 from vae_jax.domains import positive

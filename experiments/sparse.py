@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from experiments.flags import StudyConfig, by_size
-from experiments.tables import markdown_table
+from experiments.markdown import markdown_table
 from vae_jax.cli.command import main
 from vae_jax.config import Settings
 from vae_jax.domains import MOST_UNITS, at_least, epoch_number, layer_sizes, positive, probability

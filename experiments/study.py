@@ -100,26 +100,33 @@ def begin(
     """
     for settings in {dataclasses.replace(each, seed=0) for each in members}:
         check_trainable(settings, dataset, together)
-    path = _open_output(config.output) if config.output else fresh_path(f"{dataset.name}-{name}")
-    file = path / "study.json"
-    if file.exists():
-        saved = read_study(path)
-        if (saved["study"], saved["sha256"]) != (name, dataset.sha256):
-            raise UsageError(
-                f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
-            )
-    else:
-        write_json(file, {"study": name, "dataset": dataset.name, "sha256": dataset.sha256})
-        write_environment(path)
+    path = config.output or fresh_path(f"{dataset.name}-{name}")
+    path = open_folder(path, name, dataset.name, dataset.sha256)
     images = counted(len(dataset.train), "training image")
     print(f"{dataset.name}: {images} from {dataset.source}; writing {path}", flush=True)
     return Study(name, config, dataset, path)
 
 
-def _open_output(path: Path) -> Path:
-    if path.is_dir() and any(path.iterdir()) and not (path / "study.json").exists():
+def open_folder(path: Path, name: str, dataset: str, sha256: str) -> Path:
+    """Make the folder of a study, or take over one that is its own: study.json says which, and of which data.
+
+    Raises:
+        UsageError: it can't be used, or holds another study or one of other data.
+    """
+    file = path / "study.json"
+    if path.is_dir() and any(path.iterdir()) and not file.exists():
         raise UsageError(f"--output {path} holds files of something else. Give a folder that does not exist yet.")
-    return make_folder(path)
+    path = make_folder(path)
+    if not file.exists():
+        write_json(file, {"study": name, "dataset": dataset, "sha256": sha256})
+        write_environment(path)
+        return path
+    saved = read_study(path)
+    if (saved["study"], saved["sha256"]) != (name, sha256):
+        raise UsageError(
+            f"--output {path} holds the study {saved['study']} of {saved['dataset']}. Give another folder."
+        )
+    return path
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -184,7 +191,7 @@ def _train(paths: Sequence[Path], members: Sequence[Settings], dataset: Dataset)
     model = build_model(members[0], dataset.image_shape, conditions_of(members[0], dataset))
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name}"
     number = epochs(members[0], max(len(dataset.train.positions(member.classes)) for member in members))
-    for one in train_runs(paths, model, members, dataset, on_epoch=partial(_print_epoch, name, number)):
+    for one in train_runs(paths, model, members, dataset, on_epoch=partial(print_epoch, name, number)):
         if one.summary and "diagnosis" in one.summary:
             print(f"{one.path.name}: {one.summary['diagnosis']}", flush=True)
 
@@ -201,7 +208,8 @@ def _remove_unfinished(path: Path, settings: Settings, dataset: Dataset) -> None
             shutil.rmtree(child) if child.is_dir() else child.unlink()
 
 
-def _print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
+def print_epoch(name: str, number: int, rows: list[dict[str, Any]]) -> None:
+    """One line of an epoch: `name` of the runs, which have `number` epochs, and the row of each."""
     losses = [row["validation"]["loss"] for row in rows]
     found = f"{losses[0]:.2f}" if len(rows) == 1 else f"from {min(losses):.2f} to {max(losses):.2f}"
     rate = sum(row["images_per_second"] for row in rows)

@@ -36,7 +36,7 @@ def imports(tree, known):
 def floor(module):
     parts = module.split(".")
     if parts[0] == "experiments":
-        return len(FLOORS) + (len(parts) > 1 and parts[1] not in ("flags", "study", "tables"))
+        return len(FLOORS) + (len(parts) > 1 and parts[1] not in ("flags", "study", "markdown"))
     return next((i for i, rooms in enumerate(FLOORS) if len(parts) > 1 and parts[1] in rooms), None)
 
 
@@ -67,7 +67,7 @@ def test_what_one_study_has_no_other_uses():
     def study(module):
         return module.split(".")[1] if module.startswith("experiments.") else None
 
-    shared = {"flags", "study", "tables", "contestants", None}
+    shared = {"flags", "study", "markdown", "contestants", None}
     writer = "experiments.results"  # of the README's tables, from all of them
     assert [(a, b) for a, b in arrows() if study(b) not in {*shared, study(a)} and not a.startswith(writer)] == []
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from experiments.anomaly import figures
 from experiments.anomaly.measure import MODEL, PROTOCOLS, Bench, Protocol, Result
+from experiments.markdown import markdown_table
 from experiments.study import Study
-from experiments.tables import markdown_table
 from vae_jax.errors import counted
 
 SHOWN = 5

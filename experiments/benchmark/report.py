@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from experiments.benchmark.sections import ACTIONS
-from experiments.tables import markdown_table
+from experiments.markdown import markdown_table
 from vae_jax.errors import counted
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.colour.measure import GAUSSIAN, PRIOR
-from experiments.tables import interval, markdown_table
+from experiments.markdown import interval, markdown_table
 
 NAMES = {"ae": "AE, map", "vae-vector": "VAE, vector", "vae-map": "VAE, map"}
 # Name among the numbers, what the table calls it, digits after the point.

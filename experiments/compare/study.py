@@ -9,8 +9,8 @@ from experiments.compare import Config
 from experiments.compare.figures import compared
 from experiments.compare.measure import Yardstick, measure, measure_pca
 from experiments.flags import by_size
+from experiments.markdown import interval, markdown_table
 from experiments.study import begin, check_alike, data_of
-from experiments.tables import interval, markdown_table
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.loading import load_dataset

@@ -8,8 +8,8 @@ import numpy as np
 from experiments.compression import Config
 from experiments.compression.measure import ALONE, Results, draw, measure_curves
 from experiments.flags import by_size
+from experiments.markdown import markdown_table
 from experiments.study import begin
-from experiments.tables import markdown_table
 from vae_jax.codecs import container
 from vae_jax.codecs.image_codecs import rate_at
 from vae_jax.config import Settings

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.denoising import Corruption
-from experiments.tables import markdown_table
+from experiments.markdown import markdown_table
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
 from vae_jax.measures import denoising

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.dimensionality import NEIGHBOURS
-from experiments.tables import markdown_table
+from experiments.markdown import markdown_table
 from vae_jax.data.dataset import Dataset
 from vae_jax.errors import counted
 from vae_jax.measures.dimensionality import (

@@ -9,8 +9,8 @@ from experiments.flags import by_size
 from experiments.lossless import Config
 from experiments.lossless.figures import bars
 from experiments.lossless.measure import ALONE, OURS, Measured, measure
+from experiments.markdown import markdown_table
 from experiments.study import begin
-from experiments.tables import markdown_table
 from vae_jax.cli.command import TrainingConfig
 from vae_jax.cli.defaults import decided
 from vae_jax.codecs.lossless.convert import check_codable

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.markdown import markdown_table
 from experiments.reparametrisation import Config
 from experiments.reparametrisation.figures import gradients
 from experiments.study import begin
-from experiments.tables import markdown_table
 from vae_jax.data.loading import load_dataset
 from vae_jax.measures.gradients import expected_loss, pathwise_gradient, plain_gradient, score_function_gradient
 from vae_jax.models.distributions import DiagonalGaussian

@@ -1,7 +1,8 @@
 """Train the runs of the README's tables and write the tables: `python -m experiments.results`.
 
 Finished runs and studies under runs/results are kept, so only what is missing is trained. Needs real MNIST. The table
-of speed needs PyTorch, Keras and TensorFlow, so `make benchmark` records it; here it is only written.
+of speed needs PyTorch, Keras and TensorFlow, so `make benchmark` records it; that of log-likelihoods takes a night, so
+`experiments.tables` does. Here they are only written.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from experiments import mnist
 from experiments.benchmark.report import speed_text
 from experiments.results.uses import FLAGS, USES, make_uses_table
+from experiments.tables.report import text_of
 from vae_jax.archives import read_bytes
 from vae_jax.cli.command import TrainingConfig, parse
 from vae_jax.config import Settings
@@ -45,7 +47,7 @@ FIGURES = ["latent_means.png", "latent_grid.png"]
 FIGURE_WIDTH = 1200  # pixels, of the studies' figures in the README
 MARKERS = {
     name: (f"<!-- {name}: written by make results -->", f"<!-- end of {name} -->")
-    for name in ("results", "uses", "speed")
+    for name in ("results", "uses", "speed", "likelihoods")
 }
 
 
@@ -59,9 +61,10 @@ class Config:
     """Where the recorded runs are."""
     readme: Path = Path("README.md")
     """The file whose tables are replaced, each between its two markers."""
-    tables: Literal["all", "results", "uses", "speed"] = "all"
-    """Which tables to write: that of the trained models, that of the studies, that of the benchmark, or all; that
-    of the benchmark only once `make benchmark ARGS="--output runs/results/benchmark"` has recorded it."""
+    tables: Literal["all", "results", "uses", "speed", "likelihoods"] = "all"
+    """Which tables to write: that of the trained models, of the studies, of the benchmark, of test log-likelihoods, or
+    all. That of the benchmark only once `make benchmark ARGS="--output runs/results/benchmark"` has recorded it, that
+    of log-likelihoods once `python -m experiments.tables --output runs/results/tables` has."""
     figures: Path = Path("docs/figures")
     """Where the figures of the README are written to."""
 
@@ -84,6 +87,9 @@ def run(config: Config) -> str:
     recorded = config.root / "benchmark"
     if config.tables == "speed" or (config.tables == "all" and (recorded / "summary.json").exists()):
         tables["speed"] = _speed(config, recorded)
+    recorded = config.root / "tables"
+    if config.tables == "likelihoods" or (config.tables == "all" and (recorded / "summary.json").exists()):
+        tables["likelihoods"] = _likelihoods(config, recorded)
     _replace(config.readme, tables)
     text = "\n\n".join(tables.values())
     print(text)
@@ -135,6 +141,22 @@ def _speed(config: Config, recorded: Path) -> str:
         raise UsageError(f"{recorded} holds no benchmark of training with vae_jax in it. Remove it and record it anew.")
     _shrink(recorded / "figures" / "benchmark.png", config.figures / "benchmark.png")
     return speed_text(summary, _machine(_read(recorded / "environment.json")))
+
+
+def _likelihoods(config: Config, recorded: Path) -> str:
+    if not (recorded / "summary.json").exists():
+        command = f"python -m experiments.tables --output {recorded}"
+        raise UsageError(f"{recorded} holds no log-likelihoods. Record them by {command}.")
+    rows = _read(recorded / "summary.json").get("rows")
+    if not rows or not all((recorded / name).exists() for name in ("results.csv", "tables.png")):
+        raise UsageError(
+            f"{recorded} holds no finished row. Run experiments.tables once more with --output {recorded}."
+        )
+    _shrink(recorded / "tables.png", config.figures / "likelihoods.png")
+    shutil.copyfile(recorded / "results.csv", config.figures / "likelihoods.csv")
+    machine = _machine(_read(recorded / "environment.json"))
+    figure = "![Negative log-likelihoods of binary images](docs/figures/likelihoods.png)"
+    return f"{text_of(rows)}\n\nRecorded on {machine}.\n\n{figure}"
 
 
 def _check_study(path: Path, summary: dict[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from experiments.flags import by_size
+from experiments.markdown import markdown_table
 from experiments.study import begin
 from experiments.sweep import Config
 from experiments.sweep.figures import sweep
-from experiments.tables import markdown_table
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.loading import load_dataset

@@ -11,6 +11,7 @@ from experiments.denoising.figures import psnr_bars
 from experiments.dimensionality.figures import accuracy_by_dimension
 from experiments.reparametrisation.figures import gradients
 from experiments.sweep.figures import sweep
+from experiments.tables.figures import Bar, likelihoods
 
 TITLE = "MNIST · a_title$\nof two lines"
 RNG = np.random.default_rng(0)
@@ -92,3 +93,17 @@ def test_a_sweep_shows_rate_and_distortion_widths_and_active_units():
     np.testing.assert_allclose(width.lines[0].get_ydata(), [1, 2, 5])
     np.testing.assert_allclose(active.lines[0].get_ydata(), [1, 0.75, 0])
     np.testing.assert_allclose(active.lines[1].get_ydata(), [2, 1.5])
+
+
+def test_likelihoods_stand_beside_what_is_published_with_intervals_where_there_are_seeds():
+    bars = [Bar("gated_$", 84.4, 0.3, 83.0, [84.5, 84.45]), Bar("flow", 82.0, None, 80.0, [])]
+    figure = likelihoods({"MNIST_$": bars, "Omniglot": bars[1:]}, TITLE)
+    assert entries(figure) == ["test images, with 95% interval", "training images", "published"]
+    first, second = figure.axes
+    interval, train, published, test, *_ = first.lines
+    np.testing.assert_allclose(interval.get_xdata(), [84.1, 84.7])
+    np.testing.assert_allclose(published.get_xydata(), [[84.5, 0], [84.45, 0]])
+    assert (train.get_xdata()[0], test.get_xdata()[0]) == (83.0, 84.4)
+    assert tick_texts(first.get_yticklabels()) == ["gated_$", "flow"]
+    assert len(second.lines) == 3
+    assert entries(likelihoods({"Omniglot": bars[1:]}, TITLE)) == ["test images, one seed", "training images"]

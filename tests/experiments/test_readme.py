@@ -83,6 +83,9 @@ BENCHMARK = {
     ],
     "startup": {"cold": [{"to_first_epoch": 9.04}], "warm": [{"to_first_epoch": 2.0}, {"to_first_epoch": 3.0}]},
 }
+RUN = {"nll": 84.4, "nll_se": 0.05, "loss": 87.1, "kl": 26.0, "active_units": 39, "latent_dim": 40, "train_nll": 83.0}
+RUN |= {"seconds": 360.0, "epochs": 36, "steps": 90, "samples": 5000, "nll_images": 1000, "images": 10_000}
+ROW = {"data": "dynamic", "arch": "gated", "model": "flow", "steps": 90, "trained": {"minutes": 6.0, "steps": None}}
 PICTURE = io.BytesIO()
 Image.new("RGB", (1440, 600), "orange").save(PICTURE, "PNG")
 TEST = {"loss": 134.567, "reconstruction": 127.5, "kl": 7.0, "iwae_nll": 91.5}
@@ -112,6 +115,9 @@ def recorded(tmp_path):
         asked = {"flags": use.study.Config().flags(), "dataset": "mnist"}
         record(root / use.name, [use.figure], {**asked, **SUMMARIES[use.name]})
     record(root / "benchmark", ["benchmark.png"], {"flags": {"quick": False}, "dataset": "mnist", **BENCHMARK})
+    record(root / "tables", [], {"rows": [ROW | {"seeds": {"0": RUN}}]})
+    (root / "tables" / "tables.png").write_bytes(PICTURE.getvalue())
+    (root / "tables" / "results.csv").write_text("nll\n84.4\n")
     readme = tmp_path / "README.md"
     markers = "\n".join(f"{begin}\nold\n{end}" for begin, end in results.MARKERS.values())
     readme.write_text(f"before\n{markers}\nafter\n")
@@ -122,7 +128,7 @@ def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorde
     results.run(recorded)
     text = recorded.readme.read_text()
     assert text.startswith(f"before\n{results.MARKERS['results'][0]}\n| model")
-    assert text.endswith(f"{results.MARKERS['speed'][1]}\nafter\n")
+    assert text.endswith(f"{results.MARKERS['likelihoods'][1]}\nafter\n")
     assert "\nold\n" not in text
     assert text.count("| 134.57 (NLL ≤ 91.50) | 127.50 | 7.00 | 35,580 | 58 |") == len(results.RUNS)
     assert (recorded.figures / results.FIGURES[0]).exists()
@@ -140,6 +146,9 @@ def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorde
     assert "mean AUROC 0.971 by elbo" in text
     assert "JPEG 2.0 times the bits" in text
     assert "WebP" not in text
+    assert re.search(r"\| gated: flow prior +\| 84.40 \| 0.05 \| one seed \|", text)
+    assert (recorded.figures / "likelihoods.csv").read_text() == "nll\n84.4\n"
+    assert (recorded.figures / "likelihoods.png").exists()
 
 
 def test_a_benchmark_that_was_not_recorded_leaves_its_table_alone(recorded):
@@ -149,6 +158,19 @@ def test_a_benchmark_that_was_not_recorded_leaves_its_table_alone(recorded):
     assert f"{begin}\nold\n{end}" in recorded.readme.read_text()
     with pytest.raises(UsageError, match="make benchmark"):
         results.run(dataclasses.replace(recorded, tables="speed"))
+
+
+def test_log_likelihoods_that_were_not_recorded_leave_their_table_alone(recorded):
+    content = json.loads((recorded.root / "tables" / "summary.json").read_text())
+    (recorded.root / "tables" / "summary.json").write_text(json.dumps(content | {"rows": []}))
+    with pytest.raises(UsageError, match="no finished row"):
+        results.run(recorded)
+    (recorded.root / "tables" / "summary.json").unlink()
+    results.run(recorded)
+    begin, end = results.MARKERS["likelihoods"]
+    assert f"{begin}\nold\n{end}" in recorded.readme.read_text()
+    with pytest.raises(UsageError, match=r"experiments\.tables --output"):
+        results.run(dataclasses.replace(recorded, tables="likelihoods"))
 
 
 def test_a_readme_without_markers_is_left_alone(recorded):

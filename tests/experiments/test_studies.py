@@ -12,13 +12,13 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import ndimage, stats
 
-from experiments import benchmark, colour, compare, reparametrisation, sparse, sweep
+from experiments import benchmark, colour, compare, reparametrisation, sparse, sweep, tables
 from experiments.colour.measure import Yardstick, measure, neighbour_correlation
 from experiments.colour.report import report
 from experiments.compare.study import ROWS
+from experiments.markdown import interval, markdown_table
 from experiments.results.uses import USES
 from experiments.study import trained_together
-from experiments.tables import interval, markdown_table
 from vae_jax.cli.command import main, parse
 from vae_jax.config import Settings
 from vae_jax.errors import RunError, UsageError
@@ -238,7 +238,7 @@ def test_a_markdown_table_is_aligned():
 
 def each_flag():
     """Every flag of every study but paths, names of data and switches: none of them takes -1."""
-    for study in [use.study for use in USES] + [benchmark, colour]:
+    for study in [use.study for use in USES] + [benchmark, colour, tables]:
         for field in dataclasses.fields(study.Config):
             if not any(word in str(field.type) for word in ("bool", "Path")) and field.name != "dataset":
                 yield study, f"--{field.name.replace('_', '-')}"
@@ -265,7 +265,7 @@ for name in NAMES:
     runpy.run_module(f"experiments.{name}", None, "__main__")
 assert not {"jax", "matplotlib", "sklearn"} & sys.modules.keys()
 """
-    names = [*(use.name for use in USES), "benchmark", "colour", "results"]
+    names = [*(use.name for use in USES), "benchmark", "colour", "tables", "results"]
     program = [sys.executable, "-c", code.replace("NAMES", repr(names))]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
