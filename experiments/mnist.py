@@ -1,7 +1,7 @@
 """Train a VAE (or an AE) on MNIST, evaluate it, draw it: `python -m experiments.mnist --latent-dim 2`.
 
-Kingma & Welling, "Auto-Encoding Variational Bayes", 2014. With the defaults, real MNIST and 2 CPU cores: one to two
-minutes, test loss about 134 nats (reconstruction + KL, grey pixels under a Bernoulli; not a log-likelihood).
+Kingma & Welling, "Auto-Encoding Variational Bayes", 2014. With the defaults, real MNIST and 2 CPU cores: about one
+minute, test loss about 134 nats (reconstruction + KL, grey pixels under a Bernoulli; not a log-likelihood).
 """
 
 from vae_jax.cli.command import main

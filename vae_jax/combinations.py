@@ -95,7 +95,8 @@ def without_effect(settings: Settings) -> dict[str, tuple[str, Any]]:
     found = {}
     for field in dataclasses.fields(Settings):
         needs, value = field.metadata.get("needs"), getattr(settings, field.name)
-        if needs and value != field.default and not needs[1](settings):
+        # None, where it is not the default, is what the images will decide.
+        if needs and value not in (None, field.default) and not needs[1](settings):
             found[field.name] = (needs[0], value)
     return found
 

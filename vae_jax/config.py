@@ -236,6 +236,8 @@ class Settings:
                 object.__setattr__(self, name, declared)
 
 
+MANY_IMAGES = 10_000
+"""Training images from which on fewer epochs are enough."""
 READING = ("background", "image_size", "fit", "skip_damaged")
 """The settings that say how `load_dataset` reads, by its own names for them."""
 
@@ -265,7 +267,7 @@ def epochs(settings: Settings, images: int) -> int:
     """The number of epochs over so many training images: that given, or the default; the last one may end early."""
     if settings.steps is not None:
         return -(-settings.steps // steps_per_epoch(images, settings.batch_size))
-    return settings.epochs or (36 if images >= 10_000 else 100)
+    return settings.epochs or (36 if images >= MANY_IMAGES else 100)
 
 
 def total_steps(settings: Settings, images: int) -> int:

@@ -137,6 +137,35 @@ def streaming_text(cases: list[dict[str, Any]]) -> str:
     return f"{table}\n\nOne repetition after one that is not counted."
 
 
+def quality_text(rows: list[dict[str, Any]]) -> str:
+    """Seconds to each held-out loss, and the lowest one."""
+    targets = list(rows[0]["seconds_to"]) if rows else []
+    table = [
+        [
+            row["title"],
+            row["recipe"],
+            *(_seconds(row["seconds_to"][target]) for target in targets),
+            "" if row["lowest_loss"] is None else f"{row['lowest_loss']:.1f}",
+            str(row["epochs"]),
+            _seconds(row["seconds"]),
+        ]
+        for row in rows
+    ]
+    header = ["contestant", "recipe", *(f"s to {target}" for target in targets), "lowest loss", "epochs", "s in all"]
+    limit = f", which ends after {rows[0]['limit']:.0f} s" if rows else ""
+    words = (
+        "Seconds from the start of the process, with its imports and compilation, to the first epoch after which the "
+        "test images cost at most so many nats (reconstruction + KL, one latent sample each), and to the end of the "
+        f"recipe{limit}. Two latent dimensions for all. What it takes to measure the loss is left out."
+    )
+    missing = [f"{row['title']}: {row['unavailable']}." for row in rows if row["unavailable"]]
+    return "\n\n".join([markdown_table(header, table), words, *missing])
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.0f}"
+
+
 def _rate(row: dict[str, Any]) -> str:
     return row["unavailable"] or number(row["images_per_second"])
 
@@ -152,6 +181,7 @@ TEXTS = {
     "scaling": ("Scaling of vae_jax", series_text),
     "streaming": ("Streamed training, by the size of the data", streaming_text),
     "many": ("Many models at once", series_text),
+    "quality": ("Time to quality", quality_text),
 }
 
 

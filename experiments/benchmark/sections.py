@@ -41,6 +41,8 @@ class Plan:
     logs: Path
     flags: Sequence[str] = ()
     """--dataset and --data-dir of `experiments.mnist`."""
+    held_out: str = ""
+    """The .npy file of the test images."""
 
     def job(self, arch: str, batch_size: int, **changes: Any) -> Job:
         """The job of an architecture: as many whole batches as the data and the device allow."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments.benchmark import Config, figures
+from experiments.benchmark.quality import quality
 from experiments.benchmark.report import name_of, report
 from experiments.benchmark.sections import Plan, inference, many, scaling, startup, streaming, training
 from experiments.contestants.job import threads
@@ -20,7 +21,7 @@ from vae_jax.runs.environment import device_name
 from vae_jax.runs.records import write_json
 
 SECTIONS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (training, startup, inference, scaling, streaming, many)
+    each.__name__: each for each in (training, startup, inference, scaling, streaming, many, quality)
 }
 """In the order in which they are measured."""
 
@@ -33,10 +34,12 @@ def run(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {}
     given = {"dataset": config.dataset, "data-dir": config.data_dir}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "images.npy"
+        data, held_out = Path(folder) / "images.npy", Path(folder) / "test.npy"
         np.save(data, dataset.train.images)
+        np.save(held_out, dataset.test.images)
         plan = Plan(
             data=str(data),
+            held_out=str(held_out),
             available=len(dataset.train),
             image_shape=dataset.image_shape,
             contestants=config.contestants,

@@ -59,22 +59,21 @@ class PlainFlax:
         self.steps = 0
         self.version, self.device = f"jax {jax.__version__}", jax.default_backend()
 
+        def loss(params: Any, x: Any, number: Any) -> Any:
+            key = jax.random.fold_in(jax.random.key(1), number)
+            outputs: Any = network.apply(params, x, key)
+            logits, mean, logvar = outputs
+            reconstruction = jnp.sum(jax.nn.softplus(logits) - x * logits)
+            kl = 0.5 * jnp.sum(mean**2 + jnp.exp(logvar) - 1 - logvar)
+            return (reconstruction + kl) / len(x)
+
         @partial(jax.jit, donate_argnums=(0, 1))
         def step(params: Any, opt_state: Any, images: Any, indices: Any, number: Any) -> tuple[Any, Any, Any]:
-            def loss(params: Any) -> Any:
-                x = images[indices]
-                key = jax.random.fold_in(jax.random.key(1), number)
-                outputs: Any = network.apply(params, x, key)
-                logits, mean, logvar = outputs
-                reconstruction = jnp.sum(jax.nn.softplus(logits) - x * logits)
-                kl = 0.5 * jnp.sum(mean**2 + jnp.exp(logvar) - 1 - logvar)
-                return (reconstruction + kl) / len(x)
-
-            value, gradient = jax.value_and_grad(loss)(params)
+            value, gradient = jax.value_and_grad(loss)(params, images[indices], number)
             updates, opt_state = optimizer.update(gradient, opt_state)
             return optax.apply_updates(params, updates), opt_state, value
 
-        self.step = step
+        self.step, self.loss = step, jax.jit(loss)
 
     def train(self) -> tuple[float, float]:
         """One epoch: seconds, and mean loss in nats an image."""
@@ -89,3 +88,7 @@ class PlainFlax:
         jax.block_until_ready((self.params, losses))
         seconds = time.perf_counter() - start
         return seconds, float(np.mean(jax.device_get(losses)))
+
+    def held_out(self) -> float:
+        """Mean loss of the images that are not trained on, one latent sample each, in nats an image."""
+        return float(self.loss(self.params, self.job.load_held_out().astype(np.float32) / 255, np.int32(0)))

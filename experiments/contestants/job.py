@@ -37,6 +37,13 @@ class Job:
     streamed: bool = False
     """Whether the images stay in their file, and go to the device as they are needed, ours only."""
 
+    held_out: str = ""
+    """An .npy file as `data` of images that are not trained on, where the loss of such is asked for."""
+
+    def load_held_out(self) -> np.ndarray:
+        """The images of `held_out`, all of them."""
+        return np.ascontiguousarray(np.lib.format.open_memmap(self.held_out, mode="r"))
+
     def load(self) -> np.ndarray:
         """The images, uint8 [images, height, width, channels]."""
         return np.ascontiguousarray(np.lib.format.open_memmap(self.data, mode="r")[: self.images])

@@ -67,6 +67,11 @@ class Keras:
         history = self.model.fit(self.images, batch_size=self.job.batch_size, epochs=1, shuffle=True, verbose=0)
         return time.perf_counter() - start, float(history.history["loss"][0])  # a float: the device is done
 
+    def held_out(self) -> float:
+        """Mean loss of the images that are not trained on, one latent sample each, in nats an image."""
+        images = self.job.load_held_out().astype(np.float32) / 255
+        return float(self.model.evaluate(images, batch_size=self.job.batch_size, verbose=0))
+
 
 def _setup(backend: str) -> str:
     if backend == "tensorflow":

@@ -14,6 +14,9 @@ import numpy as np
 
 import vae_jax
 from experiments.contestants.job import Job, best_rate
+from vae_jax.cli.command import TrainingConfig
+from vae_jax.cli.defaults import decided
+from vae_jax.config import epochs
 from vae_jax.data.dataset import Split
 from vae_jax.data.stored import choose, open_npy
 from vae_jax.training.many import fit_many
@@ -33,15 +36,28 @@ class Ours:
     device_bytes = staticmethod(accelerator_bytes)
 
     def __init__(self, job: Job):
-        changes: dict[str, Any] = {}
         if job.devices:
             jax.config.update("jax_num_cpu_devices", job.devices)
+        self.job = job
+        self.images = choose(open_npy(Path(job.data)), slice(job.images)) if job.streamed else job.load()
+        self.settings = self._settings()
+        self.model = vae_jax.build_model(self.settings, self.images.shape[1:])
+        self.params = self.model.init(jax.random.key(0))
+        self.decode_mean = jax.jit(self.model.decode_mean)
+        self.rows: queue.Queue[Any] = queue.Queue()
+        self.turn = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._fit, daemon=True)
+        self.version = f"jax {jax.__version__}"
+        self.device = jax.default_backend()
+
+    def _settings(self) -> vae_jax.Settings:
+        job = self.job
+        changes: dict[str, Any] = {}
+        if job.devices:
             changes["parallel"] = "jit"
         if job.streamed:
             changes["device_data"] = "never"
-        self.job = job
-        self.images = choose(open_npy(Path(job.data)), slice(job.images)) if job.streamed else job.load()
-        self.settings = vae_jax.Settings(
+        return vae_jax.Settings(
             arch=job.arch,
             hidden_sizes=job.hidden_sizes,
             dense_size=job.dense_size,
@@ -54,14 +70,6 @@ class Ours:
             epochs=100_000,  # far more than are run, so that the rate stays where it is, as the peers' does
             **changes,
         )
-        self.model = vae_jax.build_model(self.settings, self.images.shape[1:])
-        self.params = self.model.init(jax.random.key(0))
-        self.decode_mean = jax.jit(self.model.decode_mean)
-        self.rows: queue.Queue[Any] = queue.Queue()
-        self.turn = threading.Semaphore(0)
-        self.thread = threading.Thread(target=self._fit, daemon=True)
-        self.version = f"jax {jax.__version__}"
-        self.device = jax.default_backend()
 
     def train(self) -> tuple[float, float]:
         """One epoch: seconds and mean loss in nats an image, both as the row of the run has them."""
@@ -79,7 +87,7 @@ class Ours:
         try:
             if self.job.members == 1:
                 vae_jax.fit(
-                    *(self.model, train, held_out, self.settings), on_epoch=lambda state, row: self._after([row])
+                    *(self.model, train, held_out, self.settings), on_epoch=lambda state, row: self._after([row], state)
                 )
             else:
                 members = [dataclasses.replace(self.settings, seed=seed) for seed in range(self.job.members)]
@@ -87,7 +95,8 @@ class Ours:
         except BaseException as error:
             self.rows.put(error)
 
-    def _after(self, rows: list[dict[str, Any]]) -> None:
+    def _after(self, rows: list[dict[str, Any]], state: Any = None) -> None:
+        self.state = state  # the next epoch takes its memory over
         self.rows.put(rows)
         self.turn.acquire()
 
@@ -113,6 +122,24 @@ class Ours:
         start = time.perf_counter()
         vae_jax.evaluate(self.model, self.params, self.images, jax.random.key(0), samples=1)
         return time.perf_counter() - start
+
+
+class Default(Ours):
+    """`vae_jax.fit` with what the command decides for these images, to its end; of the job it has the latent alone."""
+
+    def _settings(self) -> vae_jax.Settings:
+        image_shape: Any = self.images.shape[1:]
+        return decided(TrainingConfig(latent_dim=self.job.latent_dim), image_shape, len(self.images))
+
+    @property
+    def epochs(self) -> int:
+        """All that it wants."""
+        return epochs(self.settings, len(self.images))
+
+    def held_out(self) -> float:
+        """Mean loss of the images that are not trained on, one latent sample each, in nats an image."""
+        params, images = self.state.evaluation_params, self.job.load_held_out()
+        return vae_jax.evaluate(self.model, params, images, jax.random.key(0), samples=1)["loss"]
 
 
 class Roof:

@@ -105,16 +105,23 @@ class Torch:
             torch.sigmoid(self.model.decode(batch)).cpu().numpy()
         return time.perf_counter() - start
 
-    @torch.inference_mode()
     def evaluate(self) -> float:
         """Seconds for the mean loss with one latent sample an image."""
         start = time.perf_counter()
+        self._mean_loss(self.pixels)
+        return time.perf_counter() - start
+
+    def held_out(self) -> float:
+        """Mean loss of the images that are not trained on, one latent sample each, in nats an image."""
+        return self._mean_loss(self.job.load_held_out().transpose(0, 3, 1, 2))
+
+    @torch.inference_mode()
+    def _mean_loss(self, pixels: np.ndarray) -> float:
         losses = [
             self.model.loss(batch.to(self.device).float().div_(255))
-            for batch in torch.from_numpy(self.pixels).split(BATCH_SIZE)
+            for batch in torch.from_numpy(np.ascontiguousarray(pixels)).split(BATCH_SIZE)
         ]
-        float(sum(losses))
-        return time.perf_counter() - start
+        return float(sum(losses)) / len(pixels)
 
     def device_bytes(self) -> int | None:
         """Most memory in use on an accelerator, None on a CPU."""

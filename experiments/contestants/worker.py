@@ -42,10 +42,13 @@ CONTESTANTS = {
     "keras_jax": _keras("jax", "JAX"),
     "flax": Contestant("plain Flax loop", "flax", "PlainFlax", {}, {}),
 }
+DEFAULT = {"ours_default": Contestant("vae_jax, its default", "ours", "Default", {}, {})}
+"""Takes part only where each trains by a recipe of its own."""
 ROOFS = {
     "roof_xla": Contestant("matrix product by XLA", "ours", "Roof", {}, {}),
     "roof_torch": Contestant("matrix product by PyTorch", "torch", "TorchRoof", {}, {}),
 }
+_KNOWN = CONTESTANTS | DEFAULT | ROOFS
 PACKAGES = ("torch", "keras", "tensorflow", "jax", "flax", "optax")
 
 
@@ -54,7 +57,7 @@ class Worker:
 
     def __init__(self, name: str, folder: Path, job: Job):
         """Start the process; what it prints goes to a log in `folder`."""
-        contestant = (CONTESTANTS | ROOFS)[name]
+        contestant = _KNOWN[name]
         number = str(threads())
         environment = os.environ | contestant.environment
         environment |= {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "TF_NUM_INTRAOP_THREADS": number}
@@ -104,7 +107,7 @@ class Worker:
 
 
 def _serve(name: str, answers: TextIO) -> None:
-    contestant = (CONTESTANTS | ROOFS)[name]
+    contestant = _KNOWN[name]
     model: Any = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -113,7 +116,9 @@ def _serve(name: str, answers: TextIO) -> None:
                 module = importlib.import_module(f"experiments.contestants.{contestant.module}")
                 job = Job.from_json(request["job"])
                 model = getattr(module, contestant.factory)(job, **contestant.options)
-                answer = {"device": model.device, "version": model.version}
+                answer = {
+                    known: getattr(model, known) for known in ("device", "version", "epochs") if hasattr(model, known)
+                }
             else:
                 answer = _measure(model, request["do"])
         except ModuleNotFoundError as error:
@@ -130,7 +135,7 @@ def _measure(model: Any, action: str) -> dict[str, Any]:
     result = getattr(model, action)()
     if action == "train":
         return dict(zip(("seconds", "loss"), result, strict=True))
-    return {"rates" if action == "rates" else "seconds": result}
+    return {{"rates": "rates", "held_out": "held_out"}.get(action, "seconds"): result}
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vae_jax.cli.outputs import check_name
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container
+from vae_jax.combinations import check_settings
 from vae_jax.config import Settings
 
 
@@ -280,6 +281,38 @@ def test_what_the_command_line_leaves_open_is_decided_by_the_images_and_said(fla
     words = in_words(config, found, shape, 1000)
     assert words.startswith(said) if said.startswith("For") else said in words
     assert bool(words) == bool(said)
+
+
+PLANE = {"hidden_sizes": (256,) * 4, "fourier_features": 64, "epochs": 20}
+NO_PLANE = {"hidden_sizes": None, "fourier_features": 0, "epochs": None}
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("", PLANE),
+        ("--latent-dim 1", PLANE),
+        ("--fourier-features 0 --hidden-sizes 9", PLANE | {"fourier_features": 0, "hidden_sizes": (9,)}),
+        ("--epochs 7", PLANE | {"epochs": 7}),
+        ("--steps 9", PLANE | {"epochs": None}),
+        ("--minutes 1", PLANE | {"epochs": None}),
+        *((flags, NO_PLANE) for flags in ("--latent-dim 3", "--arch gated", "--arch conv", "--binarize threshold")),
+        *((flags, NO_PLANE) for flags in ("--likelihood beta_binomial", "--model ae")),
+    ],
+)
+def test_a_plane_of_many_images_has_a_recipe_of_its_own_that_is_said(flags, wanted):
+    about, config = ((28, 28, 1), 10_000), parse(TrainConfig, flags.split())
+    found = decided(config, *about)
+    assert {name: getattr(found, name) for name in wanted} == wanted
+    check_settings(found)
+    assert decided(found, *about) == found
+    said = in_words(config, found, *about)
+    for name in wanted:
+        chosen = getattr(config, name) is None and wanted[name] != getattr(Settings, name)
+        assert (f"--{name.replace('_', '-')} " in said) == chosen
+    few = decided(config, (28, 28, 1), 9_999)
+    given = {name: getattr(config, name) for name in wanted if getattr(config, name) is not None}
+    assert {name: getattr(few, name) for name in wanted} == NO_PLANE | given
 
 
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):

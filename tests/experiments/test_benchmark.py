@@ -12,8 +12,9 @@ import pytest
 
 from experiments import benchmark
 from experiments.benchmark import figures as plots_benchmark
+from experiments.benchmark import quality
 from experiments.benchmark.measure import check_losses, images_per_second, measure, order, roof
-from experiments.benchmark.report import report, series_text, startup_text, streaming_text
+from experiments.benchmark.report import quality_text, report, series_text, startup_text, streaming_text
 from experiments.benchmark.sections import Plan, summarise
 from experiments.contestants.flax import _Network
 from experiments.contestants.job import Job, conv_job, mlp_job, training_flops
@@ -136,6 +137,55 @@ def test_series_start_up_and_streaming_in_tables():
     ]
 
 
+def test_time_to_quality_counts_from_the_first_loss_that_is_low_enough():
+    curve = [[3.0, 160.0], [4.0, 149.0], [5.0, math.nan], [6.0, 139.5], [7.0, 141.0]]
+    found = [{"curve": curve}, {"curve": [], "missing": "no module named torch"}]
+    rows = [
+        {"title": title, "recipe": "an example", "limit": 9.0, **quality.summarise(each)}
+        for title, each in zip("ab", found, strict=True)
+    ]
+    assert rows[0]["seconds_to"] == {"150": 4.0, "145": 6.0, "140": 6.0, "135": None}
+    text = quality_text(rows)
+    assert rows_of(text)[1:] == [
+        ["a", "an example", "4", "6", "6", "", "139.5", "5", "7"],
+        ["b", "an example", "", "", "", "", "", "0", ""],
+    ]
+    assert "ends after 9 s" in text
+    assert "b: not installed (no module named torch)." in text
+
+
+class Asked:
+    """A worker that answers at once, and at the limit not at all."""
+
+    def __init__(self, clock, epoch_seconds):
+        self.clock, self.epoch_seconds, self.closed = clock, epoch_seconds, False
+
+    def __call__(self, *_):
+        return self
+
+    def ask(self, action, seconds, **_):
+        took = {"prepare": 2.0, "train": self.epoch_seconds, "held_out": 100.0}[action]
+        self.clock[0] += min(took, seconds)
+        if took > seconds:
+            return {"failed": "no answer"}
+        return {"epochs": 4} if action == "prepare" else {action: 1.0, "held_out": 200.0 - self.clock[0]}
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(1.0, 4), (5.0, 1)])
+def test_a_recipe_ends_by_itself_or_at_the_limit_and_measuring_costs_it_nothing(monkeypatch, tmp_path, seconds, epochs):
+    clock = [50.0]
+    worker = Asked(clock, seconds)
+    monkeypatch.setattr(quality, "Worker", worker)
+    monkeypatch.setattr(quality.time, "perf_counter", lambda: clock[0])
+    found = quality.train(quality.RECIPES["ours"], JOB, 10.0, tmp_path)
+    assert "failed" not in found
+    assert [at for at, _ in found["curve"]] == [2.0 + seconds * (i + 1) for i in range(epochs)]
+    assert worker.closed
+
+
 def test_the_figure_shows_every_contestant_and_no_bar_where_there_is_no_number():
     case = summarise(measured(), JOB, MNIST)
     figure = plots_benchmark.training([("one", case["rows"]), ("two", case["rows"]), ("three", case["rows"])], "title")
@@ -171,7 +221,18 @@ def test_sections_without_jobs_are_left_out(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     output = tmp_path / "b"
-    flags = ["--dataset", "digits", "--quick", "--sections", "training", "streaming", "--contestants", "ours", "flax"]
+    flags = [
+        "--dataset",
+        "digits",
+        "--quick",
+        "--sections",
+        "training",
+        "streaming",
+        "quality",
+        "--contestants",
+        "ours",
+        "flax",
+    ]
     summary = benchmark.run(parse(benchmark.Config, [*flags, "--repetitions", "1", "--output", str(output)]))
     assert [case["job"]["arch"] for case in summary["training"]] == ["mlp", "conv"]
     for case in summary["training"]:
@@ -184,6 +245,12 @@ def test_a_tiny_run_measures_trains_and_draws(tmp_path, capsys):
     (streamed,) = summary["streaming"]
     assert [row["images"] for row in streamed["rows"]] == [1024, 4096, 16384]
     assert all(row["images_per_second"] > 0 and row["peak_bytes"] > 1e8 for row in streamed["rows"])
+    assert [row["title"] for row in summary["quality"]] == ["vae_jax, its default", "plain Flax loop"]
+    for row in summary["quality"]:
+        assert row["unavailable"] is None
+        assert row["epochs"] == 2
+        assert 0 < row["lowest_loss"] < 64 * math.log(2) * 1.2
+        assert row["seconds_to"]["135"] > 0
     assert not list(output.glob("**/*.npy"))
     raw = json.loads((output / "benchmark.json").read_text())["training"][0]["measured"]
     assert len(raw["ours"]["train"]) == 1

@@ -209,7 +209,7 @@ def test_what_was_recorded_with_other_flags_is_refused_by_name(recorded, file, c
 def test_a_flag_that_came_later_and_places_are_no_difference(recorded):
     path = recorded.root / "vae-z2" / "config.json"
     content = json.loads(path.read_text())
-    del content["settings"]["fourier_features"]
+    del content["settings"]["ema_decay"]
     content["settings"] |= {"data_dir": "/elsewhere", "run_dir": "/elsewhere/run", "device_data": "never"}
     path.write_text(json.dumps(content))
     results.run(recorded)

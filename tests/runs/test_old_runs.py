@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import mnist, plot_latent
-from vae_jax.cli import session
+from vae_jax.cli import defaults, session
 from vae_jax.cli.command import parse
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
@@ -71,6 +71,16 @@ def test_a_setting_that_a_run_does_not_have_is_its_default_and_what_is_not_known
             load_run(old)
         changed(old, part, temperature=None)
     load_run(old)
+
+
+@pytest.mark.parametrize("old", ["schema1_vae"], indirect=True)
+def test_what_is_decided_for_new_runs_changes_no_old_one(old, monkeypatch):
+    monkeypatch.setattr(defaults, "MANY_IMAGES", 100)
+    changed(old, epochs=None)
+    found = session.load(parse(mnist.Config, ["--run-dir", str(old), "--resume"]))[1].settings
+    assert (found.fourier_features, found.epochs) == (0, None)
+    found = session.load(parse(mnist.Config, ["--run-dir", str(old / "new"), "--dataset", "digits"]))[1].settings
+    assert (found.fourier_features, found.epochs) == (64, 20)
 
 
 @pytest.mark.parametrize("schema", [4, 5])

@@ -50,8 +50,19 @@ class TrainingConfig(Settings):
     likelihood: str | None = _by_images("likelihood")  # type: ignore[assignment]
     """Distribution of a pixel given the latent. Default: bernoulli for small grey and for binarised images, else
     discretized_logistic."""
+    hidden_sizes: tuple[int, ...] | None = _by_images("hidden_sizes")
+    """Widths of the encoder's hidden layers, channels or blocks; the decoder mirrors them. Default: 512 256 128 for
+    mlp, 256 256 256 256 for the plane (see --fourier-features), 300 300 for gated, 32 64 for conv, 64 64 for patch,
+    128 128 for residual."""
     latent_dim: int | None = _by_images("latent_dim")  # type: ignore[assignment]
     """Dimensions of the latent space. Default: 2; of residual 16 a place, or 128 as a vector."""
+    fourier_features: int | None = _by_images("fourier_features")  # type: ignore[assignment]
+    """Sines, and as many cosines, of the latent that the decoder sees beside it; their frequencies are trained.
+    Default: 64 for the plane, a VAE of mlps with at most 2 latent dimensions for at least 10,000 images of grey pixels
+    under a Bernoulli; else none."""
+    epochs: int | None = _by_images("epochs")
+    """Passes over the training images. Default: 20 for the plane (see --fourier-features), else 36, and 100 for fewer
+    than 10,000 images. More of them on --resume stretch the rate's cosine from there on."""
     batch_size: int | None = _by_images("batch_size")  # type: ignore[assignment]
     """Images a step. Default: 256; 32 for residual or few images."""
     learning_rate: float | None = _by_images("learning_rate")  # type: ignore[assignment]

@@ -96,7 +96,8 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     settings = dataclasses.replace(config, dataset=name, data_dir=folder, classes=classes)
     dataset = dataset.of_classes(classes)
     given, about = settings, (dataset.image_shape, len(dataset.train))
-    settings = decided(given, *about)
+    # A run that goes on keeps what was decided, be it by an earlier version.
+    settings = given if begun else decided(given, *about)
     if is_first() and (said := in_words(given, settings, *about)):
         print(said, flush=True)
     if settings.minutes:

@@ -104,7 +104,7 @@ def read_settings(path: Path, kind: type[S], *, registered: Sequence[str] = NAME
             f"{file} names the {name} {missing[name]!r}, which is not registered here: {', '.join(_SETTINGS[name])} "
             "are.\nRegister it first, as the program did that trained the run, or give load_run(path, model=...)."
         )
-    settings = kind(**saved)
+    settings = kind(**(vars(Settings()) | saved))
     try:
         check_fields(settings, names=False)
         if not missing:
