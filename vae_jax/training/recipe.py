@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import optax
 
-from vae_jax.config import Settings, objective_name, steps_per_epoch, total_steps
+from vae_jax.config import Settings, objective_name, sampling_name, steps_per_epoch, total_steps
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, build_model
 from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
-from vae_jax.registry import OBJECTIVES
+from vae_jax.registry import OBJECTIVES, SAMPLINGS
 from vae_jax.training.optimizer import make_optimizer
+from vae_jax.training.sampling import Sampling
 
 RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
 
+_GIVEN = ("objective", "optimizer", "inputs", "sampling")
 _NOT_TOLD = ("parent", "name", "precision")  # what flax adds, and how the same model computes
 
 
@@ -34,6 +36,7 @@ class Recipe:
     given_objective: Objective | None = None
     given_optimizer: optax.GradientTransformation | None = None
     given_inputs: Inputs | None = None
+    given_sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         self.objective.check(self.model)
@@ -54,6 +57,11 @@ class Recipe:
     def inputs(self) -> Inputs:
         """What the model sees of an image."""
         return self.given_inputs or Inputs.from_settings(self.settings)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which images an epoch is made of."""
+        return self.given_sampling or SAMPLINGS.make(sampling_name(self.settings), self.settings)
 
     @property
     def beta(self) -> float:
@@ -84,7 +92,7 @@ class Recipe:
             as_described = build_model(self.settings, self.model.image_shape, self.model.classes) == self.model
         except UsageError:
             as_described = False
-        given = [name for name in ("objective", "optimizer", "inputs") if getattr(self, f"given_{name}") is not None]
+        given = [name for name in _GIVEN if getattr(self, f"given_{name}") is not None]
         return given if as_described else ["model", *given]
 
     @property
