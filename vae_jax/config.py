@@ -145,6 +145,10 @@ class Settings:
     """Bounds an image, of so many samples each, whose mean is the objective."""
     classification_weight: float = non_negative(1.0, group="training", needs=_used(OBJECTIVES, "classification_weight"))
     """Weight of the classifier's loss -log q(y | x) of an image whose class is known, beside the bound of m2."""
+    head_start_steps: int = at_least(
+        0, 1000, " (0: off)", group="training", needs=_used(OBJECTIVES, "head_start_steps")
+    )
+    """Steps in which the classifier of m2 learns from images whose class is known alone."""
     elbo_share: float = fraction(0.0, group="training", needs=_used(OBJECTIVES, "elbo_share"))
     """Weight of the evidence lower bound in iwae's objective, beside the importance-weighted one."""
     sampling: str | None = named(None, SAMPLINGS, group="training")

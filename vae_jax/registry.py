@@ -112,7 +112,10 @@ OBJECTIVES = Registry(
     elbo=Entry("models.objectives:ELBO.from_settings", ("beta", "kl_warmup_steps", "free_bits")),
     iwae=Entry("models.importance:IWAE.from_settings", ("importance_samples", "importance_groups", "elbo_share")),
     dreg=Entry("models.importance:DReG.from_settings", ("importance_samples", "importance_groups")),
-    m2=Entry("models.semi_supervised:M2.from_settings", ("beta", "kl_warmup_steps", "classification_weight")),
+    m2=Entry(
+        "models.semi_supervised:M2.from_settings",
+        ("beta", "kl_warmup_steps", "classification_weight", "head_start_steps"),
+    ),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),
 )
 SAMPLINGS = Registry(

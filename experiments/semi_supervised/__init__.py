@@ -51,6 +51,8 @@ class Config(StudyConfig):
     """Share of M2's images in an epoch that have labels."""
     classification_weight: float = non_negative(5.0)
     """Weight of M2's classification loss."""
+    head_start_steps: int = at_least(0, 1000)
+    """Steps of M2 before its classifier learns from images without labels."""
     augment: bool = False
     """Shift the training images a little at each step, for M2 and for the classifier alone; the published numbers are
     without."""

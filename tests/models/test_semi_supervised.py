@@ -46,6 +46,21 @@ def test_the_bounds_of_known_and_of_unknown_classes_are_those_of_the_paper(affin
     np.testing.assert_allclose(terms.objective, reconstruction + 0.5 * 2 * kl + 3 * surprise, rtol=1e-5)
 
 
+def test_until_its_head_start_ends_the_classifier_learns_from_known_classes_alone(affine):
+    model, params = affine
+
+    def gradient_of(labels, step):
+        batch = BATCH._replace(labels=jnp.asarray(labels))
+        return jax.grad(lambda p: jnp.sum(M2(head_start_steps=5)(model, p, batch, jnp.float32(step)).objective))(params)
+
+    early, late = (jax.jit(gradient_of)(np.full(7, UNKNOWN, np.int32), step) for step in (4, 5))
+    for leaf, later in zip(*map(jax.tree.leaves, (early["classifier"], late["classifier"])), strict=True):
+        np.testing.assert_array_equal(leaf, 0)
+        assert np.abs(later).max() > 0.01
+    np.testing.assert_allclose(early["decoder"]["Dense_0"]["bias"], late["decoder"]["Dense_0"]["bias"], rtol=1e-5)
+    assert np.abs(gradient_of(np.full(7, 2, np.int32), 0)["classifier"]["Dense_0"]["bias"]).max() > 0.01
+
+
 def test_with_a_classifier_that_is_sure_the_bound_is_that_of_a_known_class(affine):
     model, params = affine
     sure = params | {"classifier": {"Dense_0": {"kernel": jnp.zeros((6, 3)), "bias": jnp.float32([0, 200, 0])}}}

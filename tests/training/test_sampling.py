@@ -100,7 +100,7 @@ def test_a_sampling_of_ones_own_is_asked_each_epoch_and_decides_what_is_seen():
     indices, weights = np.concatenate(seen, axis=1)
     assert own.asked == 2
     assert weights.sum() == 84
-    np.testing.assert_array_equal(np.unique(indices, return_counts=True), [[3, 11, 40], [32, 32, 32]])
+    np.testing.assert_array_equal(np.unique(indices[weights > 0], return_counts=True), [[3, 11, 40], [28, 28, 28]])
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -0.1], [1.0, np.nan], [np.inf, 1.0]])

@@ -53,11 +53,15 @@ class M2(ELBO):
     """
 
     classification_weight: Any = 1.0
+    head_start_steps: int = 0
+    """Steps in which the classifier learns from known classes alone; all else learns as later. Before it knows the
+    classes a little it would learn others, which suit the decoder as well."""
 
     @classmethod
     def from_settings(cls, settings: Any) -> "M2":
-        """With the settings' beta, warm-up and classification weight."""
-        return cls(settings.beta, settings.kl_warmup_steps, 0.0, settings.classification_weight)
+        """With the settings' beta, warm-up, classification weight and head start."""
+        own = settings.classification_weight, settings.head_start_steps
+        return cls(settings.beta, settings.kl_warmup_steps, 0.0, *own)
 
     def check(self, model: Any) -> None:
         """It needs the classifier."""
@@ -68,7 +72,9 @@ class M2(ELBO):
         """The terms of each example."""
         self.check(model)
         number, classes = len(batch.x), len(model.classes)
-        found = Inferred.of(model.classify(params, batch.inputs), batch.labels, model.classes)
+        log_q = model.classify(params, batch.inputs)
+        learned = jnp.where(step < self.head_start_steps, jax.lax.stop_gradient(log_q), log_q)
+        found = Inferred.of(learned, batch.labels, model.classes)
 
         def for_each_class(values: Array) -> Array:
             shape = (number, classes, *values.shape[1:])
@@ -78,6 +84,6 @@ class M2(ELBO):
         each = super().__call__(model, params, jax.tree.map(for_each_class, batch)._replace(labels=every), step)
         reconstruction, kl = (found.mean(v.reshape(number, classes)) for v in (each.reconstruction, each.kl))
         kl = kl + found.kl
-        surprise = -jnp.sum(found.given * found.log_q, axis=-1)
+        surprise = -jnp.sum(found.given * log_q, axis=-1)
         objective = reconstruction + self.weight(step) * kl + self.classification_weight * surprise
         return Terms(objective, reconstruction, kl)
