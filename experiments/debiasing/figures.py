@@ -36,6 +36,6 @@ def by_group(
         panel.set_xticks(places, groups, rotation=0 if len(groups[0]) < 3 else 20)
         panel.set_ylabel(unit)
         panel.set_title(what, fontsize=10)
-    labelled = [line for line in axes[0].lines if not line.get_label().startswith("_")]
+    labelled = [line for line in axes[0].lines if not str(line.get_label()).startswith("_")]
     add_legend(figure, labelled, below=True)
     return figure

@@ -57,6 +57,7 @@ class Groups:
     def places(self, split: Split) -> Int[np.ndarray, " n"]:
         """The group of each image."""
         if self.limits is None:
+            assert split.labels is not None
             return np.searchsorted(self.labels, split.labels)
         return np.searchsorted(self.limits, _ink(split), side="right")
 

@@ -31,5 +31,5 @@ def errors_by_labels(
     axes.minorticks_off()
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100) if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]]
     axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
-    add_legend(figure, [line for line in axes.lines if not line.get_label().startswith("_")], below=True)
+    add_legend(figure, [line for line in axes.lines if not str(line.get_label()).startswith("_")], below=True)
     return figure

@@ -170,13 +170,16 @@ def objective_of(settings, model, params, posterior, z, losses, kl):
     return -(1 - settings.elbo_share) * np.mean(bounds, axis=0) - settings.elbo_share * np.mean(log_weights, axis=0)
 
 
-def check_gradient(loss, params, gradient, value):
-    """Along each leaf's own gradient, by central differences that change the loss by half a thousandth or so."""
+def check_gradient(loss, params, gradient, value, summed):
+    """Along each leaf's own gradient, by central differences that change the loss by half a thousandth or so.
+
+    A loss that is `summed` over classes is rounded more.
+    """
     leaves, tree = jax.tree.flatten(params)
-    rounding = 1e-6 * abs(value)  # of the loss, in float32
+    rounding = (1e-5 if summed else 1e-6) * abs(value)  # of the loss, in float32
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         norm = np.linalg.norm(slope)
-        step = min(0.01, 5e-4 * max(1.0, abs(value)) / norm)
+        step = min(0.03 if summed else 0.01, 5e-4 * max(1.0, abs(value)) / norm)
         ends = []
         for way in (step, -step):
             moved = [leaf + way / norm * slope if i == place else leaf for i, leaf in enumerate(leaves)]
@@ -236,7 +239,7 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
     # That which dreg gives the encoder is not the value's own, see test_importance.
     others = {"encoder", "condition"} if settings.objective == "dreg" else set()
     own, free = ({name: of for name, of in tree.items() if name not in others} for tree in (gradient, params))
-    check_gradient(lambda free: compiled(params | free, BATCH)[0][0], free, own, float(value))
+    check_gradient(lambda free: compiled(params | free, BATCH)[0][0], free, own, float(value), model.infers)
 
     x = np.asarray(BATCH.x)
     losses = np.stack(

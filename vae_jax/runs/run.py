@@ -108,7 +108,7 @@ class Run(NamedTuple):
     def encode(self, images: Any, labels: Any = None) -> Codes:
         """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
-        seen = {"inputs": self.inputs._replace(corruption="none"), "labels": self.told(images, labels)}
+        seen: Any = {"inputs": self.inputs._replace(corruption="none"), "labels": self.told(images, labels)}
         return Codes.of(*encode_images(*arguments, **seen), self.model.posterior.independent)
 
     def decode(self, codes: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
@@ -271,7 +271,7 @@ def filled(run: Run, dataset: Dataset) -> Dataset:
     """The data set with the class that a run infers of each image whose class is not known."""
     if not run.model.infers:
         return dataset
-    splits = {
+    splits: Any = {
         name: dataclasses.replace(split, labels=run.told(split.images, split.labels))
         for name, split in dataset.splits.items()
     }

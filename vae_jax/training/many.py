@@ -164,7 +164,7 @@ def _epoch_begun(recipes: Sequence[Recipe], states: TrainState, train: Split) ->
     if states.shares is None:
         return states
     each = [epoch_begun(recipe, member_of(states, i), train) for i, recipe in enumerate(recipes)]
-    return states.replace(shares=jnp.stack([state.shares for state in each]))
+    return dataclasses.replace(states, shares=jnp.stack([jnp.asarray(state.shares) for state in each]))
 
 
 def _fitted(recipe: Recipe, train: Split) -> Any:

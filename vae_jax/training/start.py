@@ -1,5 +1,6 @@
 """The state before the first step: what the training images say of it, and what another run knows already."""
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ def epoch_begun(recipe: Recipe, state: TrainState, train: Split) -> TrainState:
         return state
     key = Keys.from_seed(recipe.settings.seed).evaluation
     weights = recipe.sampling.weights(recipe.model, state.evaluation_params, train, recipe.inputs, key)
-    return state.replace(shares=jnp.asarray(array_from_first_process(shares(weights))))
+    return dataclasses.replace(state, shares=jnp.asarray(array_from_first_process(shares(weights))))
 
 
 def _leaves(params: Parameters) -> list[tuple[Any, Array]]:
