@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"vae_jax-tests-{RUN}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_disable_most_optimizations", True)  # before the first session fixture; see pytest_runtest_setup
+jax.config.update("jax_disable_most_optimizations", True)  # see pytest_runtest_protocol
 
 
 # JAX has no public way to give options to the programs of some tests only; those marked `optimised` are what users get.
@@ -54,13 +54,16 @@ def save_coarsely(*args, **options):
 Figure.savefig = save_coarsely
 
 
-@pytest.hookimpl(tryfirst=True)  # before the test's fixtures, those of its module too
-def pytest_runtest_setup(item):
+OPTIMISED = jax.make_user_context(default_value=False)  # programs of one kind don't serve the other
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
     """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
-    quick = is_quick(item)
-    if jax.config.read("jax_disable_most_optimizations") != quick:
-        jax.config.update("jax_disable_most_optimizations", quick)
-        jax.clear_caches()
+    optimised = not is_quick(item)
+    jax.config.update("jax_disable_most_optimizations", not optimised)
+    with OPTIMISED(optimised):
+        return (yield)
 
 
 def is_quick(item):
@@ -74,12 +77,6 @@ def pytest_addoption(parser):
 def pytest_collection_finish():
     """What is imported stays: it need not be looked through for garbage each time."""
     gc.freeze()
-
-
-def pytest_collection_modifyitems(items):
-    """Of each file first the tests that are quick to compile: to go from one kind to the other clears what there is."""
-    files = {name: number for number, name in enumerate(dict.fromkeys(item.path for item in items))}
-    items.sort(key=lambda item: (files[item.path], not is_quick(item)))
 
 
 @pytest.fixture(autouse=True)

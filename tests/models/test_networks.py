@@ -210,9 +210,9 @@ def test_networks_and_their_gradients_are_those_of_plain_layers(name, device, mo
 @pytest.mark.parametrize(
     ("arch", "sizes", "maps"),
     [
-        ("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"]),
+        pytest.param("conv", (4, 6), ["4,4,4", "2,2,6", "4,4,6", "8,8,4"], marks=pytest.mark.slow),
         ("patch", (5, 6, 6), ["2,2,5", "2,2,6"]),
-        ("residual", (10, 14), ["2,2,10", "2,2,14", "2,2,5", "2,2,7"]),
+        pytest.param("residual", (10, 14), ["2,2,10", "2,2,14", "2,2,5", "2,2,7"], marks=pytest.mark.slow),
     ],
 )
 def test_no_network_transposes_a_map_between_convolutions_on_the_cpu(arch, sizes, maps):

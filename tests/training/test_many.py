@@ -63,7 +63,7 @@ TOGETHER = {
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
 }
 
-SLOW = ("balanced", "seeds", "conv, one order", "denoising", "sparse", "mixture", "flow", "class")
+SLOW = set(TOGETHER) - {"rates", "dreg", "vamp"}
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,10 @@ def test_the_learned_sigma_begins_at_the_deviation_of_what_the_loss_compares_wit
     assert fitted_own(recipe_of(Settings()), TRAIN) == {}
 
 
-@pytest.mark.parametrize("way", ["on the device", "streamed", "many devices", "together"])
+@pytest.mark.parametrize(
+    "way",
+    ["on the device", *(pytest.param(way, marks=pytest.mark.slow) for way in ("streamed", "many devices", "together"))],
+)
 def test_training_begins_there_and_other_data_is_no_new_program(way, missing):
     changes = {"streamed": {"device_data": "never"}, "many devices": {"parallel": "jit"}}.get(way, {})
     settings = dataclasses.replace(SETTINGS, ema_decay=0.5, prior="vamp", prior_components=4, **changes)

@@ -16,6 +16,7 @@ from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import evaluate, image_losses
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import ELBO
+from vae_jax.registry import OBJECTIVES
 from vae_jax.training.devices import Layout
 from vae_jax.training.fit import Hooks, fit, go_on
 from vae_jax.training.history import has_stopped, score
@@ -132,12 +133,47 @@ def test_another_seed_and_other_rates_are_no_new_program(way, missing):
             return fit_many(model, TRAIN, VALIDATION, members)[0].params
         return fit(model, TRAIN, VALIDATION, first).params
 
+    jax.clear_caches()
     plain = jax.tree.leaves(trained())
     assert missing
     missing.clear()
+    jax.clear_caches()  # as another process, which has what was compiled on its disk
     other = jax.tree.leaves(trained(seed=1, learning_rate=0.02, beta=3.0, corruption_level=0.5))
     assert not missing
     assert not any(np.array_equal(x, y) for x, y in zip(plain, other, strict=True))
+
+
+def test_a_second_fit_takes_over_what_the_first_compiled(compilations):
+    settings = dataclasses.replace(SETTINGS, epochs=1, hidden_sizes=(8,), objective="mine")
+
+    def trained(beta, **changes):
+        OBJECTIVES.register("mine", entries[beta])
+        changed = dataclasses.replace(settings, **changes)
+        return fit(build_model(changed, (6, 5, 1)), TRAIN, VALIDATION, changed)
+
+    entries = {beta: lambda settings, beta=beta: ELBO(beta=beta) for beta in (1.0, 9.0)}
+    try:
+        first = trained(1.0)
+        before = len(compilations)
+        other = trained(1.0, seed=3, learning_rate=0.02)
+        assert before
+        assert len(compilations) == before
+        # A name that means another thing by now is another program.
+        heavier = trained(9.0)
+        assert len(compilations) > before
+    finally:
+        OBJECTIVES.unregister("mine")
+    losses = [result.history[0]["train"]["kl"] for result in (first, other, heavier)]
+    assert losses[2] < losses[0]
+    assert losses[1] != losses[0]
+    # Objects that are given may change between two calls.
+    given, kls = ELBO(), []
+    for beta in (1.0, 9.0):
+        object.__setattr__(given, "beta", beta)
+        plain = dataclasses.replace(settings, objective=None)
+        result = fit(build_model(plain, (6, 5, 1)), TRAIN, VALIDATION, plain, objective=given)
+        kls.append(result.history[0]["train"]["kl"])
+    assert kls == [losses[0], losses[2]]
 
 
 def test_images_are_augmented_in_training_and_not_in_evaluation():

@@ -72,25 +72,29 @@ class Layout:
             return jax.jit(order)
         return jax.jit(order, out_shardings=self._sharding(*([AXIS] if self.mapped else [])))
 
-    def compile_steps(self, steps: Callable[..., T], *arguments: Any) -> Callable[..., T]:
-        """Compile a function of a state, metrics, data, batches, and what is the same on all devices.
+    def jit_steps(self, steps: Callable[..., T], of_data: Any, arguments: int) -> Callable[..., T]:
+        """A jitted function of so many arguments: a state, metrics, data, batches, and what is alike on all devices.
 
         It takes the memory of state and metrics over. Each device runs it, on its part of the batches and of data that
-        are `spread`. The arguments are those of a call that does no step.
+        are `spread`: `of_data` are their partition specs.
         """
         if self.mapped:
-            axes = tuple(0 if i == 3 else None for i in range(len(arguments)))
-            compiled = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
-            # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
-            compiled(*jax.tree.map(jnp.copy, arguments[:2]), *arguments[2:])
-            return compiled
+            axes = tuple(0 if i == 3 else None for i in range(arguments))
+            return jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=self.devices, donate_argnums=(0, 1))
         if self.devices:
-            whole, of_data = PartitionSpec(), jax.tree.map(lambda leaf: leaf.sharding.spec, arguments[2])
-            specs = (whole, whole, of_data, PartitionSpec(None, AXIS), *[whole] * (len(arguments) - 4))
+            whole = PartitionSpec()
+            specs = (whole, whole, of_data, PartitionSpec(None, AXIS), *[whole] * (arguments - 4))
             steps = jax.shard_map(steps, mesh=self._mesh, in_specs=specs, out_specs=whole, check_vma=False)
         everywhere = self._sharding() if self.devices else None
-        compiled = jax.jit(steps, out_shardings=everywhere, donate_argnums=(0, 1))
-        return compiled.lower(*arguments).compile()
+        return jax.jit(steps, out_shardings=everywhere, donate_argnums=(0, 1))
+
+    def compile_steps(self, jitted: Callable[..., T], *arguments: Any) -> Callable[..., T]:
+        """Compile what `jit_steps` made. The arguments are those of a call that does no step."""
+        if self.mapped:
+            # What pmap compiles ahead of time can't take the arrays of one process of many: so, no step of it.
+            jitted(*jax.tree.map(jnp.copy, arguments[:2]), *arguments[2:])
+            return jitted
+        return jitted.lower(*arguments).compile()  # type: ignore[attr-defined]
 
     @cached_property
     def _mesh(self) -> Mesh:

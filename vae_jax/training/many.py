@@ -22,7 +22,7 @@ from vae_jax.training.devices import ONE_DEVICE, Members, choose_members
 from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row
 from vae_jax.training.program import Program, Progress, run_epoch
-from vae_jax.training.recipe import RATES, Recipe
+from vae_jax.training.recipe import RATES, Recipe, kept
 from vae_jax.training.start import epoch_begun, fitted_own
 from vae_jax.training.step import (
     Batches,
@@ -71,7 +71,7 @@ def fit_many(
     validation_images = jax.device_put(np.asarray(validation.images))
     keys = jnp.stack([Keys.from_seed(member.seed).init for member in every])
     own = jax.tree.map(lambda *each: jnp.stack(each), *(_fitted(recipe, train) for recipe in recipes))
-    states = jax.jit(jax.vmap(partial(new_state, recipes[0])))(keys, own)  # they do not depend on the rates
+    states = _new_states(recipes[0])(keys, own)
     progress = Progress(states, jax.vmap(lambda _: zero_metrics(program.steps))(keys))
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(members[0], number)):
@@ -158,6 +158,11 @@ def spread(
     # Image number p of the permutation goes to batch p mod steps.
     rank = jnp.arange(steps)[:, None] + steps * jnp.arange(batch_size)[None, :]
     return Batches(positions[place][rank % longest], (rank < size).astype(jnp.float32))
+
+
+@kept
+def _new_states(recipe: Recipe) -> Callable[..., TrainState]:
+    return jax.jit(jax.vmap(partial(new_state, recipe)))
 
 
 def _epoch_begun(recipes: Sequence[Recipe], states: TrainState, train: Split) -> TrainState:

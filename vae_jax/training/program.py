@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from vae_jax.training.devices import Layout, from_first_process
-from vae_jax.training.recipe import Recipe
+from vae_jax.training.recipe import Recipe, kept
 from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, shuffled, zero_metrics
 
 PART_SECONDS = 0.5
@@ -47,13 +47,29 @@ class Program(NamedTuple):
 
 def compile_order(recipe: Recipe, layout: Layout, given: Given) -> Callable[[Any, Any], Batches]:
     """The order of an epoch by its number and the shares of its draws, compiled."""
+    compiled = _order(recipe, layout)
+    # Of NumPy, which is the same to all processes.
+    return lambda epoch, shares: compiled(given, epoch, jax.tree.map(np.asarray, shares))
 
+
+@kept
+def _order(recipe: Recipe, layout: Layout) -> Callable[..., Batches]:
     def order(given: Given, epoch: Array, shares: Array | None) -> Batches:
         return layout.divided(shuffled(given.order_key(epoch), recipe.images, recipe.settings.batch_size, shares))
 
-    compiled = layout.compile_order(order)
-    # Of NumPy, which is the same to all processes.
-    return lambda epoch, shares: compiled(given, epoch, jax.tree.map(np.asarray, shares))
+    return layout.compile_order(order)
+
+
+def compile_steps(recipe: Recipe, layout: Layout, *arguments: Any) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """`run_steps` for arguments like these, of a call that does no step, compiled; see `Layout.compile_steps`."""
+    # Where the data lie: the program of one device takes them as they are.
+    of_data = jax.tree.map(lambda leaf: leaf.sharding.spec, arguments[2]) if layout.devices else None
+    return layout.compile_steps(_steps(recipe, layout, of_data, len(arguments)), *arguments)
+
+
+@kept
+def _steps(recipe: Recipe, layout: Layout, of_data: Any, arguments: int) -> Callable[..., Any]:
+    return layout.jit_steps(partial(run_steps, recipe, layout), of_data, arguments)
 
 
 def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layout) -> Program:
@@ -64,9 +80,7 @@ def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layou
     given, first = Given.of(recipe), np.int32(0)
     order, data = compile_order(recipe, layout, given), layout.replicated(data)
     initial = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(recipe.steps)))
-    compiled = layout.compile_steps(
-        partial(run_steps, recipe, layout), *initial, data, order(first, state.shares), given, first, first
-    )
+    compiled = compile_steps(recipe, layout, *initial, data, order(first, state.shares), given, first, first)
     return Program(
         order,
         lambda state, metrics, batches, start, stop: compiled(state, metrics, data, batches, given, start, stop),

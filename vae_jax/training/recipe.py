@@ -1,8 +1,10 @@
 """What a model is trained by: the objects that the settings describe, or those that were given in their place."""
 
 import dataclasses
+import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import optax
@@ -13,10 +15,11 @@ from vae_jax.models.autoencoders import AnyModel, build_model
 from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
-from vae_jax.registry import OBJECTIVES, SAMPLINGS
+from vae_jax.registry import OBJECTIVES, OPTIMIZERS, SAMPLINGS
 from vae_jax.training.optimizer import make_optimizer
 from vae_jax.training.sampling import Sampling
 
+T = TypeVar("T")
 RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
@@ -86,6 +89,13 @@ class Recipe:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **rates))
 
     @property
+    def of_program(self) -> "Recipe":
+        """The same but for the defaults of what a program takes as arguments: seed and rates."""
+        fields = dataclasses.fields(Settings)
+        free: dict[str, Any] = {field.name: field.default for field in fields if field.name in (*RATES, "seed")}
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **free))
+
+    @property
     def own(self) -> list[str]:
         """Names of what was given, and can't be made from the settings again."""
         try:
@@ -99,6 +109,28 @@ class Recipe:
     def described(self) -> dict[str, str]:
         """What the model is, and what was given; an optimiser can't be told from another."""
         return {name: description(getattr(self, name)) for name in {"model", *self.own} - {"optimizer"}}
+
+
+def kept(make: Callable[..., T]) -> Callable[..., T]:
+    """Keep the last programs that `make` made, of a recipe and of more: for another seed or rate they serve again.
+
+    Where objects were given, a program is made anew: they may have changed between two calls.
+    """
+
+    @functools.lru_cache(maxsize=32)
+    def again(entries: Any, *arguments: Any) -> T:
+        return make(*arguments)
+
+    def made(recipe: Recipe, *more: Any) -> T:
+        if any(getattr(recipe, f"given_{name}") is not None for name in _GIVEN):
+            return make(recipe, *more)
+        # A name may have got another meaning since.
+        settings = recipe.settings
+        named = OBJECTIVES[objective_name(settings)], SAMPLINGS[sampling_name(settings)]
+        entries = *named, OPTIMIZERS[settings.optimizer]
+        return again(entries, recipe.of_program, *more)
+
+    return made
 
 
 def description(part: Any) -> str:

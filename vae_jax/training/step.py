@@ -5,6 +5,7 @@ state: the order of an epoch comes from fold_in(order key, epoch), the noise of 
 fold_in(fold_in(noise key, step), example index).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from vae_jax.models.inputs import Batch
 from vae_jax.models.objectives import total
 from vae_jax.training.devices import Layout
 from vae_jax.training.optimizer import global_norm
-from vae_jax.training.recipe import Recipe
+from vae_jax.training.recipe import Recipe, kept
 from vae_jax.training.sampling import drawn
 
 
@@ -85,7 +86,12 @@ def new_state(recipe: Recipe, key: Key[Array, ""], own: Parameters) -> TrainStat
 
 def init_state(recipe: Recipe, own: Parameters | None = None) -> TrainState:
     """The state before the first step, decided by the seed, and by parameters fitted to images where given."""
-    return jax.jit(partial(new_state, recipe))(Keys.from_seed(recipe.settings.seed).init, own or {})
+    return _new_state(recipe)(Keys.from_seed(recipe.settings.seed).init, own or {})
+
+
+@kept
+def _new_state(recipe: Recipe) -> Callable[..., TrainState]:
+    return jax.jit(partial(new_state, recipe))
 
 
 def train_step(

@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import jax
@@ -23,9 +22,9 @@ from vae_jax.data.dataset import Split
 from vae_jax.data.stored import Images, StoredImages, read_into
 from vae_jax.errors import UsageError
 from vae_jax.training.devices import Layout, agreed
-from vae_jax.training.program import Program, compile_order
+from vae_jax.training.program import Program, compile_order, compile_steps
 from vae_jax.training.recipe import Recipe
-from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, run_steps, zero_metrics
+from vae_jax.training.step import Batches, Data, Given, StepMetrics, TrainState, zero_metrics
 
 DEVICE_SHARE = 0.25
 """Of the device's memory, which training images may take at most to live there; on a CPU, of the host's."""
@@ -94,9 +93,7 @@ def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layo
     shape = (depth, batches.indices.shape[1])
     labels = None if train.labels is None else np.zeros(shape, np.int32)
     data = layout.spread(Data(np.zeros((*shape, *images.shape[1:]), images.dtype), labels))
-    compiled = layout.compile_steps(
-        partial(run_steps, recipe, layout), state, metrics, data, batches, given, zero, zero, zero
-    )
+    compiled = compile_steps(recipe, layout, state, metrics, data, batches, given, zero, zero, zero)
     stream = _Stream(images, train.labels, depth, layout)
 
     def advance(
