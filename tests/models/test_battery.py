@@ -177,10 +177,10 @@ def check_gradient(loss, params, gradient, value, summed):
     A loss that is `summed` over classes is rounded more.
     """
     leaves, tree = jax.tree.flatten(params)
-    rounding = (1e-5 if summed else 1e-6) * abs(value)  # of the loss, in float32
+    rounding = (5e-6 if summed else 1e-6) * abs(value)  # of the loss, in float32
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         norm = np.linalg.norm(slope)
-        step = min(0.03 if summed else 0.01, 5e-4 * max(1.0, abs(value)) / norm)
+        step = min(0.01, 5e-4 * max(1.0, abs(value)) / norm)
         ends = []
         for way in (step, -step):
             moved = [leaf + way / norm * slope if i == place else leaf for i, leaf in enumerate(leaves)]
