@@ -159,3 +159,43 @@ def mixture_log_prob(z, means, sigmas, weights):
     """Log density of a mixture of diagonal Gaussians, from SciPy's normals."""
     each = [stats.norm.logpdf(np.float64(z), m, s).sum(axis=-1) for m, s in zip(means, sigmas, strict=True)]
     return special.logsumexp(np.stack(each), axis=0, b=np.float64(weights)[:, None])
+
+
+def rareness(means, bins, smoothing):
+    """The largest over the dimensions of 1 / (share of the codes in one's own bin + smoothing), each of sum 1."""
+    every = []
+    for column in np.float64(means).T:
+        low, high = column.min(), column.max()
+        places = [min(int((value - low) / (high - low) * bins), bins - 1) for value in column]
+        own = np.array([1 / (places.count(place) / len(column) + smoothing) for place in places])
+        every.append(own / own.sum())
+    return np.max(every, axis=0)
+
+
+def m2_terms(params, x, noise, known):
+    """Reconstruction, KL and log q(y | x) of M2 for affine networks and Bernoulli pixels, by a sum over the classes.
+
+    `noise` is that of each latent, `known` the place of each class among all, or -1 (Kingma et al. 2014, equations 6
+    and 7, of which these are the parts).
+    """
+
+    def affine(name, values):
+        layer = params[name]["Dense_0"]
+        return values.reshape(len(x), -1) @ np.float64(layer["kernel"]) + np.float64(layer["bias"])
+
+    x, classes = np.float64(x), len(params["condition"]["pictures"])
+    log_q = special.log_softmax(affine("classifier", x), axis=1)
+    losses, kls = np.zeros((2, len(x), classes))
+    for y in range(classes):
+        picture, numbers = (np.float64(params["condition"][name][y]) for name in ("pictures", "numbers"))
+        seen = np.concatenate([x, np.broadcast_to(picture[..., None], (*x.shape[:3], 1))], axis=-1)
+        mean, raw = np.split(affine("encoder", seen), 2, axis=1)
+        sigma = np.exp(15 * np.tanh(raw / 15) / 2)
+        z = np.concatenate([mean + sigma * noise, np.broadcast_to(numbers, (len(x), len(numbers)))], axis=1)
+        losses[:, y] = reconstruction_loss("bernoulli", affine("decoder", z).reshape(x.shape), x).sum((1, 2, 3))
+        kls[:, y] = 0.5 * (mean**2 + sigma**2 - 1 - np.log(sigma**2)).sum(axis=1)
+    weights = np.exp(log_q)
+    weights[known >= 0] = np.eye(classes)[known[known >= 0]]
+    # That of the classes from equal probabilities.
+    of_classes = special.xlogy(weights, weights * classes).sum(axis=1)
+    return (weights * losses).sum(axis=1), (weights * kls).sum(axis=1) + of_classes, log_q

@@ -91,6 +91,8 @@ CONTEXTS = [
         {"hidden_sizes": ()},
         {"beta": 0.0},
         {"objective": "iwae"},
+        {"condition": "inferred"},
+        {"sampling": "labelled"},
         {"posterior": "householder"},
         {"prior": "mixture"},
         {"prior": "flow"},
@@ -109,6 +111,8 @@ def another_value(name):
         return next((value for value in names if value != default), None)
     if type(default) is bool:
         return not default
+    if default is None:
+        return 2
     return default + (1 if type(default) is int else 0.125)
 
 
@@ -179,6 +183,11 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
             ({"model": "ae", "objective": n}, f"--objective {n} needs --model vae, got --model ae")
             for n in ("iwae", "dreg")
         ),
+        ({"objective": "m2"}, "--objective must be m2 with --condition inferred, and another without, got m2"),
+        ({"objective": "iwae", "condition": "inferred"}, "--objective must be m2 with .* got iwae"),
+        ({"model": "ae", "condition": "inferred"}, "--condition inferred needs --model vae, got --model ae"),
+        ({"labels": 100}, "--labels 100 has no effect: it needs --condition inferred"),
+        ({"labelled_share": 0.2}, "--labelled-share 0.2 has no effect: it needs --sampling labelled"),
         ({"objective": "dreg", "elbo_share": 0.5}, "--elbo-share 0.5 has no effect: it needs --objective iwae"),
         ({"objective": "iwae", "beta": 0.5}, "--beta 0.5 has no effect: it needs --model vae and --objective elbo"),
         ({"corruption": "masking", "corruption_level": 2.0}, "--corruption-level must be a share .* got 2.0"),

@@ -29,9 +29,10 @@ from vae_jax.models.likelihoods import Likelihood, sum_pixels
 from vae_jax.models.objectives import ELBO
 from vae_jax.models.posteriors import Family
 from vae_jax.models.priors import Prior
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS
+from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS, SAMPLINGS
 from vae_jax.runs.records import write_config
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.sampling import Sampling
 
 # A likelihood with two parameters a value.
 
@@ -118,6 +119,16 @@ class CosineELBO(ELBO):
         return self.beta * 0.5 * (1 - jnp.cos(jnp.pi * jnp.minimum(step / 20, 1.0)))
 
 
+# A sampling: darker images more often.
+
+
+class Dark(Sampling):
+    weighs = True
+
+    def weights(self, model, params, train, inputs, key):
+        return 256.0 - np.asarray(train.images).mean(axis=(1, 2, 3))
+
+
 # A data source: .pgm files.
 
 
@@ -138,11 +149,13 @@ def registered():
     POSTERIORS.register("spherical", lambda settings: Spherical())
     OBJECTIVES.register("cosine", lambda settings: CosineELBO(settings.beta), uses=("beta",))
     OPTIMIZERS.register("lion", optax.lion)
+    SAMPLINGS.register("dark", lambda settings: Dark())
     register_source(PGM)
     yield
     for registry, name in (
         *((LIKELIHOODS, "laplace"), (ARCHITECTURES, "normalised"), (PRIORS, "two_hills")),
         *((POSTERIORS, "spherical"), (OBJECTIVES, "cosine"), (OPTIMIZERS, "lion")),
+        (SAMPLINGS, "dark"),
     ):
         registry.unregister(name)
     SOURCES.remove(PGM)
@@ -172,6 +185,7 @@ ADDED = [
         "--beta",
         "2",
     ),
+    *("--sampling", "dark"),
     *("--optimizer", "lion", "--learning-rate", "1e-3"),
 ]
 

@@ -11,6 +11,8 @@ S = TypeVar("S", bound=Settings)
 
 
 _OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
+_OF_ONE_CLASS = ("elbo", "iwae", "dreg", "sparse")
+"""Objectives for images of which the model is told at most one class."""
 
 
 def check_settings(settings: Any) -> None:
@@ -67,6 +69,12 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         (
             settings.latent_dim == 1 and settings.posterior == "householder",
             "--posterior householder needs a --latent-dim of at least 2, got 1.\nUse --posterior diagonal for one.",
+        ),
+        (settings.condition == "inferred" and ae, "--condition inferred needs --model vae, got --model ae."),
+        (
+            (objective == "m2" or objective in _OF_ONE_CLASS)
+            and (objective == "m2") != (settings.condition == "inferred"),
+            f"--objective must be m2 with --condition inferred, and another without, got {objective}.",
         ),
         (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (

@@ -27,10 +27,20 @@ from vae_jax.domains import (
     seed_field,
     setting,
 )
-from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, OPTIMIZERS, POSTERIORS, PRIORS, Registry
+from vae_jax.registry import (
+    ARCHITECTURES,
+    LIKELIHOODS,
+    OBJECTIVES,
+    OPTIMIZERS,
+    POSTERIORS,
+    PRIORS,
+    SAMPLINGS,
+    Registry,
+)
 
 _VAE: Needs = ("--model vae", lambda settings: settings.model == "vae")
 _AE: Needs = ("--model ae", lambda settings: settings.model == "ae")
+_INFERRED: Needs = ("--condition inferred", lambda settings: settings.condition == "inferred")
 _WEIGHTED: Needs = ("a --beta above 0", lambda settings: settings.beta > 0)
 _TARGETED: Needs = (
     "--sparsity topk, or kl with a --sparsity-weight above 0",
@@ -41,7 +51,8 @@ _TARGETED: Needs = (
 def _used(registry: Registry, field: str, *more: Needs) -> Needs:
     # By the entry of the registry that the settings name.
     def used(settings: Any) -> bool:
-        entry = objective_name(settings) if registry is OBJECTIVES else getattr(settings, registry.field)
+        named = {OBJECTIVES.field: objective_name, SAMPLINGS.field: sampling_name}.get(registry.field)
+        entry = named(settings) if named else getattr(settings, registry.field)
         if entry is None:  # what the images will decide
             return True
         return field in registry[entry].uses and all(test(settings) for _, test in more)
@@ -114,12 +125,15 @@ class Settings:
     turn for each image, so that they are correlated."""
     reflections: int = at_least(1, 4, most=MOST_COMPONENTS, group="model", needs=_used(POSTERIORS, "reflections", _VAE))
     """Reflections of the householder posterior, each by a vector that the encoder gives."""
-    condition: Literal["none", "labels"] = choice("none", group="model")
-    """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
+    condition: Literal["none", "labels", "inferred"] = choice("none", group="model")
+    """What encoder and decoder are told beside the image: nothing; its class, so that images can be made of any; or
+    where its label is -1, what a classifier infers that is trained with them (M2: few labels are enough)."""
+    labels: int | None = at_least(1, None, group="data", needs=_INFERRED)
+    """Training images whose labels are used, as many of each class, chosen by the seed. Default: all."""
     objective: str | None = named(None, OBJECTIVES, group="training")
     """What training minimises: the negative evidence lower bound; an importance-weighted bound, which is nearer to the
-    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg). Default: elbo, and sparse with
-    --sparsity l1 or kl."""
+    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg). Default: elbo, sparse with
+    --sparsity l1 or kl, and m2 with --condition inferred."""
     importance_samples: int = at_least(
         1, 5, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_samples")
     )
@@ -129,8 +143,20 @@ class Settings:
         1, 1, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_groups")
     )
     """Bounds an image, of so many samples each, whose mean is the objective."""
+    classification_weight: float = non_negative(1.0, group="training", needs=_used(OBJECTIVES, "classification_weight"))
+    """Weight of the classifier's loss -log q(y | x) of an image whose class is known, beside the bound of m2."""
+    head_start_steps: int = at_least(
+        0, 1000, " (0: off)", group="training", needs=_used(OBJECTIVES, "head_start_steps")
+    )
+    """Steps in which the classifier of m2 learns from images whose class is known alone."""
     elbo_share: float = fraction(0.0, group="training", needs=_used(OBJECTIVES, "elbo_share"))
     """Weight of the evidence lower bound in iwae's objective, beside the importance-weighted one."""
+    sampling: str | None = named(None, SAMPLINGS, group="training")
+    """Which images an epoch is made of: each once (uniform); each class as often as any other (balanced); so that a
+    --labelled-share of them has labels (labelled); those with rare latents more often, which are found anew each epoch
+    (rare). Default: uniform, and labelled with --condition inferred."""
+    labelled_share: float = probability(0.5, group="training", needs=_used(SAMPLINGS, "labelled_share"))
+    """Share of an epoch's images whose class is known, where fewer are."""
     binarize: Literal["none", "threshold", "dynamic"] = choice("none", group="data", common=True)
     """Pixels as they are in [0, 1], thresholded at one half, or drawn anew as Bernoulli(pixel)."""
     code_activation: Literal["linear", "relu", "sigmoid"] = choice("linear", group="model", needs=_AE)
@@ -244,7 +270,13 @@ READING = ("background", "image_size", "fit", "skip_damaged")
 
 def objective_name(settings: Settings) -> str:
     """The objective: that given, or the one that the other settings ask for."""
-    return settings.objective or ("sparse" if settings.sparsity in ("l1", "kl") else "elbo")
+    asked_for = {settings.sparsity in ("l1", "kl"): "sparse", settings.condition == "inferred": "m2"}
+    return settings.objective or asked_for.get(True, "elbo")
+
+
+def sampling_name(settings: Settings) -> str:
+    """Which images an epoch is made of: that given, or what the other settings ask for."""
+    return settings.sampling or ("labelled" if settings.condition == "inferred" else "uniform")
 
 
 def few_images_batch(images: int) -> int:

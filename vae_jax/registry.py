@@ -112,6 +112,17 @@ OBJECTIVES = Registry(
     elbo=Entry("models.objectives:ELBO.from_settings", ("beta", "kl_warmup_steps", "free_bits")),
     iwae=Entry("models.importance:IWAE.from_settings", ("importance_samples", "importance_groups", "elbo_share")),
     dreg=Entry("models.importance:DReG.from_settings", ("importance_samples", "importance_groups")),
+    m2=Entry(
+        "models.semi_supervised:M2.from_settings",
+        ("beta", "kl_warmup_steps", "classification_weight", "head_start_steps"),
+    ),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),
+)
+SAMPLINGS = Registry(
+    "sampling",
+    uniform=Entry("training.sampling:Sampling.from_settings"),
+    balanced=Entry("training.sampling:Balanced.from_settings"),
+    labelled=Entry("training.sampling:Labelled.from_settings", ("labelled_share",)),
+    rare=Entry("training.sampling:Rare.from_settings"),
 )
 OPTIMIZERS = Registry("optimizer", adam=Entry("training.optimizer:adam"))

@@ -103,6 +103,25 @@ def test_the_figures_of_a_run_show_the_classes(folder, tmp_path):
     assert figures.headline(run, None) == "data · conditional VAE, 2 latent dimensions"
 
 
+def test_a_run_that_infers_classes_needs_none_of_the_images(folder, tmp_path, capsys):
+    flags = ["--condition", "inferred", "--labels", "8", "--hidden-sizes", "4", "--epochs", "20", "--grid-size", "2"]
+    run, loose = str(tmp_path / "run"), str(folder / "loose")
+    tool(["train", str(folder / "data"), *flags, "--run-dir", run, "--no-compilation-cache"])
+    assert "error of the classifier" in capsys.readouterr().out
+    tool(["encode", run, loose, "--output", str(tmp_path / "z.csv")])
+    tool(["calibrate", run, "--false-alarm-rate", "0.4"])
+    tool(["score", run, loose, "--output", str(tmp_path / "scores.csv")])
+    tool(["reconstruct", run, loose, "--output", str(tmp_path / "rebuilt")])
+    tool(["generate", run, "--label", "cat", "--number", "2", "--output", str(tmp_path / "cats")])
+    with (tmp_path / "z.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    restored = vae_jax.load_run(run)
+    images = np.stack([np.asarray(Image.open(folder / "loose" / row["file"])) for row in rows])[..., None]
+    assert [row["class"] for row in rows] == [["cat", "dog"][i] for i in restored.classify(images).argmax(axis=1)]
+    found = [[float(row["z1"]), float(row["z2"])] for row in rows]
+    np.testing.assert_allclose(found, restored.encode(images).means, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

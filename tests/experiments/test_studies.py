@@ -12,10 +12,21 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import ndimage, stats
 
-from experiments import benchmark, colour, compare, reparametrisation, sparse, sweep, tables
+from experiments import (
+    benchmark,
+    colour,
+    compare,
+    debiasing,
+    reparametrisation,
+    semi_supervised,
+    sparse,
+    sweep,
+    tables,
+)
 from experiments.colour.measure import Yardstick, measure, neighbour_correlation
 from experiments.colour.report import report
 from experiments.compare.study import ROWS
+from experiments.debiasing.measure import Groups, summarised, verdict
 from experiments.markdown import interval, markdown_table
 from experiments.results.uses import USES
 from experiments.study import trained_together
@@ -222,6 +233,45 @@ def test_colour_says_of_samples_what_their_neighbours_say():
     assert "it gives one 0.96" in report("CIFAR-10", {"vae-map": [numbers]}, {"layout": 0.7}, (9, 9), False)
 
 
+def test_groups_are_thinned_in_training_and_the_worst_of_them_is_told(digits):
+    for by, thinned in (("class", 8), ("ink", 3)):
+        groups = Groups.of(by, digits, 8)
+        unfair = groups.unfair(digits, 0.02)
+        before, after = (np.bincount(groups.places(one.train)) for one in (digits, unfair))
+        assert groups.thinned == thinned
+        assert after[thinned] == round(0.02 * before[thinned])
+        np.testing.assert_array_equal(np.delete(after, thinned), np.delete(before, thinned))
+        assert unfair.test is digits.test
+        assert unfair.sha256 != digits.sha256
+    ink = digits.test.images.mean(axis=(1, 2, 3))
+    places = Groups.of("ink", digits, 0).places(digits.test)
+    assert ink[places == 3].min() >= ink[places == 2].max()
+    each = {"squared error": [3.0, 1.0, 2.0], "probe": [0.9, 0.5, 0.7], "fair probe": [0.9, 0.8, 0.7]}
+    better = each | {"squared error": [1.0, 1.0, 1.0]}
+    found = summarised({"uniform": [each] * 2, "rare": [better] * 2}, dataclasses.replace(groups, thinned=1))
+    assert found["squared error"]["uniform"] == {
+        **{"mean of the groups": (2.0, 0.0), "thinned group": (1.0, 0.0), "worst group": (3.0, 0.0)}
+    }
+    assert found["probe"]["rare"]["worst group"] == (0.5, 0.0)
+    words = [verdict(found[name], name) for name in ("squared error", "probe")]
+    assert words == ["better outside the intervals", "no difference outside the intervals"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", [debiasing, semi_supervised], ids=lambda study: study.__name__)
+def test_studies_of_few_labels_and_of_unfair_ones_run_and_draw(study, tmp_path):
+    flags = {debiasing: ["--seeds", "2"], semi_supervised: ["--seeds", "2", "--numbers", "50", "--steps", "20"]}[study]
+    summary = study.run(parse(study.Config, [*SMALL, *flags, "--hidden-sizes", "8", "--output", str(tmp_path / "out")]))
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# ")
+    assert all(Path(figure).exists() for figure in summary["figures"])
+    if study is semi_supervised:
+        errors = summary["errors"][50]
+        assert errors["m2"][1] == load_run(tmp_path / "out/runs/m2-50-seed1").summary["test"]["error_rate"]
+        assert errors["alone"][0] != errors["alone"][1]
+    else:
+        assert {*summary["numbers"]} == {"class", "ink"}
+
+
 def test_interval_is_students():
     values = [1.0, 2.0, 4.0]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
@@ -238,7 +288,7 @@ def test_a_markdown_table_is_aligned():
 
 def each_flag():
     """Every flag of every study but paths, names of data and switches: none of them takes -1."""
-    for study in [use.study for use in USES] + [benchmark, colour, tables]:
+    for study in [use.study for use in USES] + [benchmark, colour, debiasing, semi_supervised, tables]:
         for field in dataclasses.fields(study.Config):
             if not any(word in str(field.type) for word in ("bool", "Path")) and field.name != "dataset":
                 yield study, f"--{field.name.replace('_', '-')}"
@@ -265,7 +315,7 @@ for name in NAMES:
     runpy.run_module(f"experiments.{name}", None, "__main__")
 assert not {"jax", "matplotlib", "sklearn"} & sys.modules.keys()
 """
-    names = [*(use.name for use in USES), "benchmark", "colour", "tables", "results"]
+    names = [*(use.name for use in USES), "benchmark", "colour", "debiasing", "semi_supervised", "tables", "results"]
     program = [sys.executable, "-c", code.replace("NAMES", repr(names))]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

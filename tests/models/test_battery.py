@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from scipy import special
 
 from vae_jax.combinations import check_settings
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.inputs import Inputs
+from vae_jax.models.layers import applied
 from vae_jax.models.shapes import check_model
 from vae_jax.registry import ARCHITECTURES, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
 
@@ -27,7 +29,7 @@ NAMES = {
     "objective": OBJECTIVES,
     "prior": PRIORS,
     "posterior": POSTERIORS,
-    "condition": ("none", "labels"),
+    "condition": ("none", "labels", "inferred"),
 }
 MORE = {
     "vae": {"beta": 0.7},
@@ -35,6 +37,7 @@ MORE = {
     "sparse": {"sparsity": "l1", "sparsity_weight": 0.3},
     "iwae": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2, "elbo_share": 0.3},
     "dreg": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2},
+    "m2": {"classification_weight": 2.0},
     "mixture": {"prior_components": 3},
     "vamp": {"prior_components": 3},
     "flow": {"prior_layers": 2},
@@ -77,6 +80,7 @@ def in_pairs(cases):
 
 
 EVERY = [dict(zip(NAMES, names, strict=True)) for names in itertools.product(*NAMES.values())]
+EVERY = [names for names in EVERY if (names["objective"] == "m2") == (names["condition"] == "inferred")]  # to be quick
 CASES = sorted(in_pairs([names for names in EVERY if settings_of(names)]), key=lambda names: names["arch"])
 
 
@@ -95,7 +99,7 @@ QUICK = list(with_every_name(CASES))
 
 
 def test_the_cases_are_few_and_name_everything():
-    assert len(CASES) < 30
+    assert len(CASES) < 36
     for field, names in NAMES.items():
         assert {case[field] for case in CASES} == set(names)
 
@@ -148,8 +152,16 @@ def divergence(model, params, posterior, z):
     return np.array([oracles.kl_to_gaussian(*one) for one in each])
 
 
+def surprise(model, params):
+    """Minus the log probability of each example's class by the classifier, from its values in float64."""
+    scores = np.float64(applied(model.classifier, params["classifier"], BATCH.inputs, "float32"))
+    return -special.log_softmax(scores, axis=1)[np.arange(6), np.searchsorted(model.classes, LABELS)]
+
+
 def objective_of(settings, model, params, posterior, z, losses, kl):
     """What is minimised of each example, by the formulas: from the losses of its latents, [latents, batch]."""
+    if settings.objective == "m2":
+        return losses[0] + settings.beta * kl + settings.classification_weight * surprise(model, params)
     if settings.objective == "elbo":
         return losses[0] + settings.beta * kl
     if settings.objective == "sparse":
@@ -159,10 +171,13 @@ def objective_of(settings, model, params, posterior, z, losses, kl):
     return -(1 - settings.elbo_share) * np.mean(bounds, axis=0) - settings.elbo_share * np.mean(log_weights, axis=0)
 
 
-def check_gradient(loss, params, gradient, value):
-    """Along each leaf's own gradient, by central differences that change the loss by half a thousandth or so."""
+def check_gradient(loss, params, gradient, value, summed):
+    """Along each leaf's own gradient, by central differences that change the loss by half a thousandth or so.
+
+    A loss that is `summed` over classes is rounded more.
+    """
     leaves, tree = jax.tree.flatten(params)
-    rounding = 1e-6 * abs(value)  # of the loss, in float32
+    rounding = (5e-6 if summed else 1e-6) * abs(value)  # of the loss, in float32
     for place, slope in enumerate(jax.tree.leaves(gradient)):
         norm = np.linalg.norm(slope)
         step = min(0.01, 5e-4 * max(1.0, abs(value)) / norm)
@@ -225,7 +240,7 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
     # That which dreg gives the encoder is not the value's own, see test_importance.
     others = {"encoder", "condition"} if settings.objective == "dreg" else set()
     own, free = ({name: of for name, of in tree.items() if name not in others} for tree in (gradient, params))
-    check_gradient(lambda free: compiled(params | free, BATCH)[0][0], free, own, float(value))
+    check_gradient(lambda free: compiled(params | free, BATCH)[0][0], free, own, float(value), model.infers)
 
     x = np.asarray(BATCH.x)
     losses = np.stack(
@@ -234,7 +249,7 @@ def test_a_model_is_right_by_the_formulas_and_its_gradient_by_differences_and_fi
     np.testing.assert_allclose(terms.reconstruction, losses.mean(axis=0), rtol=1e-5, atol=1e-5)
     kl = np.zeros(6)
     if model.stochastic:
-        kl = divergence(model, params, posterior, z)
+        kl = divergence(model, params, posterior, z) + (np.log(3) if model.infers else 0)
     np.testing.assert_allclose(terms.kl, kl, rtol=1e-4, atol=1e-4)
     expected = objective_of(settings, model, params, posterior, z, losses, kl)
     np.testing.assert_allclose(terms.objective, expected, rtol=1e-5, atol=1e-4)

@@ -16,7 +16,7 @@ from vae_jax.models.autoencoders import build_model
 from vae_jax.models.conditions import beside_latent, conditions_of, one_hot
 from vae_jax.runs import verify
 from vae_jax.runs.preflight import check_trainable
-from vae_jax.runs.run import load_run
+from vae_jax.runs.run import filled, load_run
 from vae_jax.training.fit import fit
 from vae_jax.training.many import fit_many
 
@@ -126,6 +126,45 @@ def test_a_conditional_model_is_the_same_streamed_and_trained_with_others(run, n
         for x, y in zip(jax.tree.leaves(other.params), jax.tree.leaves(whole), strict=True):
             np.testing.assert_allclose(x, y, rtol=2e-3, atol=1e-4)
     assert np.abs(together[1].params["condition"]["numbers"] - whole["condition"]["numbers"]).max() > 0.1
+
+
+INFERRED = dataclasses.replace(SETTINGS, condition="inferred", labels=100, classification_weight=5.0)
+
+
+@pytest.fixture(scope="module")
+def inferring(named, tmp_path_factory):
+    path = tmp_path_factory.mktemp("inferred") / "run"
+    model = build_model(INFERRED, named.image_shape, conditions_of(INFERRED, named))
+    with pytest.raises(Interrupted):
+        vae_jax.train_run(path, model, INFERRED, named, stop=lambda: 15)
+    vae_jax.train_run(path, model, INFERRED, named, resume=True)
+    return load_run(path)
+
+
+def test_a_run_that_infers_classes_needs_few_labels_and_none_afterwards(inferring, named):
+    test, images = inferring.summary["test"], named.test.images
+    probabilities = inferring.classify(images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    likeliest = probabilities.argmax(axis=1).astype(np.int32)
+    assert test["error_rate"] == pytest.approx((likeliest != named.test.labels).mean())
+    assert test["error_rate"] == pytest.approx(inferring.metrics[-1]["validation"]["error_rate"], abs=0.2)
+    assert test["error_rate"] < 0.7  # by chance 0.9
+    assert inferring.evaluate(images)["loss"] == pytest.approx(test["loss"], rel=1e-6)
+    np.testing.assert_array_equal(inferring.encode(images).means, inferring.encode(images, likeliest).means)
+    some = np.where(np.arange(len(images)) % 2, -1, named.test.labels)
+    np.testing.assert_array_equal(inferring.told(images, some), np.where(some == -1, likeliest, some))
+    assert inferring.reconstruct(images[:3]).shape == (3, 8, 8, 1)
+    assert not np.allclose(inferring.generate(2, label="zero"), inferring.generate(2, label="one"), atol=1e-3)
+    assert all(good for _, good, _ in verify.check(inferring.path))
+
+
+def test_a_run_with_few_labels_goes_on_bit_for_bit_and_sees_no_others(inferring, named):
+    train = named.train.labelled(100, INFERRED.seed)
+    other = dataclasses.replace(named, train=train, sha256="")
+    assert conditions_of(INFERRED, other) == tuple(range(10))
+    alone = fit(inferring.model, other.train, named.validation, dataclasses.replace(INFERRED, labels=None))
+    same(alone.params, load_run(inferring.path, "latest").params)
+    assert (filled(inferring, other).train.labels != -1).all()
 
 
 REFUSED = {

@@ -76,7 +76,7 @@ def compress(config: Compress) -> Path:
 def _check_unconditional(run: Any) -> None:
     if run.model.classes:
         raise UsageError(
-            f"compress needs a run that sees no class, got {run.path}, trained with --condition labels.\n"
+            f"compress needs a run that sees no class, got {run.path}, with --condition {run.config.condition}.\n"
             "Train one with --condition none, or add --lossless."
         )
 

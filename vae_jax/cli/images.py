@@ -39,7 +39,7 @@ class LabelledConfig(ImagesConfig):
 
     label: str | None = dataclasses.field(default=None, kw_only=True)
     """For a conditional run the class of all the images, by name or number. Default: that which the images have, such
-    as the names of the folders that they lie in."""
+    as the names of the folders that they lie in, or that which the run infers."""
 
 
 class Loaded(NamedTuple):
@@ -67,7 +67,10 @@ def load(config: ImagesConfig, check: "Callable[[Run], None] | None" = None) -> 
     classes = split.labels if names is None or split.labels is None else np.array(names)[split.labels]
     labels = None
     if isinstance(config, LabelledConfig):
-        labels = labels_for(run, config.label, classes, len(split), config.images)
+        if run.model.infers and config.label is None:
+            labels = run.told(split.images)
+        else:
+            labels = labels_for(run, config.label, classes, len(split), config.images)
     return Loaded(run, split, classes, labels)
 
 
@@ -117,6 +120,8 @@ def check_conditional(run: "Run", label: str | None) -> None:
 def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -> None:
     """Write a CSV file with a row an image: its file, or its position; the columns; its class, if it is known.
 
+    Of a run that infers classes also the class that the images were taken for.
+
     Args:
         path: the file.
         loaded: the images.
@@ -125,6 +130,9 @@ def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -
     files = loaded.split.files
     first = {"index": range(len(loaded.split))} if files is None else {"file": files}
     last = {} if loaded.classes is None else {"label": loaded.classes.tolist()}
+    if loaded.run.model.infers and loaded.labels is not None:
+        names = {label: name for name, label in loaded.run.classes.items()}
+        last["class"] = [names[label] for label in np.asarray(loaded.labels).tolist()]
     table = {**first, **{name: column.tolist() for name, column in columns.items()}, **last}
     text: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be of any bytes
     with writing(path, REMEDY), replacing(path) as temporary, temporary.open("w", newline="", **text) as file:

@@ -116,7 +116,8 @@ def find_threshold(
     options = {"samples": samples, "neighbours": neighbours}
     # All images, then those of the run's classes: the runs of a study share their compiled programs.
     held = dataset.validation
-    every = score_images(run, held.images, name, labels=held.labels, train=dataset.train, **options)
+    labels = run.told(held.images) if run.model.infers else held.labels  # as those to be scored have them
+    every = score_images(run, held.images, name, labels=labels, train=dataset.train, **options)
     scores = every[dataset.validation.positions(run.config.classes)]
     return Threshold(
         score=name,

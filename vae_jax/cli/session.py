@@ -32,7 +32,7 @@ from vae_jax.runs.folders import changed_on_resume, check_available, fresh_path,
 from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.recording import record_training
 from vae_jax.runs.records import read_dataset_record
-from vae_jax.runs.run import Run, load_run
+from vae_jax.runs.run import Run, filled, load_run
 from vae_jax.training.fit import Hooks, make_recipe, seconds_per_step
 from vae_jax.training.processes import is_first, text_of_first
 from vae_jax.training.recipe import Recipe
@@ -180,7 +180,7 @@ def _train(
 
 def _finish(dataset: Dataset, path: Path, progress: Progress) -> Run:
     def draw(run: Run, codes: Codes, test: dict[str, Any]) -> dict[str, Any]:
-        draw_run(run, codes, dataset, test)
+        draw_run(run, codes, filled(run, dataset), test)
         progress.write(run.metrics, headline(run, test))
         progress.tracker.finish(test, run.metrics[-1]["step"], path / "figures")
         return {
@@ -204,6 +204,8 @@ def _table(title: str, summary: dict[str, Any], path: Path) -> str:
         rows += [("KL", f"{test['kl']:.2f}"), ("active units", str(test["active_units"]))]
     if "dead_units" in test:
         rows += [("active share of a code", f"{test['active_share']:.1%}"), ("dead units", str(test["dead_units"]))]
+    if "error_rate" in test:
+        rows.append(("error of the classifier", f"{test['error_rate']:.2%} ± {test['error_rate_se']:.2%}"))
     if "iwae_nll" in test:
         rows.append((f"NLL bound, {counted(test['iwae_samples'], 'sample')}", f"{test['iwae_nll']:.2f}"))
     if "iwae_bits_per_dim" in test:

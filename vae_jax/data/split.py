@@ -14,6 +14,8 @@ from vae_jax.errors import UsageError, counted
 
 Classes = tuple[int | str, ...]
 """Labels, or names of classes, which a `Dataset` knows and a `Split` does not."""
+UNKNOWN = -1
+"""The label of an image whose class is not known, where a model infers it."""
 _OF_CLASS = 4  # images of a class, from which one can be held out
 
 
@@ -81,6 +83,32 @@ class Split:
     def of_classes(self, classes: Classes | None) -> "Split":
         """The images of these labels only; None is all."""
         return self if classes is None else self.rows(self.positions(classes))
+
+    def labelled(self, number: int | None, seed: int) -> "Split":
+        """The same with the labels of `number` images only, as many of each class; the others' are UNKNOWN. None: all.
+
+        Raises:
+            UsageError: there are no labels, too few of a class, or the number can't be shared out among the classes.
+        """
+        if number is None:
+            return self
+        if self.labels is None:
+            raise UsageError(f"--labels {number} needs labels, which the data set has not.")
+        every = np.random.default_rng(seed).permutation(len(self))
+        places = [every[self.labels[every] == label] for label in np.unique(self.labels) if label != UNKNOWN]
+        each, rest = divmod(number, max(1, len(places)))
+        fewest = min(map(len, places), default=0)
+        if rest or not 0 < each <= fewest:
+            raise UsageError(
+                f"--labels must be a multiple of the {counted(len(places), 'class')}, at most {fewest} of each, "
+                f"got {number}."
+            )
+        labels = np.full(len(self), UNKNOWN, np.int32)
+        chosen = np.concatenate([of_class[:each] for of_class in places])
+        labels[chosen] = self.labels[chosen]
+        other = copy.copy(self)
+        vars(other).update(labels=labels)
+        return other
 
 
 def joined(splits: list[Split]) -> Split:

@@ -47,6 +47,8 @@ class Model:
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
     prior: Prior = NoPrior()
     """An autoencoder has one only where it was fitted to the codes of the trained model."""
+    classifier: nn.Module | None = None
+    """Of a model that infers classes: images in, a number for each class out."""
     name: ClassVar[str]
     stochastic: ClassVar[bool]
     """Whether a latent is drawn, so that more samples tell more."""
@@ -54,7 +56,7 @@ class Model:
 
     @partial(jax.jit, static_argnums=0)  # one program for each model: layer by layer it takes seconds at each call
     def init(self, key: Key[Array, ""]) -> Parameters:
-        """Draw initial parameters {"encoder", "decoder"}, and "prior" and "condition" where these have some."""
+        """Draw initial parameters {"encoder", "decoder"}; "prior", "condition", "classifier" where there are some."""
         encoder_key, decoder_key = jax.random.split(key)
         params = {
             "encoder": begun(self.encoder, encoder_key, self.seen_shape),
@@ -64,6 +66,8 @@ class Model:
         params |= {"prior": prior} if prior else {}
         if self.classes:
             params["condition"] = conditions.init(jax.random.fold_in(key, 4), self.classes, self.image_shape)
+        if self.classifier:
+            params["classifier"] = begun(self.classifier, jax.random.fold_in(key, 5), self.image_shape)
         return params
 
     def features(self, params: Parameters, x: Images, labels: Labels = None) -> Float[Array, "batch features"]:
@@ -72,6 +76,22 @@ class Model:
         if self.classes:
             x = conditions.beside_image(params["condition"], conditions.one_hot(labels, x.shape[0], self.classes), x)
         return applied(self.encoder, params["encoder"], x, self.precision)
+
+    def classify(self, params: Parameters, x: Images) -> Float[Array, "batch classes"]:
+        """Log probabilities q(y | x) of the classes, in their order, by the classifier of a model that infers them."""
+        assert self.classifier is not None
+        scores = applied(self.classifier, params["classifier"], as_pixels(x, self.image_shape), self.precision)
+        return jax.nn.log_softmax(scores)
+
+    @property
+    def infers(self) -> bool:
+        """Whether it has a classifier for classes that are not known."""
+        return self.classifier is not None
+
+    @property
+    def tried(self) -> int:
+        """Classes with which the networks see an image in training."""
+        return len(self.classes) if self.infers else 1
 
     def encode(self, params: Parameters, x: Images, labels: Labels = None) -> Posterior:
         """What the encoder says of the latents of images; a conditional model needs the labels."""
@@ -243,13 +263,13 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     Args:
         settings: what it is like.
         image_shape: (height, width, channels).
-        classes: for --condition labels the labels that there are, or how many from 0 on; without effect else.
+        classes: with a --condition the labels that there are, or how many from 0 on; without effect else.
 
     Raises:
         UsageError: a setting outside its domain, or networks or classes that do not fit.
     """
     check_settings(settings)
-    known = conditions.known_classes(classes) if settings.condition == "labels" else ()
+    known = conditions.known_classes(classes) if settings.condition != "none" else ()
     shape = as_image_shape(image_shape)
     likelihood = LIKELIHOODS.make(settings.likelihood, settings, shape)
     posterior = POSTERIORS.make(settings.posterior, settings) if settings.model == "vae" else Autoencoder.posterior
@@ -258,6 +278,13 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     common = (encoder, decoder, likelihood, shape, settings.latent_dim, known, settings.precision)
     if settings.model == "vae":
         prior = PRIORS.make(settings.prior, settings).suited(shape, settings.latent_dim, known)
-        return VariationalAutoencoder(*common, prior, posterior)
+        classifier = _classifier(settings, shape, len(known)) if settings.condition == "inferred" else None
+        return VariationalAutoencoder(*common, prior, classifier, posterior)
     sparse = {name: getattr(settings, name) for name in ("code_activation", "sparsity", "sparsity_target")}
     return Autoencoder(*common, **sparse)
+
+
+def _classifier(settings: Settings, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    # An encoder of the same kind, with a number for each class of the whole image.
+    of_image = dataclasses.replace(settings, latent="vector", latent_dim=classes)
+    return ARCHITECTURES.make(settings.arch, of_image, image_shape, classes, 1)[0]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
-from vae_jax.data.split import Classes, Split
+from vae_jax.data.split import UNKNOWN, Classes, Split
 from vae_jax.domains import as_declared, shortened
 from vae_jax.errors import UsageError
 
@@ -32,24 +32,26 @@ def conditions_of(settings: Settings, dataset: Dataset) -> tuple[int, ...]:
     if settings.condition == "none":
         return ()
     held: dict[str, set[int]] = {}
+    given = f"--condition {settings.condition}"
     chosen = None if settings.classes is None else dataset.labels_of(settings.classes)
     for part, split in dataset.splits.items():
         if split.labels is None:
             raise UsageError(
-                f"--condition labels needs labels, which the {part} images of {dataset.name} have not.\n"
+                f"{given} needs labels, which the {part} images of {dataset.name} have not.\n"
                 "Give a folder with a folder for each class or a file with labels, or leave --condition out."
             )
         held[part] = set(np.unique(split.labels[split.positions(chosen)]).tolist())
+        held[part] -= {UNKNOWN} if settings.condition == "inferred" else set()
     known = sorted(held["train"])
     if len(known) < 2:
         raise UsageError(
-            f"--condition labels needs at least two classes, got {dataset.name_of(known[0])} alone.\n"
+            f"{given} needs at least two classes, got {' '.join(map(dataset.name_of, known)) or 'none'} alone.\n"
             "Give more --classes, or leave --condition out."
         )
     for part, found in held.items():
         if strange := sorted(found - held["train"]):
             raise UsageError(
-                f"--condition labels needs training images of each class, got {dataset.name_of(strange[0])} in the "
+                f"{given} needs training images of each class, got {dataset.name_of(strange[0])} in the "
                 f"{part} split only.\nLeave it out by --classes, or give more images of it."
             )
     return tuple(known)
@@ -70,15 +72,19 @@ def known_classes(classes: Any) -> tuple[int, ...]:
     return tuple(sorted(set(labels)))
 
 
-def check_conditions(classes: tuple[int, ...], *splits: Split, chosen: Classes | None = None) -> None:
+def check_conditions(
+    classes: tuple[int, ...], *splits: Split, chosen: Classes | None = None, unknown: bool = False
+) -> None:
     """Refuse splits for a model of these classes that lack labels or hold others, by a UsageError."""
     for split in splits if classes else ():
         places = split.positions(chosen)
-        check_labels(None if split.labels is None else split.labels[places], len(places), classes)
+        check_labels(None if split.labels is None else split.labels[places], len(places), classes, unknown=unknown)
 
 
-def check_labels(labels: Any, number: Any, classes: tuple[int, ...]) -> Labels:
+def check_labels(labels: Any, number: Any, classes: tuple[int, ...], *, unknown: bool = False) -> Labels:
     """The labels of so many images for a model of these classes; traced ones pass by their shape.
+
+    `unknown` is whether UNKNOWN is allowed, too.
 
     Raises:
         UsageError: there are none, of another number, or one that the model does not know.
@@ -90,9 +96,10 @@ def check_labels(labels: Any, number: Any, classes: tuple[int, ...]) -> Labels:
             f"Give labels=..., one an image; it knows {known}."
         )
     found = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    allowed = (*classes, UNKNOWN) if unknown else classes
     if found.shape != (number,) or found.dtype.kind not in "iu":
         raise UsageError(f"labels must be integers [{number}], one an image, got {found.dtype} of shape {found.shape}.")
-    if not isinstance(found, jax.core.Tracer) and not (ok := np.isin(np.asarray(found), classes)).all():
+    if not isinstance(found, jax.core.Tracer) and not (ok := np.isin(np.asarray(found), allowed)).all():
         wrong = np.asarray(found)[~ok][0]
         raise UsageError(f"labels must be among those that the model knows, {known}, got {wrong}.")
     return found.astype(np.int32)
@@ -113,10 +120,12 @@ def numbered(named: Shaped[np.ndarray, " n"], classes: dict[str, int], where: st
     return np.array([classes[name] for name in names.tolist()], np.int32)[places]
 
 
-def one_hot(labels: Any, number: Any, classes: tuple[int, ...]) -> Float[Array, "batch classes"]:
-    """1 at the class of each image, checked as by `check_labels`."""
+def one_hot(
+    labels: Any, number: Any, classes: tuple[int, ...], *, unknown: bool = False
+) -> Float[Array, "batch classes"]:
+    """1 at the class of each image, checked as by `check_labels`; zeros where it is not known."""
     known = jnp.asarray(classes, jnp.int32)
-    given: Any = check_labels(labels, number, classes)
+    given: Any = check_labels(labels, number, classes, unknown=unknown)
     return (jnp.asarray(given)[:, None] == known[None, :]).astype(jnp.float32)
 
 

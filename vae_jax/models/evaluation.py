@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from vae_jax.data.split import UNKNOWN
 from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters
@@ -21,6 +22,7 @@ from vae_jax.models.conditions import Labels, check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
+from vae_jax.models.semi_supervised import Inferred
 from vae_jax.models.shapes import check_model
 
 ByteImages = Any
@@ -170,6 +172,34 @@ def encode_images(
     return mean, logvar[0] if logvar else None
 
 
+def class_probabilities(
+    model: AnyModel, params: Parameters, images: ByteImages, key: AnyKey, *, inputs: Inputs = AS_THEY_ARE
+) -> Float[np.ndarray, "n classes"]:
+    """What the classifier of a model that infers classes says of images; arguments as in `image_losses`.
+
+    Raises:
+        UsageError: the model has no classifier.
+    """
+    if not model.infers:
+        raise UsageError("The model infers no classes: it was made without --condition inferred.")
+    return _in_batches(_classify, model, params, (images, None), key, 1, inputs)[0]
+
+
+def error_rate(
+    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], classes: tuple[int, ...]
+) -> dict[str, float]:
+    """The share "error_rate" of the images whose likeliest class is not theirs, of those whose class is known.
+
+    With its standard error "error_rate_se"; empty where no class is known.
+    """
+    known = labels != UNKNOWN
+    wrong = (np.asarray(classes)[probabilities.argmax(axis=1)] != labels)[known]
+    if not len(wrong):
+        return {}
+    rate = float(wrong.mean())
+    return {"error_rate": rate, "error_rate_se": math.sqrt(rate * (1 - rate) / len(wrong))}
+
+
 def decode_latents(
     model: AnyModel, params: Parameters, z: Float[np.ndarray, "n latent"], labels: Labels = None
 ) -> Float[np.ndarray, "n height width channels"]:
@@ -186,7 +216,25 @@ def _decode(model: AnyModel, params: Parameters, z: Array, labels: Array | None 
 
 
 def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
-    """Of each example: mean reconstruction loss over the samples, KL, importance-weighted bound, [batch] each."""
+    """Of each example: mean reconstruction loss over the samples, KL, importance-weighted bound, [batch] each.
+
+    Where a model infers classes, that of an image may be unknown: the first two are then expected values by the
+    classifier, and the bound of log p(x) is that of the sum over the classes; else it is one of log p(x, y).
+    """
+    if not model.infers:
+        return _losses(model, params, batch, samples)
+    found = Inferred.of(model.classify(params, batch.inputs), batch.labels, model.classes)
+
+    def of_class(label: Array) -> tuple[Array, Array, Array]:
+        return _losses(model, params, batch._replace(labels=jnp.full(len(batch.x), label)), samples)
+
+    losses, kls, bounds = (values.T for values in jax.lax.map(of_class, jnp.asarray(model.classes, jnp.int32)))
+    excluded = (jnp.sum(found.given, axis=-1, keepdims=True) > 0) & (found.given == 0)
+    bound = jax.nn.logsumexp(jnp.where(excluded, -jnp.inf, bounds), axis=-1) - math.log(len(model.classes))
+    return found.mean(losses), found.mean(kls) + found.kl, bound
+
+
+def _losses(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, Array, Array]:
     posterior = model.encode(params, batch.inputs, batch.labels)
 
     def one_sample(index: Array) -> tuple[Array, Array, Array]:
@@ -199,8 +247,16 @@ def batch_losses(model: AnyModel, params: Parameters, batch: Batch, samples: int
     return jnp.mean(losses, axis=0), jnp.mean(kls, axis=0), importance_weighted_bound(log_weights)
 
 
+def _classify(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, ...]:
+    return (jnp.exp(model.classify(params, batch.inputs)),)
+
+
 def _encode(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> tuple[Array, ...]:
-    posterior = model.encode(params, batch.inputs, batch.labels)
+    labels: Any = batch.labels
+    if model.infers:
+        likeliest = jnp.asarray(model.classes, jnp.int32)[jnp.argmax(model.classify(params, batch.inputs), axis=-1)]
+        labels = jnp.where(labels == UNKNOWN, likeliest, labels)
+    posterior = model.encode(params, batch.inputs, labels)
     return tuple(part for part in (posterior.mean, posterior.logvar) if part is not None)
 
 
@@ -212,8 +268,10 @@ def _in_batches(
     key = _as_key(key)
     images, labels = inputs.checked(data[0], model.image_shape), data[1]
     number = len(images)
+    if model.infers and labels is None:
+        labels = np.full(number, UNKNOWN, np.int32)
     if model.classes:
-        labels = check_labels(labels, number, model.classes)
+        labels = check_labels(labels, number, model.classes, unknown=model.infers)
     size = min(model.rows, 2 ** (number - 1).bit_length())
     most = 1 if number <= size else max(1, min(BATCHES, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
     # The level is an argument, so that another one is no new program.
@@ -221,19 +279,19 @@ def _in_batches(
     results = []
     for start in range(0, number, most * size):
         here = min(most * size, number - start)
-        piece = jax.tree.map(lambda values: _filled(values[start : start + here], most * size), (images, labels))  # noqa: B023
+        piece = jax.tree.map(partial(_filled, start=start, length=most * size), (images, labels))
         part = jnp.int32(start), jnp.int32(-(-here // size))
         values = _some_batches(function, model, samples, seen, (most, size), params, piece, part, key, level)
         results.append([np.asarray(v).reshape(-1, *v.shape[2:])[:here] for v in values])
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
 
-def _filled(values: Any, length: int) -> Any:
-    missing = length - len(values)
-    if not missing:
-        return values
-    stack = jnp if isinstance(values, jax.Array) else np
-    return stack.concatenate([values, stack.broadcast_to(values[-1:], (missing, *values.shape[1:]))])
+def _filled(values: Any, start: int, length: int) -> Any:
+    some = values[start : start + length]
+    if not (missing := length - len(some)):
+        return some
+    stack = jnp if isinstance(some, jax.Array) else np
+    return stack.concatenate([some, stack.broadcast_to(some[-1:], (missing, *some.shape[1:]))])
 
 
 def _as_key(key: Any) -> Key[Array, ""]:

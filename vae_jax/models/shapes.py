@@ -43,6 +43,8 @@ def _check_shapes(model: Model) -> None:
             f"The networks of this {model.name} can't be run as functions of parameters and images: {reason}\n"
             "Layers that draw at random, such as nn.Dropout, or keep statistics are not supported."
         ) from error
+    if model.infers and (judged := jax.eval_shape(model.classify, params, x).shape) != (2, len(model.classes)):
+        raise UsageError(f"The classifier must give [batch, {len(model.classes)}], one a class, got {judged[1:]}.")
     if given != (2, features):
         raise UsageError(f"The encoder must give [batch, {features}] for {model.latent_dim} latents, got {given[1:]}.")
     height, width, channels = model.image_shape

@@ -162,7 +162,8 @@ class Checkpoints:
         items, record = self._restore(step, params=shapes.evaluation_params, training=_training_item(shapes, metrics))
         training, params = items["training"], items["params"]
         averaged = params if "params" in training else None
-        state = TrainState(training.get("params", params), training["opt_state"], training["step"], averaged)
+        more = averaged, training.get("shares")
+        state = TrainState(training.get("params", params), training["opt_state"], training["step"], *more)
         return Progress(state, StepMetrics(**training["metrics"]), record["seconds"])
 
     def problem(self, step: int, params: Parameters | None = None) -> str | None:
@@ -233,4 +234,5 @@ def set_aside_after(run: Path, step: int) -> None:
 
 def _training_item(state: TrainState, metrics: StepMetrics) -> dict[str, Any]:
     item = {"opt_state": state.opt_state, "step": state.step, "metrics": metrics._asdict()}
+    item |= {} if state.shares is None else {"shares": state.shares}
     return item if state.ema_params is None else {**item, "params": state.params}

@@ -10,10 +10,11 @@ import numpy as np
 from vae_jax.config import objective_name
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
-from vae_jax.data.stored import pieces
+from vae_jax.data.stored import Images, pieces
 from vae_jax.models.autoencoders import AnyModel
 from vae_jax.models.codes import Codes
-from vae_jax.models.evaluation import ImageLosses, importance_weighted_nll, mean_loss
+from vae_jax.models.conditions import Labels
+from vae_jax.models.evaluation import ImageLosses, error_rate, importance_weighted_nll, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim, psnr
 from vae_jax.models.shapes import count_parameters
@@ -43,8 +44,9 @@ def finish_run(
     """
     run = load_run(path, model=model, inputs=inputs)
     part, rows = dataset.test.of_classes(run.config.classes), run.metrics
-    codes = run.encode(part.images, part.labels)
-    test = measure_test(run, part, codes)
+    told = run.told(part.images) if run.model.infers else part.labels
+    codes = run.encode(part.images, told)
+    test = measure_test(run, part, codes, told)
     diagnosis = _diagnosis(run, codes)
     summary = {
         "test": test,
@@ -70,19 +72,29 @@ def _diagnosis(run: Run, codes: Codes) -> str | None:
     return codes.diagnosis(run.config.beta, name in OBJECTIVES and "free_bits" in OBJECTIVES[name].uses)
 
 
-def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
+def measure_test(run: Run, part: Split, codes: Codes, told: Labels) -> dict[str, Any]:
     """The test numbers: loss and its terms, active units of a VAE, sparsity of a sparse code, the NLL if asked for.
 
     Also the mean PSNR in dB of the images that the latent means decode to, where pixels are not binarised; and of a
-    conditional run loss and terms of each class.
+    conditional run loss and terms of each class. A run that infers classes is told none for its losses, and its error
+    rate stands beside them.
+
+    Args:
+        run: the run.
+        part: the test images.
+        codes: of them.
+        told: the labels that these were encoded with.
     """
     settings, images, labels = run.config, part.images, part.labels
-    losses = run.losses(images, labels, samples=settings.test_samples)
+    given = None if run.model.infers else labels
+    losses = run.losses(images, given, samples=settings.test_samples)
     test: dict[str, Any] = mean_loss(run.model, losses)
+    if run.model.infers and labels is not None:
+        test |= error_rate(run.classify(images), labels, run.model.classes)
     if run.model.estimates_kl:
         test["kl_samples"] = settings.test_samples  # the KL is their mean, as it has no closed form
     if run.inputs.binarize == "none":
-        test["psnr"] = _mean_psnr(run, part, codes)
+        test["psnr"] = _mean_psnr(run, part.images, codes, told)
     if run.model.stochastic:
         test["active_units"] = int(codes.active_dimensions().sum())
     if settings.sparsity != "none":
@@ -94,7 +106,7 @@ def measure_test(run: Run, part: Split, codes: Codes) -> dict[str, Any]:
             *(run.model, run.params, images, run.evaluation_key),
             samples=settings.iwae_samples,
             inputs=run.inputs._replace(corruption="none"),
-            labels=labels,
+            labels=given,
         )
         if has_bits_per_dim(run.model):
             test["iwae_bits_per_dim"] = bits_per_dim(run.model, test["iwae_nll"])
@@ -116,11 +128,11 @@ def _of_class(losses: ImageLosses, chosen: Any) -> dict[str, Any]:
     return {"number": number} | {name: float(np.mean(values)) for name, values in terms.items()} | error
 
 
-def _mean_psnr(run: Run, part: Split, codes: Codes) -> float:
+def _mean_psnr(run: Run, images: Images, codes: Codes, told: Labels) -> float:
     quality, done = [], 0
-    for some in pieces(part.images):
+    for some in pieces(images):
         chosen = slice(done, done + len(some))
-        labels = part.labels[chosen] if run.model.classes and part.labels is not None else None
+        labels = told[chosen] if run.model.classes and told is not None else None
         rebuilt = np.clip(run.decode(codes.means[chosen], labels), 0, 1)
         # An image that is rebuilt exactly is taken for one grey level off in one value.
         quality.append(psnr(some.astype(np.float32) / 255, rebuilt, least_error=1 / 255**2))

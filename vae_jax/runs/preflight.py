@@ -6,13 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.config import Settings, epochs, hidden_sizes, objective_name
+from vae_jax.config import Settings, epochs, hidden_sizes, objective_name, sampling_name
 from vae_jax.data.dataset import Dataset, check_batch_size
 from vae_jax.domains import MOST_STEPS
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.models.conditions import conditions_of
-from vae_jax.registry import OBJECTIVES
+from vae_jax.registry import OBJECTIVES, SAMPLINGS
+from vae_jax.training.fit import seen
 from vae_jax.training.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -30,7 +31,8 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     model = build_model(settings, dataset.image_shape, conditions_of(settings, dataset))
     for split in (dataset.validation, dataset.test):
         split.positions(settings.classes)
-    train = dataset.train.of_classes(settings.classes)
+    train = seen(dataset.train, settings)
+    SAMPLINGS.make(sampling_name(settings), settings).check(train)
     are_streamed(settings, train.images.nbytes)
     check_batch_size(train, settings.batch_size)
     number = epochs(settings, len(train))
@@ -43,8 +45,8 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     params = jax.eval_shape(model.init, jax.random.key(0))
     images, codes = jnp.zeros((1, *model.seen_shape)), jnp.zeros((1, model.decoded_dim))
     latents = OBJECTIVES.make(objective_name(settings), settings).latents
-    decoded = latents * _outputs(model.decoder, params["decoder"], codes)
-    encoded = settings.batch_size + model.prior.images  # those that a prior lets the encoder see
+    decoded = model.tried * latents * _outputs(model.decoder, params["decoder"], codes)
+    encoded = model.tried * settings.batch_size + model.prior.images  # those that a prior lets the encoder see
     activations = encoded * _outputs(model.encoder, params["encoder"], images) + settings.batch_size * decoded
     copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU

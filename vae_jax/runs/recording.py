@@ -30,6 +30,7 @@ from vae_jax.training.history import Row, score
 from vae_jax.training.processes import is_first, text_of_first, wait_for_others
 from vae_jax.training.program import Progress
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.sampling import Sampling
 from vae_jax.training.step import TrainState, zero_metrics
 from vae_jax.training.streaming import are_streamed
 
@@ -48,6 +49,7 @@ def train_run(
     objective: Objective | None = None,
     optimizer: optax.GradientTransformation | None = None,
     inputs: Inputs | None = None,
+    sampling: Sampling | None = None,
     on_epoch: Callable[[TrainState, Row], None] | None = None,
     stop: Callable[[], int] | None = None,
 ) -> FitResult:
@@ -64,6 +66,7 @@ def train_run(
         objective: what to minimise, in place of that of the settings.
         optimizer: in place of that of the settings.
         inputs: what the model sees of an image, in place of what the settings say.
+        sampling: which images an epoch is made of, in place of that of the settings.
         on_epoch: called after each epoch with the state and the row, before its checkpoint is saved: what it writes
             is there for each epoch that does not come again. Where it raises, the epoch does.
         stop: asked every half second or so; another answer than 0, the number of a signal, saves and ends the run.
@@ -77,7 +80,7 @@ def train_run(
     check_types(settings=(settings, Settings), dataset=(dataset, Dataset))
     if settings.classes is not None:
         settings = dataclasses.replace(settings, classes=dataset.labels_of(settings.classes))
-    recipe = make_recipe(model, dataset.train, settings, objective, optimizer, inputs)
+    recipe = make_recipe(model, dataset.train, settings, objective, optimizer, inputs, sampling)
 
     def finish() -> None:
         finish_run(path, dataset, model=model, inputs=inputs)
@@ -183,7 +186,7 @@ def _check_before(path: Path, recipe: Recipe, dataset: Dataset, resume: bool) ->
     # What is refused before anything is written.
     chosen = dataset.of_classes(recipe.settings.classes)
     check_batch_size(chosen.train, recipe.settings.batch_size)
-    check_conditions(recipe.model.classes, *chosen.splits.values())
+    check_conditions(recipe.model.classes, *chosen.splits.values(), unknown=recipe.model.infers)
     are_streamed(recipe.settings, chosen.train.images.nbytes)
     _check_alike(recipe.settings, dataset)
     if not resume and is_first():

@@ -13,11 +13,19 @@ from vae_jax.config import Settings
 from vae_jax.data.checks import as_labels
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.raw import Pictures
+from vae_jax.data.split import UNKNOWN
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Model, Parameters
 from vae_jax.models.codes import Codes
 from vae_jax.models.conditions import Labels, check_labels, numbered
-from vae_jax.models.evaluation import ImageLosses, decode_latents, encode_images, image_losses, mean_loss
+from vae_jax.models.evaluation import (
+    ImageLosses,
+    class_probabilities,
+    decode_latents,
+    encode_images,
+    image_losses,
+    mean_loss,
+)
 from vae_jax.models.fitted import check_parameters
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.priors import Prior
@@ -82,12 +90,25 @@ class Run(NamedTuple):
             return found
         if found.dtype.kind == "U":
             found = numbered(found, self.classes, str(self.path))
-        return check_labels(found, number, self.model.classes)
+        return check_labels(found, number, self.model.classes, unknown=self.model.infers)
+
+    def classify(self, images: Any) -> Float[np.ndarray, "n classes"]:
+        """Probabilities of the classes, in the order of `classes`, of images by a run with --condition inferred."""
+        seen = self.inputs._replace(corruption="none")
+        return class_probabilities(self.model, self.params, images, self.evaluation_key, inputs=seen)
+
+    def told(self, images: Any, labels: Any = None) -> Labels:
+        """The labels of images as of `labels_of`; of a run that infers classes its own where one is not given."""
+        known = self._of_images(labels, images)
+        if not self.model.infers or (known is not None and not (known == UNKNOWN).any()):
+            return known
+        found = np.array(self.model.classes, np.int32)[self.classify(images).argmax(axis=1)]
+        return found if known is None else np.where(known == UNKNOWN, found, known)
 
     def encode(self, images: Any, labels: Any = None) -> Codes:
         """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
-        seen = {"inputs": self.inputs._replace(corruption="none"), "labels": self._of_images(labels, images)}
+        seen: Any = {"inputs": self.inputs._replace(corruption="none"), "labels": self.told(images, labels)}
         return Codes.of(*encode_images(*arguments, **seen), self.model.posterior.independent)
 
     def decode(self, codes: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
@@ -103,7 +124,8 @@ class Run(NamedTuple):
 
     def reconstruct(self, images: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:
         """Expected images of the latent means of images; `labels` as of `labels_of`."""
-        return self.decode(self.encode(images, labels).means, labels if self.model.classes else None)
+        known = self.told(images, labels)
+        return self.decode(self.encode(images, known).means, known if self.model.classes else None)
 
     def losses(self, images: Any, labels: Any = None, *, samples: int = 16) -> ImageLosses:
         """Losses of each image, seen as in training; `samples` latent samples each, `labels` as of `labels_of`."""
@@ -242,4 +264,15 @@ def load_dataset_of(run: Run, data_dir: Path | None = None) -> Dataset:
     Raises:
         UsageError: the data can't be found, or is other data.
     """
-    return find_dataset(run.config, run.dataset, data_dir).of_classes(run.config.classes)
+    return filled(run, find_dataset(run.config, run.dataset, data_dir).of_classes(run.config.classes))
+
+
+def filled(run: Run, dataset: Dataset) -> Dataset:
+    """The data set with the class that a run infers of each image whose class is not known."""
+    if not run.model.infers:
+        return dataset
+    splits: Any = {
+        name: dataclasses.replace(split, labels=run.told(split.images, split.labels))
+        for name, split in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, **splits)

@@ -192,6 +192,15 @@ def from_first_process(value: float) -> float:
     return float(halves[0]) + float(halves[1])
 
 
+def array_from_first_process(values: Any) -> Any:
+    """An array that the first of all processes has; each of them has to ask. Without others, the array itself."""
+    if jax.process_count() == 1:
+        return values
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(values))
+
+
 def agreed(value: int) -> int:
     """The largest of the values that the processes have; each of them has to ask."""
     if jax.process_count() == 1:

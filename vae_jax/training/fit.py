@@ -14,7 +14,7 @@ from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.conditions import check_conditions
-from vae_jax.models.evaluation import ImageLosses, image_losses, mean_loss
+from vae_jax.models.evaluation import ImageLosses, class_probabilities, error_rate, image_losses, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.models.shapes import check_model
@@ -22,7 +22,8 @@ from vae_jax.training.devices import choose_layout, from_first_process
 from vae_jax.training.history import Row, check_finite, has_stopped, make_row
 from vae_jax.training.program import Progress, compile_program, run_epoch
 from vae_jax.training.recipe import Recipe
-from vae_jax.training.start import fitted_own
+from vae_jax.training.sampling import Sampling
+from vae_jax.training.start import epoch_begun, fitted_own
 from vae_jax.training.step import Data, Keys, TrainState, init_state, zero_metrics
 from vae_jax.training.streaming import are_streamed, compile_stream
 
@@ -69,6 +70,7 @@ def fit(
     objective: Objective | None = None,
     optimizer: optax.GradientTransformation | None = None,
     inputs: Inputs | None = None,
+    sampling: Sampling | None = None,
     on_epoch: Callable[[TrainState, Row], None] | None = None,
 ) -> FitResult:
     """Train until the epochs of the settings are done, or until early stopping.
@@ -81,6 +83,7 @@ def fit(
         objective: what to minimise, in place of that of the settings.
         optimizer: in place of that of the settings.
         inputs: what the model sees of an image, in place of what the settings say.
+        sampling: which images an epoch is made of, in place of that of the settings.
         on_epoch: called with the state and the row after each epoch; the next epoch takes the state's memory over,
             so what is kept of it has to be copied.
 
@@ -89,7 +92,7 @@ def fit(
         RunError: a loss that is not finite, naming the term and the step.
     """
     check_types(train=(train, Split), validation=(validation, Split), settings=(settings, Settings))
-    recipe = make_recipe(model, train, settings, objective, optimizer, inputs)
+    recipe = make_recipe(model, train, settings, objective, optimizer, inputs, sampling)
     return go_on(recipe, train, validation, None, [], Hooks(on_epoch))
 
 
@@ -110,15 +113,27 @@ def make_recipe(
     objective: Objective | None = None,
     optimizer: optax.GradientTransformation | None = None,
     inputs: Inputs | None = None,
+    sampling: Sampling | None = None,
 ) -> Recipe:
     """How a model is trained on these images, checked; arguments and errors are those of `fit`."""
     check_settings(settings)
     check_model(model)
     if train.images.shape[1:] != tuple(model.image_shape):
         raise UsageError(f"The model takes images of the shape {model.image_shape}, got {train.images.shape[1:]}.")
-    check_conditions(model.classes, train, chosen=settings.classes)
-    images = len(train.positions(settings.classes))
-    return Recipe(model, settings, images, objective, optimizer, inputs)
+    train = seen(train, settings)
+    check_conditions(model.classes, train, unknown=model.infers)
+    recipe = Recipe(model, settings, len(train), objective, optimizer, inputs, sampling)
+    recipe.sampling.check(train)
+    return recipe
+
+
+def seen(train: Split, settings: Settings) -> Split:
+    """Those of the training images, and of their labels, that the settings take.
+
+    Raises:
+        UsageError: there are no such classes, or not so many labels.
+    """
+    return train.of_classes(settings.classes).labelled(settings.labels, settings.seed)
 
 
 def go_on(
@@ -126,9 +141,9 @@ def go_on(
 ) -> FitResult:
     """Train from `progress`, to which the rows of `history` led; None is the initial state. See `fit`."""
     settings, steps = recipe.settings, recipe.steps
-    train, validation = train.of_classes(settings.classes), validation.of_classes(settings.classes)
+    train, validation = seen(train, settings), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
-    check_conditions(recipe.model.classes, train, validation)
+    check_conditions(recipe.model.classes, train, validation, unknown=recipe.model.infers)
     for split in (train, validation):
         recipe.inputs.check_type(split.images.dtype)
     if progress is None:
@@ -151,6 +166,8 @@ def go_on(
             continue
         if has_stopped(history, settings, len(train)):
             break
+        if int(progress.state.step) == epoch * steps:  # else its draws are known already
+            progress = progress._replace(state=epoch_begun(recipe, progress.state, train))
         progress = run_epoch(program, recipe, epoch, progress, hooks.on_part)
         history.append(epoch_row(recipe, epoch, progress, validation_images, validation.labels))
         if hooks.on_epoch:
@@ -201,11 +218,15 @@ def epoch_row(
     check_finite(progress.metrics, first_step=epoch * recipe.steps)
     key, params = Keys.from_seed(recipe.settings.seed).evaluation, progress.state.evaluation_params
     samples = recipe.objective.bound_samples
-    each = image_losses(recipe.model, params, images, key, samples=samples or 1, inputs=recipe.inputs, labels=labels)
+    model, inputs, told = recipe.model, recipe.inputs, None if recipe.model.infers else labels
+    each = image_losses(model, params, images, key, samples=samples or 1, inputs=inputs, labels=told)
     losses = ImageLosses(*(values[:number] for values in each))
-    scores = mean_loss(recipe.model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
+    scores = mean_loss(model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
+    if model.infers:
+        found = class_probabilities(model, params, images, key, inputs=inputs)
+        scores |= error_rate(found[:number], labels[:number], model.classes)
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
     numbers = progress.metrics, scores, recipe.beta, progress.seconds
-    samples_of_kl = (recipe.objective.latents, samples or 1) if recipe.model.estimates_kl else None
+    samples_of_kl = (recipe.objective.latents, samples or 1) if model.estimates_kl else None
     return make_row(epoch + 1, recipe.step_after(epoch), *numbers, samples_of_kl)

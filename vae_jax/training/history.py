@@ -53,7 +53,7 @@ def make_row(
         name: float(np.average(getattr(metrics, name).astype(np.float64), weights=images))
         for name in ("reconstruction", "kl", "objective")
     }
-    validation = {name: scores[name] for name in ("reconstruction", "kl", "iwae_loss") if name in scores}
+    validation = {name: scores[name] for name in ("reconstruction", "kl", "iwae_loss", "error_rate") if name in scores}
     for name, value in validation.items():
         if not math.isfinite(value):
             raise _not_finite(f"validation {name}", step)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from vae_jax.combinations import check_settings
-from vae_jax.config import Settings, epochs, steps_per_epoch
+from vae_jax.config import Settings, epochs, sampling_name, steps_per_epoch
 from vae_jax.data.dataset import Split, check_batch_size
 from vae_jax.domains import flag_of
 from vae_jax.errors import RunError, UsageError
@@ -23,7 +23,7 @@ from vae_jax.training.fit import FitResult, epoch_row
 from vae_jax.training.history import Row
 from vae_jax.training.program import Program, Progress, run_epoch
 from vae_jax.training.recipe import RATES, Recipe, kept
-from vae_jax.training.start import fitted_own
+from vae_jax.training.start import epoch_begun, fitted_own
 from vae_jax.training.step import (
     Batches,
     Data,
@@ -60,8 +60,9 @@ def fit_many(
     """
     number = check_members(train, members)
     check_model(model)
+    train = train.labelled(members[0].labels, members[0].seed)
     for member in members:
-        check_conditions(model.classes, train, validation, chosen=member.classes)
+        check_conditions(model.classes, train, validation, chosen=member.classes, unknown=model.infers)
     layout = choose_members(members[0].parallel, len(members), in_turn=model.chunk is not None)
     every = [*members, *[members[-1]] * layout.padding(len(members))]
     recipes = [Recipe(model, member, number) for member in every]
@@ -74,6 +75,7 @@ def fit_many(
     progress = Progress(states, jax.vmap(lambda _: zero_metrics(program.steps))(keys))
     histories: list[list[Row]] = [[] for _ in members]
     for epoch in range(epochs(members[0], number)):
+        progress = progress._replace(state=_epoch_begun(recipes, progress.state, train))
         progress = run_epoch(program, recipes[0], epoch, progress, on_part)
         for i, (positions, history) in enumerate(zip(held_out, histories, strict=True)):
             # Padded to the longest member's, so that one program serves all.
@@ -132,6 +134,16 @@ def _common(members: Sequence[Settings]) -> Settings:
         values = [getattr(member, field.name) for member in members]
         if field.name not in free and any(value != values[0] for value in values):
             raise UsageError(f"{flag_of(field.name)} must be the same for models trained together, got {values!r}.")
+    if first.labels is not None and (len({member.seed for member in members}) > 1 or first.classes is not None):
+        raise UsageError(
+            f"--labels {first.labels} must be those of one seed, and without --classes, for models trained together.\n"
+            "Train each alone."
+        )
+    if first.classes is not None and sampling_name(first) != "uniform":
+        raise UsageError(
+            f"--sampling must be uniform for models trained together on --classes of their own, got {first.sampling}.\n"
+            "Train each alone."
+        )
     if any((member.classes is None) != (first.classes is None) for member in members):
         raise UsageError("--classes must be given for all models trained together, or for none.")
     return first
@@ -153,6 +165,13 @@ def _new_states(recipe: Recipe) -> Callable[..., TrainState]:
     return jax.jit(jax.vmap(partial(new_state, recipe)))
 
 
+def _epoch_begun(recipes: Sequence[Recipe], states: TrainState, train: Split) -> TrainState:
+    if states.shares is None:
+        return states
+    each = [epoch_begun(recipe, member_of(states, i), train) for i, recipe in enumerate(recipes)]
+    return dataclasses.replace(states, shares=jnp.stack([jnp.asarray(state.shares) for state in each]))
+
+
 def _fitted(recipe: Recipe, train: Split) -> Any:
     return fitted_own(recipe, train.of_classes(recipe.settings.classes))
 
@@ -171,21 +190,22 @@ def _compile_program(recipes: Sequence[Recipe], train: Split, layout: Members) -
         chosen = [train.positions(one.settings.classes) for one in recipes]
         longest = max(map(len, chosen))
         places = np.stack([np.resize(one, longest) for one in chosen]).astype(np.int32), np.array([*map(len, chosen)])
-    batches_axis = None if axes.order is None and settings.classes is None else 0
+    alike = axes.order is None and settings.classes is None and not recipe.sampling.weighs
+    batches_axis = None if alike else 0
 
-    def order(given: Given, positions: Any, size: Any, epoch: Array) -> Batches:
+    def order(given: Given, positions: Any, size: Any, epoch: Array, shares: Array | None) -> Batches:
         key = given.order_key(epoch)
         if positions is None:
-            return shuffled(key, recipe.images, settings.batch_size)
+            return shuffled(key, recipe.images, settings.batch_size, shares)
         return spread(key, positions, size, recipe.steps, settings.batch_size)
 
-    orders = jax.jit(order if batches_axis is None else jax.vmap(order, (axes, 0, 0, None)))
+    orders = jax.jit(order if batches_axis is None else jax.vmap(order, (axes, 0, 0, None, 0)))
     over_members = layout.over_members(
         partial(run_steps, recipe, ONE_DEVICE), (0, 0, None, batches_axis, axes, None, None)
     )
     advance = jax.jit(over_members, donate_argnums=(0, 1))
     return Program(
-        lambda epoch: orders(given, *places, epoch),
+        lambda epoch, shares: orders(given, *places, epoch, shares),
         lambda state, metrics, batches, start, stop: advance(state, metrics, data, batches, given, start, stop),
         recipe.steps,
         layout.place,

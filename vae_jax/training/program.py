@@ -33,8 +33,8 @@ class Progress(NamedTuple):
 class Program(NamedTuple):
     """The compiled functions of a training run; `vae_jax.training.many` makes one for many models at once."""
 
-    order: Callable[[Any], Batches]
-    """The order of an epoch, by its number."""
+    order: Callable[[Any, Any], Batches]
+    """The order of an epoch, by its number and the shares of its draws."""
     advance: Callable[[TrainState, StepMetrics, Batches, Any, Any], tuple[TrainState, StepMetrics]]
     """Some steps of an epoch, as `run_steps`; it takes the memory of state and metrics over."""
     steps: int
@@ -45,16 +45,17 @@ class Program(NamedTuple):
     """The way back, to this process's first device; it may share their memory."""
 
 
-def compile_order(recipe: Recipe, layout: Layout, given: Given) -> Callable[[Any], Batches]:
-    """The order of an epoch by its number, compiled."""
+def compile_order(recipe: Recipe, layout: Layout, given: Given) -> Callable[[Any, Any], Batches]:
+    """The order of an epoch by its number and the shares of its draws, compiled."""
     compiled = _order(recipe, layout)
-    return lambda epoch: compiled(given, epoch)
+    # Of NumPy, which is the same to all processes.
+    return lambda epoch, shares: compiled(given, epoch, jax.tree.map(np.asarray, shares))
 
 
 @kept
 def _order(recipe: Recipe, layout: Layout) -> Callable[..., Batches]:
-    def order(given: Given, epoch: Array) -> Batches:
-        return layout.divided(shuffled(given.order_key(epoch), recipe.images, recipe.settings.batch_size))
+    def order(given: Given, epoch: Array, shares: Array | None) -> Batches:
+        return layout.divided(shuffled(given.order_key(epoch), recipe.images, recipe.settings.batch_size, shares))
 
     return layout.compile_order(order)
 
@@ -79,7 +80,7 @@ def compile_program(recipe: Recipe, data: Data, state: TrainState, layout: Layou
     given, first = Given.of(recipe), np.int32(0)
     order, data = compile_order(recipe, layout, given), layout.replicated(data)
     initial = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(recipe.steps)))
-    compiled = compile_steps(recipe, layout, *initial, data, order(first), given, first, first)
+    compiled = compile_steps(recipe, layout, *initial, data, order(first, state.shares), given, first, first)
     return Program(
         order,
         lambda state, metrics, batches, start, stop: compiled(state, metrics, data, batches, given, start, stop),
@@ -106,7 +107,7 @@ def run_epoch(
     last = recipe.step_after(epoch) - before
     done = int(np.max(jax.device_get(progress.state.step))) - before
     started = time.perf_counter()
-    batches = program.order(np.int32(epoch))
+    batches = program.order(np.int32(epoch), progress.state.shares)
     state, metrics = program.place((progress.state, progress.metrics))
     while done < last:
         length = max(1, round(PART_SECONDS / pace)) if pace else 1

@@ -9,20 +9,22 @@ from typing import Any, TypeVar
 import numpy as np
 import optax
 
-from vae_jax.config import Settings, objective_name, steps_per_epoch, total_steps
+from vae_jax.config import Settings, objective_name, sampling_name, steps_per_epoch, total_steps
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, build_model
 from vae_jax.models.evaluation import check_bound
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
-from vae_jax.registry import OBJECTIVES, OPTIMIZERS
+from vae_jax.registry import OBJECTIVES, OPTIMIZERS, SAMPLINGS
 from vae_jax.training.optimizer import make_optimizer
+from vae_jax.training.sampling import Sampling
 
 T = TypeVar("T")
 RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
 
+_GIVEN = ("objective", "optimizer", "inputs", "sampling")
 _NOT_TOLD = ("parent", "name", "precision")  # what flax adds, and how the same model computes
 
 
@@ -37,6 +39,7 @@ class Recipe:
     given_objective: Objective | None = None
     given_optimizer: optax.GradientTransformation | None = None
     given_inputs: Inputs | None = None
+    given_sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         self.objective.check(self.model)
@@ -57,6 +60,11 @@ class Recipe:
     def inputs(self) -> Inputs:
         """What the model sees of an image."""
         return self.given_inputs or Inputs.from_settings(self.settings)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which images an epoch is made of."""
+        return self.given_sampling or SAMPLINGS.make(sampling_name(self.settings), self.settings)
 
     @property
     def beta(self) -> float:
@@ -94,7 +102,7 @@ class Recipe:
             as_described = build_model(self.settings, self.model.image_shape, self.model.classes) == self.model
         except UsageError:
             as_described = False
-        given = [name for name in ("objective", "optimizer", "inputs") if getattr(self, f"given_{name}") is not None]
+        given = [name for name in _GIVEN if getattr(self, f"given_{name}") is not None]
         return given if as_described else ["model", *given]
 
     @property
@@ -114,10 +122,12 @@ def kept(make: Callable[..., T]) -> Callable[..., T]:
         return make(*arguments)
 
     def made(recipe: Recipe, *more: Any) -> T:
-        if recipe.given_objective or recipe.given_optimizer or recipe.given_inputs:
+        if any(getattr(recipe, f"given_{name}") is not None for name in _GIVEN):
             return make(recipe, *more)
         # A name may have got another meaning since.
-        entries = OBJECTIVES[objective_name(recipe.settings)], OPTIMIZERS[recipe.settings.optimizer]
+        settings = recipe.settings
+        named = OBJECTIVES[objective_name(settings)], SAMPLINGS[sampling_name(settings)]
+        entries = *named, OPTIMIZERS[settings.optimizer]
         return again(entries, recipe.of_program, *more)
 
     return made

@@ -1,5 +1,6 @@
 """The state before the first step: what the training images say of it, and what another run knows already."""
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from jaxtyping import Array, Float, Int
 from vae_jax.data.split import Split
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.inputs import Inputs
+from vae_jax.training.devices import array_from_first_process
 from vae_jax.training.recipe import Recipe
+from vae_jax.training.sampling import shares
 from vae_jax.training.step import Keys, TrainState, init_state
 
 MOST_IMAGES = 1000
@@ -81,7 +84,16 @@ def started_from(recipe: Recipe, train: Split, params: Parameters) -> Started:
         chosen.append(known[name].astype(leaf.dtype) if agrees else leaf)
     begun = jax.tree.unflatten(jax.tree.structure(state.params), chosen)
     ema = None if state.ema_params is None else jax.tree.map(jnp.copy, begun)
-    return Started(TrainState(begun, recipe.optimizer.init(begun), state.step, ema), taken, new)
+    return Started(TrainState(begun, recipe.optimizer.init(begun), state.step, ema, state.shares), taken, new)
+
+
+def epoch_begun(recipe: Recipe, state: TrainState, train: Split) -> TrainState:
+    """A state as an epoch over these images begins with it: with the shares of its draws, where they are weighed."""
+    if not recipe.sampling.weighs:
+        return state
+    key = Keys.from_seed(recipe.settings.seed).evaluation
+    weights = recipe.sampling.weights(recipe.model, state.evaluation_params, train, recipe.inputs, key)
+    return dataclasses.replace(state, shares=jnp.asarray(array_from_first_process(shares(weights))))
 
 
 def _leaves(params: Parameters) -> list[tuple[Any, Array]]:

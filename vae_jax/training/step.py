@@ -22,6 +22,7 @@ from vae_jax.models.objectives import total
 from vae_jax.training.devices import Layout
 from vae_jax.training.optimizer import global_norm
 from vae_jax.training.recipe import Recipe, kept
+from vae_jax.training.sampling import drawn
 
 
 class Keys(NamedTuple):
@@ -48,6 +49,8 @@ class TrainState:
     step: Any
     """Steps done so far, int32 []."""
     ema_params: Parameters | None = None
+    shares: Any | None = None
+    """How an epoch's draws fall to the images, as of `vae_jax.training.sampling.shares`; None: each is drawn once."""
 
     @property
     def evaluation_params(self) -> Parameters:
@@ -77,7 +80,8 @@ def new_state(recipe: Recipe, key: Key[Array, ""], own: Parameters) -> TrainStat
     params = recipe.model.init(key)
     params = params | {room: {**params[room], **values} for room, values in own.items()}
     ema = jax.tree.map(jnp.copy, params) if recipe.settings.ema_decay else None
-    return TrainState(params, recipe.optimizer.init(params), jnp.zeros((), jnp.int32), ema)
+    shares = jnp.zeros(recipe.images, jnp.int32) if recipe.sampling.weighs else None
+    return TrainState(params, recipe.optimizer.init(params), jnp.zeros((), jnp.int32), ema, shares)
 
 
 def init_state(recipe: Recipe, own: Parameters | None = None) -> TrainState:
@@ -129,7 +133,7 @@ def train_step(
         decay = jnp.minimum(recipe.settings.ema_decay, (1.0 + step) / (10.0 + step))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
     metrics = StepMetrics._make([*means, global_norm(gradient), number])
-    return TrainState(params, opt_state, state.step + 1, ema), metrics
+    return TrainState(params, opt_state, state.step + 1, ema, state.shares), metrics
 
 
 def _summed(function: Any, batch: Batch, chunks: int) -> Any:
@@ -145,11 +149,13 @@ def _summed(function: Any, batch: Batch, chunks: int) -> Any:
 def chunks_of(recipe: Recipe, examples: int) -> int:
     """How many chunks a step makes of the examples on one device: several of many ones of convolutions on a CPU.
 
-    Their maps then stay in its cache. It is the latents that are counted, of which an example may have several.
+    Their maps then stay in its cache. It is the latents that are counted, of which an example may have several, also
+    for each class that it is tried with.
     """
     if recipe.model.chunk is None:
         return 1
-    fewest = min(examples, -(-examples * recipe.objective.latents // recipe.model.chunk))
+    rows = examples * recipe.objective.latents * recipe.model.tried
+    fewest = min(examples, -(-rows // recipe.model.chunk))
     return next((n for n in range(fewest, 2 * fewest + 1) if examples % n == 0), 1)
 
 
@@ -162,10 +168,15 @@ class Batches(NamedTuple):
     """1 for an image, 0 for padding."""
 
 
-def shuffled(key: Key[Array, ""], number: int, batch_size: int) -> Batches:
-    """A permutation of `number` images, each seen once; a short last batch is padded with images of weight 0."""
+def shuffled(key: Key[Array, ""], number: int, batch_size: int, shares: Int[Array, " number"] | None = None) -> Batches:
+    """A permutation of `number` images, each seen once; a short last batch is padded with images of weight 0.
+
+    With `shares` it is one of as many draws. An image that is drawn twice for one batch has the same noise in both.
+    """
     steps = steps_per_epoch(number, batch_size)
     order = jax.random.permutation(key, number)
+    if shares is not None:
+        order = drawn(jax.random.fold_in(key, number), shares)[order]
     order = jnp.concatenate([order, order[: steps * batch_size - number]]).reshape(steps, batch_size)
     return Batches(order, (jnp.arange(order.size) < number).astype(jnp.float32).reshape(order.shape))
 

@@ -88,7 +88,7 @@ def compile_stream(recipe: Recipe, train: Split, state: TrainState, layout: Layo
     given, steps, zero = Given.of(recipe), recipe.steps, np.int32(0)
     depth = min(steps, max(1, BUFFER_BYTES // (recipe.settings.batch_size * images[:1].nbytes)))
     order = compile_order(recipe, layout, given)
-    batches = order(zero)
+    batches = order(zero, state.shares)
     state, metrics = layout.replicated((jax.tree.map(jnp.copy, state), zero_metrics(steps)))
     shape = (depth, batches.indices.shape[1])
     labels = None if train.labels is None else np.zeros(shape, np.int32)
