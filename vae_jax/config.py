@@ -118,8 +118,9 @@ class Settings:
     """What encoder and decoder are told beside the image: nothing, or its class, so that images can be made of any."""
     objective: str | None = named(None, OBJECTIVES, group="training")
     """What training minimises: the negative evidence lower bound; an importance-weighted bound, which is nearer to the
-    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg). Default: elbo, and sparse with
-    --sparsity l1 or kl."""
+    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg); or, for latent dimensions that are
+    independent of each other, that with a weight on their total correlation (tc, the beta-TCVAE). Default: elbo, and
+    sparse with --sparsity l1 or kl."""
     importance_samples: int = at_least(
         1, 5, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_samples")
     )
@@ -129,6 +130,9 @@ class Settings:
         1, 1, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_groups")
     )
     """Bounds an image, of so many samples each, whose mean is the objective."""
+    tc_weight: float = non_negative(6.0, group="training", needs=_used(OBJECTIVES, "tc_weight"))
+    """Weight of the total correlation in tc's objective, which is a part of the KL term; 1 is the evidence lower
+    bound. Batches of hundreds of images estimate it well."""
     elbo_share: float = fraction(0.0, group="training", needs=_used(OBJECTIVES, "elbo_share"))
     """Weight of the evidence lower bound in iwae's objective, beside the importance-weighted one."""
     binarize: Literal["none", "threshold", "dynamic"] = choice("none", group="data", common=True)

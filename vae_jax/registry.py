@@ -112,6 +112,7 @@ OBJECTIVES = Registry(
     elbo=Entry("models.objectives:ELBO.from_settings", ("beta", "kl_warmup_steps", "free_bits")),
     iwae=Entry("models.importance:IWAE.from_settings", ("importance_samples", "importance_groups", "elbo_share")),
     dreg=Entry("models.importance:DReG.from_settings", ("importance_samples", "importance_groups")),
+    tc=Entry("models.correlation:TotalCorrelation.from_settings", ("tc_weight",)),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),
 )
 OPTIMIZERS = Registry("optimizer", adam=Entry("training.optimizer:adam"))

@@ -56,6 +56,7 @@ TOGETHER = {
     "flow": {"prior": "flow", "prior_layers": 2, "learning_rate": [0.01, 0.003]},
     "mixture": {"prior": "mixture", "prior_components": 4, "seed": [0, 1]},
     "class": {"prior": "class", "condition": "labels", "seed": [0, 1]},
+    "tc": {"objective": "tc", "tc_weight": [2.0, 8.0], "seed": [0, 1]},
     "dreg": {"objective": "dreg", "importance_samples": 2, "seed": [0, 1]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
