@@ -21,9 +21,9 @@ class StudyConfig:
     """The flags of every study."""
 
     dataset: str | None = None
-    """mnist, fashion_mnist, kmnist, digits, cifar10, svhn_cropped, binarized_mnist, omniglot, another prepared TFDS
-    data set, or the path of an .npz, .npy or .csv file or a folder of images. Default: mnist, and digits where mnist
-    can't be had."""
+    """mnist, fashion_mnist, kmnist, digits, cifar10, svhn_cropped, binarized_mnist, omniglot, dsprites, another
+    prepared TFDS data set, or the path of an .npz, .npy or .csv file or a folder of images. Default: mnist, and digits
+    where mnist can't be had."""
     data_dir: Path | None = None
     """Where the data lies. Default: the environment variable VAE_JAX_DATA_DIR."""
     output: Path | None = None

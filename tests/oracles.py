@@ -199,3 +199,25 @@ def m2_terms(params, x, noise, known):
     # That of the classes from equal probabilities.
     of_classes = special.xlogy(weights, weights * classes).sum(axis=1)
     return (weights * losses).sum(axis=1), (weights * kls).sum(axis=1) + of_classes, log_q
+
+
+def minibatch_weighted(z, means, sigmas, images):
+    """Log q(z), and log q(z_d) of each dimension, of the latent of each example of a batch (Chen et al. 2018, eq. 5).
+
+    The sum of the posteriors of the batch at each latent, over the sizes of the batch and of the data set.
+    """
+    joint, dimensions = np.empty(len(z)), np.empty(z.shape)
+    for i, latent in enumerate(np.float64(z)):
+        each = stats.norm.logpdf(latent, np.float64(means), np.float64(sigmas))
+        joint[i] = special.logsumexp(each.sum(axis=1)) - np.log(images * len(z))
+        dimensions[i] = special.logsumexp(each, axis=0) - np.log(images * len(z))
+    return joint, dimensions
+
+
+def mutual_information(a, b):
+    """Of two lists of values, in nats, by counting."""
+    pairs, number = list(zip(a, b, strict=True)), len(a)
+    return sum(
+        pairs.count(pair) / number * np.log(pairs.count(pair) * number / (a.count(pair[0]) * b.count(pair[1])))
+        for pair in set(pairs)
+    )

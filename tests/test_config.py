@@ -93,6 +93,7 @@ CONTEXTS = [
         {"objective": "iwae"},
         {"condition": "inferred"},
         {"sampling": "labelled"},
+        {"objective": "tc"},
         {"posterior": "householder"},
         {"prior": "mixture"},
         {"prior": "flow"},
@@ -181,7 +182,7 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"model": "ae", "objective": "elbo", "sparsity": "l1"}, "--objective must be sparse with .* got elbo"),
         *(
             ({"model": "ae", "objective": n}, f"--objective {n} needs --model vae, got --model ae")
-            for n in ("iwae", "dreg")
+            for n in ("iwae", "dreg", "tc")
         ),
         ({"objective": "m2"}, "--objective must be m2 with --condition inferred, and another without, got m2"),
         ({"objective": "iwae", "condition": "inferred"}, "--objective must be m2 with .* got iwae"),
@@ -189,6 +190,11 @@ def test_a_setting_is_taken_where_it_acts_and_refused_where_it_has_no_effect(nam
         ({"labels": 100}, "--labels 100 has no effect: it needs --condition inferred"),
         ({"labelled_share": 0.2}, "--labelled-share 0.2 has no effect: it needs --sampling labelled"),
         ({"objective": "dreg", "elbo_share": 0.5}, "--elbo-share 0.5 has no effect: it needs --objective iwae"),
+        ({"tc_weight": 2.0}, "--tc-weight 2.0 has no effect: it needs --objective tc"),
+        ({"objective": "tc", "beta": 0.5}, "--beta 0.5 has no effect: it needs --model vae and --objective elbo"),
+        ({"objective": "tc", "latent_dim": 1}, "--objective tc needs a --latent-dim of at least 2 .* got 1"),
+        ({"objective": "tc", "posterior": "householder"}, "--posterior diagonal, got 2 and householder"),
+        ({"objective": "tc", "batch_size": 1}, "--batch-size of at least 2, got 1"),
         ({"objective": "iwae", "beta": 0.5}, "--beta 0.5 has no effect: it needs --model vae and --objective elbo"),
         ({"corruption": "masking", "corruption_level": 2.0}, "--corruption-level must be a share .* got 2.0"),
         ({"mixture_components": 5}, "--mixture-components 5 has no effect: it needs --likelihood logistic_mixture"),

@@ -11,7 +11,7 @@ S = TypeVar("S", bound=Settings)
 
 
 _OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
-_OF_ONE_CLASS = ("elbo", "iwae", "dreg", "sparse")
+_OF_ONE_CLASS = ("elbo", "iwae", "dreg", "tc", "sparse")
 """Objectives for images of which the model is told at most one class."""
 
 
@@ -76,7 +76,16 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
             and (objective == "m2") != (settings.condition == "inferred"),
             f"--objective must be m2 with --condition inferred, and another without, got {objective}.",
         ),
-        (objective in ("iwae", "dreg") and ae, f"--objective {objective} needs --model vae, got --model ae."),
+        (
+            objective == "tc" and (settings.latent_dim == 1 or settings.posterior == "householder"),
+            "--objective tc needs a --latent-dim of at least 2 and --posterior diagonal, got "
+            f"{settings.latent_dim} and {settings.posterior}.",
+        ),
+        (
+            objective == "tc" and settings.batch_size == 1,
+            "--objective tc compares the images of a batch: it needs a --batch-size of at least 2, got 1.",
+        ),
+        (objective in ("iwae", "dreg", "tc") and ae, f"--objective {objective} needs --model vae, got --model ae."),
         (
             corruption in ("salt_and_pepper", "masking") and level > 1,
             f"--corruption-level must be a share of at most 1 for --corruption {corruption}, got {level}.",

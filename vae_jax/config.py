@@ -132,8 +132,9 @@ class Settings:
     """Training images whose labels are used, as many of each class, chosen by the seed. Default: all."""
     objective: str | None = named(None, OBJECTIVES, group="training")
     """What training minimises: the negative evidence lower bound; an importance-weighted bound, which is nearer to the
-    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg). Default: elbo, sparse with
-    --sparsity l1 or kl, and m2 with --condition inferred."""
+    likelihood, plainly (iwae) or with a less noisy gradient for the encoder (dreg); or, for latent dimensions that are
+    independent of each other, that with a weight on their total correlation (tc, the beta-TCVAE). Default: elbo, sparse
+    with --sparsity l1 or kl, and m2 with --condition inferred."""
     importance_samples: int = at_least(
         1, 5, most=MOST_SAMPLES, group="training", needs=_used(OBJECTIVES, "importance_samples")
     )
@@ -149,6 +150,9 @@ class Settings:
         0, 1000, " (0: off)", group="training", needs=_used(OBJECTIVES, "head_start_steps")
     )
     """Steps in which the classifier of m2 learns from images whose class is known alone."""
+    tc_weight: float = non_negative(6.0, group="training", needs=_used(OBJECTIVES, "tc_weight"))
+    """Weight of the total correlation in tc's objective, which is a part of the KL term; 1 is the evidence lower
+    bound. Batches of hundreds of images estimate it well."""
     elbo_share: float = fraction(0.0, group="training", needs=_used(OBJECTIVES, "elbo_share"))
     """Weight of the evidence lower bound in iwae's objective, beside the importance-weighted one."""
     sampling: str | None = named(None, SAMPLINGS, group="training")

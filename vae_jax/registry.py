@@ -116,6 +116,7 @@ OBJECTIVES = Registry(
         "models.semi_supervised:M2.from_settings",
         ("beta", "kl_warmup_steps", "classification_weight", "head_start_steps"),
     ),
+    tc=Entry("models.correlation:TotalCorrelation.from_settings", ("tc_weight",)),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),
 )
 SAMPLINGS = Registry(

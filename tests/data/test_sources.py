@@ -162,7 +162,8 @@ def test_paths_are_what_images_are_read_from():
     assert words == "an .npz file, an .npy file, a .csv file that lists images, a folder of images or one picture"
     every = sources.sources_in_words()
     assert every.startswith(
-        "mnist, fashion_mnist, kmnist, digits, cifar10, svhn_cropped, binarized_mnist, omniglot, an .npz file, "
+        "mnist, fashion_mnist, kmnist, digits, cifar10, svhn_cropped, binarized_mnist, omniglot, dsprites, "
+        "dsprites-N, an .npz file, "
     )
     assert every.endswith(" or the name of a data set that TFDS has prepared")
     with pytest.raises(UsageError, match=r"images must exist, got 'digits'(.|\n)*one picture"):

@@ -9,6 +9,7 @@ from experiments.anomaly.figures import auroc
 from experiments.compression.figures import Curve, rate_distortion
 from experiments.denoising.figures import psnr_bars
 from experiments.dimensionality.figures import accuracy_by_dimension
+from experiments.disentangle.figures import information_map
 from experiments.reparametrisation.figures import gradients
 from experiments.sweep.figures import sweep
 from experiments.tables.figures import Bar, likelihoods
@@ -76,6 +77,17 @@ def test_the_variance_of_gradients_falls_with_the_samples():
     assert entries(figure) == ["the pathwise_$", "the baseline_$", "the score_$", "the plain_$: zero, 25% wrong"]
     np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata()[:3], [0.5, 0.25, 0.125])
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_xydata(), draws["baseline"])
+
+
+def test_the_information_gap_is_shown_of_each_run_and_what_each_latent_says_of_each_factor():
+    shared = {name: RNG.uniform(size=(4, 2)) for name in ("VAE", "TC")}
+    figure = information_map({"VAE": [0.1, 0.3], "TC": [0.7, 0.5]}, shared, ["size_$", "place"], TITLE)
+    points, *maps, _ = figure.axes
+    np.testing.assert_array_equal(points.lines[1].get_xydata(), [[1, 0.7], [1, 0.5]])
+    assert [label.get_text() for label in points.get_xticklabels()] == ["VAE", "TC"]
+    for axes, values in zip(maps, shared.values(), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), values)
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["size_$", "place"]
 
 
 def test_a_sweep_shows_rate_and_distortion_widths_and_active_units():

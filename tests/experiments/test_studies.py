@@ -17,6 +17,7 @@ from experiments import (
     colour,
     compare,
     debiasing,
+    disentangle,
     reparametrisation,
     semi_supervised,
     sparse,
@@ -170,6 +171,33 @@ def test_sparse_codes_are_sparser_and_their_dictionaries_drawn(tmp_path):
 
 
 @pytest.mark.slow
+def test_disentangle_measures_gaps_and_dci_of_runs_that_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.disentangle.measure.FITTED", 200)
+    flags = ["--dataset", "dsprites-1000", "--models", "vae", "beta-tcvae", "--seeds", "2", "--no-compilation-cache"]
+    flags += ["--steps", "4", "--hidden-sizes", "8", "--latent-dim", "3", "--output", str(tmp_path / "d")]
+    summary = disentangle.run(parse(disentangle.Config, flags))
+    assert set(summary["models"]) == set(summary["gaps"]) == {"vae", "beta-tcvae"}
+    for name, runs in summary["models"].items():
+        for seed, numbers in enumerate(runs):
+            run = load_run(tmp_path / "d" / f"{name}-seed{seed}")
+            assert (run.config.objective, run.config.tc_weight) == (("tc", 6.0) if "tc" in name else (None, 6.0))
+            assert numbers["loss"] == run.summary["test"]["loss"]
+            assert all(0 <= numbers[key] <= 1 for key in ("mig", "mig_20", "disentanglement", "completeness"))
+        gaps = np.mean([numbers["mig"] for numbers in runs])
+        assert gaps == pytest.approx(np.mean(summary["gaps"][name]))
+    drawn = {Path(path).name for path in summary["figures"]}
+    assert drawn == {"mig.png", "traversals_vae.png", "traversals_beta-tcvae.png"}
+    assert "| beta-TCVAE |" in (tmp_path / "d" / "report.md").read_text()
+    capsys.readouterr()
+    with pytest.raises(UsageError, match="known factors and at least 100 test images, got digits"):
+        disentangle.run(parse(disentangle.Config, ["--dataset", "digits"]))
+    with pytest.raises(UsageError, match="got dsprites-100 with 20 test images"):
+        disentangle.run(parse(disentangle.Config, ["--dataset", "dsprites-100"]))
+    with pytest.raises(UsageError, match="both say"):
+        disentangle.run(parse(disentangle.Config, [*flags, "--epochs", "2"]))
+
+
+@pytest.mark.slow
 def test_colour_measures_both_priors_and_trains_for_as_many_steps_as_it_began_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("vae_jax.cli.session.seconds_per_step", lambda *_: 30.0)
     smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(80, 8, 8, 3)), (0, 3, 3, 0))
@@ -288,7 +316,8 @@ def test_a_markdown_table_is_aligned():
 
 def each_flag():
     """Every flag of every study but paths, names of data and switches: none of them takes -1."""
-    for study in [use.study for use in USES] + [benchmark, colour, debiasing, semi_supervised, tables]:
+    others = [benchmark, colour, debiasing, disentangle, semi_supervised, tables]
+    for study in [use.study for use in USES] + others:
         for field in dataclasses.fields(study.Config):
             if not any(word in str(field.type) for word in ("bool", "Path")) and field.name != "dataset":
                 yield study, f"--{field.name.replace('_', '-')}"
@@ -315,7 +344,8 @@ for name in NAMES:
     runpy.run_module(f"experiments.{name}", None, "__main__")
 assert not {"jax", "matplotlib", "sklearn"} & sys.modules.keys()
 """
-    names = [*(use.name for use in USES), "benchmark", "colour", "debiasing", "semi_supervised", "tables", "results"]
+    others = ["benchmark", "colour", "debiasing", "disentangle", "semi_supervised", "tables", "results"]
+    names = [*(use.name for use in USES), *others]
     program = [sys.executable, "-c", code.replace("NAMES", repr(names))]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

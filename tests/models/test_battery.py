@@ -38,6 +38,7 @@ MORE = {
     "iwae": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2, "elbo_share": 0.3},
     "dreg": {"beta": 1.0, "importance_samples": 3, "importance_groups": 2},
     "m2": {"classification_weight": 2.0},
+    "tc": {"beta": 1.0, "tc_weight": 3.0},
     "mixture": {"prior_components": 3},
     "vamp": {"prior_components": 3},
     "flow": {"prior_layers": 2},
@@ -99,7 +100,7 @@ QUICK = list(with_every_name(CASES))
 
 
 def test_the_cases_are_few_and_name_everything():
-    assert len(CASES) < 36
+    assert len(CASES) < 40
     for field, names in NAMES.items():
         assert {case[field] for case in CASES} == set(names)
 
@@ -166,6 +167,10 @@ def objective_of(settings, model, params, posterior, z, losses, kl):
         return losses[0] + settings.beta * kl
     if settings.objective == "sparse":
         return losses[0] + settings.sparsity_weight * np.abs(posterior.mean).sum(axis=1)
+    if settings.objective == "tc":
+        sigmas = np.exp(np.float64(posterior.logvar) / 2)
+        joint, dimensions = oracles.minibatch_weighted(z[0], posterior.mean, sigmas, images=1)
+        return losses[0] + kl + (settings.tc_weight - 1) * (joint - dimensions.sum(axis=1))
     log_weights = np.stack([log_prior(model, params, each) for each in z]) - log_posterior(posterior, z) - losses
     bounds = [oracles.importance_weighted_bound(log_weights[group::2]) for group in range(2)]
     return -(1 - settings.elbo_share) * np.mean(bounds, axis=0) - settings.elbo_share * np.mean(log_weights, axis=0)

@@ -3,11 +3,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from vae_jax.config import Settings, objective_name
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import build_model
+from vae_jax.models.correlation import Sample, TotalCorrelation, decomposition
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.likelihoods import SquaredError
 from vae_jax.models.objectives import (
@@ -156,3 +158,51 @@ def test_importance_weighted_bound_is_log_mean_exp_and_survives_extremes():
     np.testing.assert_allclose(importance_weighted_bound(jnp.float32(log_weights)), expected, rtol=1e-5)
     assert np.isfinite(importance_weighted_bound(jnp.float32([[-1e4], [1e4]]))).all()
     np.testing.assert_array_equal(importance_weighted_bound(jnp.float32([[-3.0, 2.0]])), [-3.0, 2.0])
+
+
+def drawn(covariance, number, sigma):
+    """Latents near means of which both together are normal with this covariance, as float32."""
+    rng = np.random.default_rng(4)
+    means = rng.multivariate_normal(np.zeros(len(covariance)), covariance - sigma**2 * np.eye(len(covariance)), number)
+    z = means + sigma * rng.normal(size=means.shape)
+    return Sample(*map(jnp.float32, (z, means, np.full(means.shape, 2 * np.log(sigma)))))
+
+
+def test_the_kl_is_information_and_total_correlation_and_what_single_dimensions_cost():
+    sample = drawn(np.diag([1.0, 2.0, 0.3]) + 0.2, 7, 0.4)
+    sigmas = np.exp(np.float64(sample.logvar) / 2)
+    weights = jnp.float32([1, 1, 1, 1, 1, 1, 0])
+    found = decomposition(sample, weights)
+    for images in (1, 100):  # the paper's estimates of a data set of that size are as many nats away
+        joint, dimensions = oracles.minibatch_weighted(*(part[:6] for part in (sample.z, sample.mean, sigmas)), images)
+        away = np.log(images)
+        own = oracles.gaussian_log_prob(sample.z, sample.mean, sigmas).sum(axis=1)
+        prior = oracles.gaussian_log_prob(sample.z, 0, 1).sum(axis=1)
+        for part, expected in (
+            (found.information, own[:6] - joint - away),
+            (found.correlation, joint - dimensions.sum(axis=1) - 2 * away),
+            (found.dimensions, dimensions.sum(axis=1) + 3 * away - prior[:6]),
+        ):
+            np.testing.assert_allclose(part[:6], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(sum(found)[:6], (own - prior)[:6], rtol=1e-4, atol=1e-4)
+
+
+def test_the_total_correlation_of_a_gaussian_is_half_the_log_determinant_of_its_correlations():
+    covariance = np.array([[1.5, 0.9], [0.9, 0.8]])
+    exact = -0.5 * np.log(1 - 0.9**2 / (1.5 * 0.8))
+    sample = drawn(covariance, 1500, 0.4)
+    each = np.asarray(decomposition(sample, jnp.ones(1500)).correlation, np.float64)
+    # Five standard errors of the mean, and the bias of a mixture of 1,500 components.
+    assert each.mean() == pytest.approx(exact, abs=5 * each.std() / np.sqrt(1500) + 0.01)
+    apart = np.asarray(decomposition(drawn(np.diag([1.5, 0.8]), 1500, 0.4), jnp.ones(1500)).correlation, np.float64)
+    assert abs(apart.mean()) < 5 * apart.std() / np.sqrt(1500) + 0.01 < exact / 3
+
+
+def test_a_total_correlation_of_weight_1_is_the_elbo_and_needs_several_independent_dimensions():
+    model, params = built(latent_dim=3)
+    terms, plain = (terms_of(objective, model, params) for objective in (TotalCorrelation(1.0), ELBO()))
+    for a, b in zip(terms, plain, strict=True):
+        np.testing.assert_allclose(a[:5], b[:5], rtol=1e-6)
+    for changes in ({"latent_dim": 1}, {"model": "ae"}, {"latent_dim": 3, "posterior": "householder"}):
+        with pytest.raises(UsageError, match=r"--objective tc needs --model vae.*\ngot "):
+            TotalCorrelation().check(build_model(Settings(**changes), (3, 3, 1)))

@@ -31,8 +31,9 @@ def assert_needed(number, settings, digits, monkeypatch, **arguments):
         ({"ema_decay": 0.9}, 1, 5 * PARAMETERS + 2 * 256 * VALUES),
         ({"batch_size": 32}, 3, 3 * (4 * PARAMETERS + 2 * 32 * VALUES)),
         ({"objective": "iwae", "importance_samples": 10}, 1, 4 * PARAMETERS + 2 * 256 * (24 + 10 * 144)),
+        ({"objective": "tc"}, 1, 4 * PARAMETERS + 2 * 256 * (VALUES + 256 * 2)),
     ],
-    ids=["plain", "average", "together", "several latents"],
+    ids=["plain", "average", "together", "several latents", "pairs"],
 )
 def test_memory_is_that_of_parameters_and_what_layers_give(changes, together, floats, digits, monkeypatch):
     settings = dataclasses.replace(SETTINGS, **changes)

@@ -36,6 +36,7 @@ CASES = {
     "sparse": dataclasses.replace(AE, sparsity_weight=2.0, sparsity_target=0.1),
     "denoising": dataclasses.replace(AE, sparsity="none", corruption="salt_and_pepper", batch_size=13),
     "dreg": dataclasses.replace(VAE, kl_warmup_steps=0, objective="dreg", importance_samples=3),
+    "tc": dataclasses.replace(VAE, kl_warmup_steps=0, objective="tc", arch="conv", hidden_sizes=(3,)),
     "conv": dataclasses.replace(VAE, arch="conv", hidden_sizes=(4, 8), batch_size=16, binarize="none"),
     "residual": dataclasses.replace(VAE, arch="residual", hidden_sizes=(6, 4), latent_dim=8),
 }
@@ -121,7 +122,7 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     models.CHUNK = 2  # so that one device and each of two take their part of a batch of convolutions in chunks
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
-    few = {"free bits": [("pmap", 2)], "sparse": [("jit", 8)]}
+    few = {"free bits": [("pmap", 2)], "sparse": [("jit", 8)], "tc": [("jit", 2)]}
     if sys.argv[1] == "few":
         digits = Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512)
         with jax.default_device(jax.devices()[3]):

@@ -58,6 +58,7 @@ TOGETHER = {
     "class": {"prior": "class", "condition": "labels", "seed": [0, 1]},
     "balanced": {"sampling": "balanced", "seed": [0, 1]},
     "m2": {"condition": "inferred", "classification_weight": 2.0, "labels": 6, "learning_rate": [0.01, 0.003]},
+    "tc": {"objective": "tc", "tc_weight": [2.0, 8.0], "seed": [0, 1]},
     "dreg": {"objective": "dreg", "importance_samples": 2, "seed": [0, 1]},
     "conv, in turn on a CPU": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "seed": [0, 1]},
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},

@@ -234,14 +234,24 @@ def kl_of_means(settings, posterior, mean):
     return settings.sparsity_weight * jnp.sum(p * jnp.log(p / q) + (1 - p) * jnp.log((1 - p) / (1 - q)))
 
 
+def total_correlation(settings, posterior, mean):
+    z = posterior.sample(batch_of(12, [1] * 12).keys)[:10]
+    q_mean, q_sigma = posterior.mean[:10], jnp.exp(0.5 * posterior.logvar[:10])
+    each = jax.scipy.stats.norm.logpdf(z[:, None], q_mean[None], q_sigma[None])
+    joint, marginals = jnp.exp(jnp.sum(each, axis=-1)), jnp.exp(each)
+    value = jnp.log(jnp.mean(joint, axis=1)) - jnp.sum(jnp.log(jnp.mean(marginals, axis=1)), axis=-1)
+    return mean(posterior.kl()) + (settings.tc_weight - 1) * jnp.mean(value)
+
+
 @pytest.mark.parametrize(
     ("changes", "penalty"),
     [
+        ({"objective": "tc", "tc_weight": 5.0, "latent_dim": 4}, total_correlation),
         ({"beta": 0.5}, lambda settings, posterior, mean: settings.beta * mean(posterior.kl())),
         ({"beta": 0.5, "free_bits": 0.175, "latent_dim": 4}, free_bits),
         ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl", "sparsity_weight": 3.0}, kl_of_means),
     ],
-    ids=["plain", "free bits", "kl penalty"],
+    ids=["total correlation", "plain", "free bits", "kl penalty"],
 )
 def test_a_step_in_chunks_and_with_padding_has_the_gradient_of_the_closed_form(changes, penalty):
     settings = dataclasses.replace(SETTINGS, **changes)
@@ -278,6 +288,7 @@ def test_a_step_in_chunks_and_with_padding_has_the_gradient_of_the_closed_form(c
         ({}, 2),  # one of them for the sizes of all batches, before the first step
         ({"free_bits": 0.1}, 3),  # the means over the batch
         ({"model": "ae", "code_activation": "sigmoid", "sparsity": "kl"}, 3),
+        ({"objective": "tc"}, 3),  # the rows of all examples
     ],
 )
 def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages):
@@ -291,7 +302,7 @@ def test_what_devices_tell_each_other_in_a_step_is_one_message(changes, messages
     mapped = jax.shard_map(steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
     data = Data(jnp.asarray(IMAGES[:42]))
     program = jax.make_jaxpr(mapped)(init_state(recipe), zero_metrics(6), data, batches, Given.of(recipe), 0, 6)
-    assert str(program).count(" psum[") + str(program).count(" psum_invariant[") == messages
+    assert sum(str(program).count(f" {name}[") for name in ("psum", "psum_invariant", "all_gather")) == messages
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="Chunks are for the CPU only.")

@@ -30,6 +30,7 @@ DISPLAY_NAMES = {
     "kmnist": "Kuzushiji-MNIST",
     "digits": "scikit-learn digits",
     "cifar10": "CIFAR-10",
+    "dsprites": "dSprites",
 }
 
 

@@ -33,6 +33,8 @@ class Dataset:
     """Of the labels 0, 1, ..., where they have names."""
     pictures: Pictures | None = None
     """How they became images, where they were pictures."""
+    factor_names: tuple[str, ...] | None = None
+    """Of the columns of the splits' factors, where the images were made by some."""
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():

@@ -75,7 +75,9 @@ def read_listed(folder: Path, places: Places, source: str, reading: Reading, not
         splits[split] = RawSplit(choose(decoded.images, rows), labels or None, files)
     return Raw(
         source,
-        **splits,
+        splits["train"],
+        splits.get("validation"),
+        splits.get("test"),
         class_names=tuple(class_names) or None,
         pictures=decoded.how,
         sha256=kept.sha256,

@@ -141,7 +141,8 @@ def _as_splits(
         class_names = tuple(natural_sorted(set().union(*words.values())))
         places = {name: index for index, name in enumerate(class_names)}
         labels |= {part: np.array([places[name] for name in names], np.int32) for part, names in words.items()}
-    return {part: Split(images[part], labels[part], getattr(raw, part).files) for part in images}, class_names
+    found = {part: getattr(raw, part) for part in images}
+    return {part: Split(images[part], labels[part], of.files, of.factors) for part, of in found.items()}, class_names
 
 
 def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
@@ -155,4 +156,9 @@ def _checked(name: str, raw: Raw, in_file: bool, stratify: bool) -> Dataset:
             f"{raw.source} must hold at least {fewest} images to split, got {len(given['train'])}. Add some."
         )
     splits = held_out(given, in_order=name in MNIST_FAMILY, stratify=stratify)
-    return Dataset(name, **splits, source=raw.source, sha256=digest, class_names=class_names, pictures=raw.pictures)
+    return Dataset(
+        *(name, splits["train"], splits["validation"], splits["test"], raw.source, digest),
+        class_names=class_names,
+        pictures=raw.pictures,
+        factor_names=raw.factor_names,
+    )

@@ -35,6 +35,8 @@ class RawSplit(NamedTuple):
     """One an image: integers, or words, which become the names of the classes."""
     files: tuple[str, ...] | None = None
     """The file that each image came from."""
+    factors: Any = None
+    """What each image was made by, where that is known: integers [n, factors]."""
 
 
 class Raw(NamedTuple):
@@ -53,6 +55,8 @@ class Raw(NamedTuple):
     """The digest of all arrays, where it was remembered."""
     remember: Callable[[str], None] | None = None
     """Is given that digest."""
+    factor_names: tuple[str, ...] | None = None
+    """Of what the images were made by, where that is known."""
 
 
 class Reading(NamedTuple):

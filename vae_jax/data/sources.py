@@ -15,6 +15,7 @@ from vae_jax.data.listed import list_of, read_list
 from vae_jax.data.pictures import is_picture
 from vae_jax.data.published import PUBLISHED, read_published
 from vae_jax.data.raw import Raw, RawSplit, Reading
+from vae_jax.data.sprites import asked_for, read_sprites
 from vae_jax.errors import UsageError
 
 
@@ -119,6 +120,12 @@ SOURCES = [
         *("omniglot", "omniglot", "omniglot".__eq__, read_published),
         is_path=False,
         uses=("data_dir", "image_size", "fit"),
+    ),
+    Source(
+        *("dsprites", "dsprites, dsprites-N", lambda given: asked_for(given) is not None),
+        lambda given, _: read_sprites(given),
+        is_path=False,
+        uses=(),
     ),
     Source("npz", "an .npz file", _ends_in(".npz"), lambda given, _: read_npz(expanded(given)), uses=()),
     Source("npy", "an .npy file", _ends_in(".npy"), lambda given, _: read_npy(expanded(given)), uses=()),

@@ -26,13 +26,15 @@ class Split:
     Images are taken and converted by `vae_jax.data.checks.as_images`.
 
     Raises:
-        UsageError: the images are none, or labels or files are not one an image.
+        UsageError: the images are none, or labels, files or factors are not one an image.
     """
 
     images: UInt8[np.ndarray | StoredImages, "n height width channels"] | Float32[np.ndarray, "n height width channels"]
     labels: Int32[np.ndarray, " n"] | None = None
     files: tuple[str, ...] | None = None
     """The name of each image's file, as seen from the folder that was given."""
+    factors: Int32[np.ndarray, "n factors"] | None = None
+    """What each image was made by, where that is known: of each factor a value that is counted from 0."""
 
     def __post_init__(self) -> None:
         images = as_images(self.images)
@@ -41,7 +43,10 @@ class Split:
             raise UsageError("labels of a Split must be integers, got words. Number the classes, alike in all splits.")
         if self.files is not None and len(self.files) != len(images):
             raise UsageError(f"files must be one an image, got {len(self.files)} for {counted(len(images), 'image')}.")
-        vars(self).update(images=images, labels=labels)
+        factors = None if self.factors is None else np.asarray(self.factors, np.int32)
+        if factors is not None and (factors.ndim != 2 or len(factors) != len(images)):
+            raise UsageError(f"factors must be [{len(images)}, factors], a row an image, got {factors.shape}.")
+        vars(self).update(images=images, labels=labels, factors=factors)
 
     @classmethod
     def of_floats(cls, values: Any) -> "Split":
@@ -50,7 +55,7 @@ class Split:
         They are taken and converted by `vae_jax.data.checks.as_floats`.
         """
         split = cls.__new__(cls)
-        vars(split).update(images=as_floats(values), labels=None, files=None)
+        vars(split).update(images=as_floats(values), labels=None, files=None, factors=None)
         return split
 
     def __len__(self) -> int:
@@ -61,7 +66,8 @@ class Split:
         other = copy.copy(self)  # what was checked is not checked again
         files = None if self.files is None else tuple(self.files[i] for i in np.arange(len(self))[chosen])
         labels = None if self.labels is None else self.labels[chosen]
-        vars(other).update(images=choose(self.images, chosen), labels=labels, files=files)
+        factors = None if self.factors is None else self.factors[chosen]
+        vars(other).update(images=choose(self.images, chosen), labels=labels, files=files, factors=factors)
         return other
 
     def positions(self, classes: Classes | None) -> Int64[np.ndarray, " chosen"]:

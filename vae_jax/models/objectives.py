@@ -5,7 +5,7 @@ The values of an example stand in an array [batch]. An objective is a pure funct
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,13 @@ class Terms(NamedTuple):
     """The full KL divergence, without beta and without free bits; 0 for an autoencoder."""
 
 
+def gathered(rows: T, axis: str | None = None) -> T:
+    """The rows of each array from all devices of a mapped axis, one device's after another's; else as they are."""
+    if axis is None:
+        return rows
+    return jax.tree.map(lambda values: jax.lax.all_gather(values, axis, tiled=True), rows)
+
+
 def total(values: T, axis: str | None = None) -> T:
     """The sum of each float32 array over the devices of a mapped axis; without one the arrays themselves."""
     if axis is None:
@@ -41,9 +48,14 @@ def total(values: T, axis: str | None = None) -> T:
 class Objective:
     """What training minimises: the mean of `Terms.objective` over the examples.
 
-    A new one overrides `__call__`, and is named by `vae_jax.registry.OBJECTIVES.register`. Where it needs means over
-    the whole batch, it gives the sums for them in `statistics`: a batch may be worked on in chunks and on many devices.
+    A new one overrides `__call__`, and is named by `vae_jax.registry.OBJECTIVES.register`. A batch may be worked on in
+    chunks and on many devices. So where it needs means over the whole batch, it gives the sums for them in
+    `statistics`; where it needs every pair of examples, it says so in `pairs`, gives a row an example in `rows`, and
+    makes of the rows of all what each example needs in `coupled`.
     """
+
+    pairs: ClassVar[bool] = False
+    """Whether it has `rows` and `coupled`."""
 
     @classmethod
     def from_settings(cls, settings: Any) -> "Objective":
@@ -53,7 +65,7 @@ class Objective:
     @property
     def couples(self) -> bool:
         """Whether `statistics` gives something, so that an example's terms depend on the rest of the batch."""
-        return False
+        return self.pairs
 
     @property
     def latents(self) -> int:
@@ -69,8 +81,19 @@ class Objective:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
-        """Sums over the examples of a part of the batch, each with its weight; they are added over all parts."""
-        return None
+        """Sums over the examples of a part of the batch, each with its weight; they are added over all parts.
+
+        Of an objective of pairs, what each example needs of this batch, which is a whole one.
+        """
+        return self.coupled(self.rows(model, params, batch)) if self.pairs else None
+
+    def rows(self, model: Any, params: Any, batch: Batch) -> Any:
+        """Arrays [part, ...] of what the others need of each example of a part of the batch."""
+        raise NotImplementedError
+
+    def coupled(self, rows: Any) -> Any:
+        """Arrays [batch, ...] of what each example needs of the rows of all examples."""
+        raise NotImplementedError
 
     def __call__(self, model: Any, params: Any, batch: Batch, step: Float[Array, ""], statistics: Any = None) -> Terms:
         """The terms of each example.
@@ -80,7 +103,8 @@ class Objective:
             params: its parameters.
             batch: a part of the batch.
             step: how many steps were done before, as float32.
-            statistics: of the whole batch; no gradient goes through them.
+            statistics: of the whole batch; of an objective of pairs, what these examples need of it. No gradient goes
+                through them.
         """
         raise NotImplementedError
 

@@ -44,10 +44,13 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
         )
     params = jax.eval_shape(model.init, jax.random.key(0))
     images, codes = jnp.zeros((1, *model.seen_shape)), jnp.zeros((1, model.decoded_dim))
-    latents = OBJECTIVES.make(objective_name(settings), settings).latents
+    objective = OBJECTIVES.make(objective_name(settings), settings)
+    latents = objective.latents
     decoded = model.tried * latents * _outputs(model.decoder, params["decoder"], codes)
     encoded = model.tried * settings.batch_size + model.prior.images  # those that a prior lets the encoder see
     activations = encoded * _outputs(model.encoder, params["encoder"], images) + settings.batch_size * decoded
+    if objective.pairs:
+        activations += settings.batch_size**2 * settings.latent_dim
     copies, parameters = _COPIES + (settings.ema_decay > 0), _size(params)
     at_once = 1 if model.chunk else together  # as `fit_many` trains convolutions on a CPU
     needed, there = _BYTES * (together * copies * parameters + 2 * at_once * activations), _memory()

@@ -54,8 +54,8 @@ def fit_many(
     next epoch takes the states' memory over, and on several devices the last member may stand there more than once.
 
     Raises:
-        UsageError: settings that differ in more than seed, beta, learning rate, sparsity weight, corruption level and
-            classes, that ask for early stopping, or with fewer images than a batch.
+        UsageError: settings that differ in more than seed, classes and `vae_jax.training.recipe.RATES`, that ask for
+            early stopping, or with fewer images than a batch.
         RunError: a loss that is not finite, naming the member, the term and the step.
     """
     number = check_members(train, members)

@@ -20,7 +20,7 @@ from vae_jax.training.optimizer import make_optimizer
 from vae_jax.training.sampling import Sampling
 
 T = TypeVar("T")
-RATES = ("beta", "learning_rate", "sparsity_weight", "corruption_level")
+RATES = ("beta", "tc_weight", "learning_rate", "sparsity_weight", "corruption_level")
 """Settings that are arguments of the compiled steps: another value is no new program, and models that are trained
 together may differ in them."""
 

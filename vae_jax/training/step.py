@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from vae_jax.config import steps_per_epoch
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.inputs import Batch
-from vae_jax.models.objectives import total
+from vae_jax.models.objectives import gathered, total
 from vae_jax.training.devices import Layout
 from vae_jax.training.optimizer import global_norm
 from vae_jax.training.recipe import Recipe, kept
@@ -113,19 +113,16 @@ def train_step(
         chunks: parts of the batch, as many examples each, whose gradients are taken in turn and summed.
     """
     model, objective, step = recipe.model, recipe.objective, state.step.astype(jnp.float32)
-    statistics = None
-    if objective.couples:
-        statistics = total(_summed(lambda part: objective.statistics(model, state.params, part), batch, chunks), axis)
-        statistics = jax.lax.stop_gradient(statistics)
+    common, own = _statistics(recipe, state.params, batch, axis, chunks)
 
-    def shares_of(params: Parameters, part: Batch) -> tuple[Any, Any]:
+    def shares_of(params: Parameters, part: Batch, own: Any) -> tuple[Any, Any]:
         # This part's share of the means: the sum of the shares' gradients is the gradient of the mean.
-        terms = objective(model, params, part, step, statistics)
+        terms = objective(model, params, part, step, own if objective.pairs else common)
         shares = [jnp.sum(term * part.weights) / number for term in terms]
         return shares[0], shares
 
     gradient_of = jax.grad(shares_of, has_aux=True)
-    gradient, means = total(_summed(lambda part: gradient_of(state.params, part), batch, chunks), axis)
+    gradient, means = total(_summed(lambda part: gradient_of(state.params, *part), (batch, own), chunks), axis)
     updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
     params, ema = optax.apply_updates(state.params, updates), state.ema_params
     if ema is not None:
@@ -136,11 +133,38 @@ def train_step(
     return TrainState(params, opt_state, state.step + 1, ema, state.shares), metrics
 
 
-def _summed(function: Any, batch: Batch, chunks: int) -> Any:
+def _statistics(recipe: Recipe, params: Parameters, batch: Batch, axis: str | None, chunks: int) -> tuple[Any, Any]:
+    # What an objective needs of the whole batch: common to all examples, or of each example of this device's part.
+    objective, common, own = recipe.objective, None, None
+    if objective.pairs:
+        rows = _joined(partial(objective.rows, recipe.model, params), batch, chunks)
+        first = 0 if axis is None else jax.lax.axis_index(axis) * len(batch.weights)
+        own = jax.tree.map(
+            lambda values: jax.lax.dynamic_slice_in_dim(values, first, len(batch.weights)),
+            objective.coupled(gathered(rows, axis)),
+        )
+    elif objective.couples:
+        common = total(_summed(partial(objective.statistics, recipe.model, params), batch, chunks), axis)
+    return jax.lax.stop_gradient((common, own))
+
+
+def _parts(batch: Any, chunks: int) -> Any:
+    return jax.tree.map(lambda values: values.reshape(chunks, -1, *values.shape[1:]), batch)
+
+
+def _joined(function: Any, batch: Batch, chunks: int) -> Any:
+    # The rows that the function makes of the chunks of a batch, one chunk's after another's.
+    if chunks == 1:
+        return function(batch)
+    rows = jax.lax.map(function, _parts(batch, chunks))
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), rows)
+
+
+def _summed(function: Any, batch: Any, chunks: int) -> Any:
     # What the function makes of the chunks of a batch, summed.
     if chunks == 1:
         return function(batch)
-    parts = jax.tree.map(lambda values: values.reshape(chunks, -1, *values.shape[1:]), batch)
+    parts = _parts(batch, chunks)
     first = jax.eval_shape(function, jax.tree.map(lambda values: values[0], parts))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), first)
     return jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, function(part)), None), zeros, parts)[0]
