@@ -39,9 +39,9 @@ class Config(StudyConfig):
     """Passes of M2 over the training images. Default: 10, and 60 for fewer than 10,000 images."""
     steps: int = at_least(1, 2000, most=1_000_000)
     """Of the classifier alone."""
-    latent_dim: int = at_least(1, 20, most=MOST_UNITS)
-    """Dimensions of the latent space."""
-    hidden_sizes: tuple[int, ...] = layer_sizes((200,))
+    latent_dim: int = at_least(1, 6, most=MOST_UNITS)
+    """Dimensions of the latent space; with many of them the class says little more."""
+    hidden_sizes: tuple[int, ...] = layer_sizes((300,))
     """Hidden layers of the encoder, mirrored by the decoder, and of the classifier."""
     batch_size: int = at_least(1, 100)
     """Images a step."""
@@ -51,7 +51,7 @@ class Config(StudyConfig):
     """Share of M2's images in an epoch that have labels."""
     classification_weight: float = non_negative(5.0)
     """Weight of M2's classification loss."""
-    head_start_steps: int = at_least(0, 1000)
+    head_start_steps: int = at_least(0, 500)
     """Steps of M2 before its classifier learns from images without labels."""
     augment: bool = False
     """Shift the training images a little at each step, for M2 and for the classifier alone; the published numbers are
