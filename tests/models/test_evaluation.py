@@ -6,7 +6,7 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
-from vae_jax.models import evaluation
+from vae_jax.models import batches
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.evaluation import decode_latents, encode_images, evaluate, image_losses, importance_weighted_nll
 
@@ -123,15 +123,15 @@ def test_noise_is_seen_by_the_encoder_only_and_another_level_is_no_new_program(c
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray], ids=["host", "device"])
 def test_another_number_of_images_is_no_new_program(place, monkeypatch):
     monkeypatch.setattr("vae_jax.models.autoencoders.ROWS", 4)
-    monkeypatch.setattr(evaluation, "BATCHES", 3)
+    monkeypatch.setattr(batches, "BATCHES", 3)
     model, params = model_and_params()
     assert model.rows == 4
     each = image_losses(model, params, place(IMAGES), KEY, samples=2)
     # Fewer than a batch are filled up to a power of two; more, whatever their number, go in pieces of three batches.
-    programs = [evaluation._some_batches._cache_size()]
+    programs = [batches.some_batches._cache_size()]
     for number in (5, 12, 13, 39):
         some = image_losses(model, params, place(IMAGES[:number]), KEY, samples=2)
-        programs.append(evaluation._some_batches._cache_size())
+        programs.append(batches.some_batches._cache_size())
         for values, of_all in zip(some, each, strict=True):
             np.testing.assert_allclose(values, of_all[:number], rtol=1e-6)
     assert programs == [programs[0]] * 5
@@ -139,7 +139,7 @@ def test_another_number_of_images_is_no_new_program(place, monkeypatch):
         np.testing.assert_allclose(
             image_losses(model, params, place(IMAGES[:number]), KEY, samples=2)[2], each.bound[:number], rtol=1e-6
         )
-    assert evaluation._some_batches._cache_size() == programs[0] + 2
+    assert batches.some_batches._cache_size() == programs[0] + 2
 
 
 def test_latents_are_decoded_as_at_once_by_one_program_whatever_their_number(compilations):

@@ -1,9 +1,5 @@
-"""What a trained model is worth on held-out images: the same bound as in training, never beta, fixed keys.
+"""What a trained model is worth on held-out images: the same bound as in training, never beta, fixed keys."""
 
-An example's noise depends on the key and its position only, not on the batch size.
-"""
-
-import contextlib
 import math
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,28 +7,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from vae_jax.data.split import UNKNOWN
-from vae_jax.data.stored import PIECE_BYTES
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters
+from vae_jax.models.batches import AnyKey, in_batches
 from vae_jax.models.chunks import in_pieces
 from vae_jax.models.conditions import Labels, check_labels
 from vae_jax.models.inputs import Batch, Inputs
 from vae_jax.models.objectives import importance_weighted_bound
 from vae_jax.models.quality import bits_per_dim, has_bits_per_dim
 from vae_jax.models.semi_supervised import Inferred
-from vae_jax.models.shapes import check_model
 
 ByteImages = Any
 """Images of any kind that `vae_jax.data.checks.as_images` takes: bytes, floats in [0, 1], booleans."""
-AnyKey = Any
-"""One key, such as jax.random.key(0), also of the old kind: jax.random.PRNGKey(0)."""
 AnyLabels = Int[np.ndarray | Array, " n"] | None
 AS_THEY_ARE = Inputs()
-BATCHES = 10
-"""In one call of a compiled program, at most."""
 
 
 class ImageLosses(NamedTuple):
@@ -64,7 +55,7 @@ def image_losses(
     if samples < 1:
         raise UsageError(f"samples must be at least 1, got {samples}.")
     samples = samples if model.stochastic else 1
-    return ImageLosses(*_in_batches(batch_losses, model, params, (images, labels), key, samples, inputs))
+    return ImageLosses(*in_batches(batch_losses, model, params, (images, labels), key, samples, inputs))
 
 
 def evaluate(
@@ -168,7 +159,7 @@ def encode_images(
         labels: as in `evaluate`.
     """
     seen = Inputs(binarize) if inputs is None else inputs
-    mean, *logvar = _in_batches(_encode, model, params, (images, labels), key, 1, seen)
+    mean, *logvar = in_batches(_encode, model, params, (images, labels), key, 1, seen)
     return mean, logvar[0] if logvar else None
 
 
@@ -182,7 +173,7 @@ def class_probabilities(
     """
     if not model.infers:
         raise UsageError("The model infers no classes: it was made without --condition inferred.")
-    return _in_batches(_classify, model, params, (images, None), key, 1, inputs)[0]
+    return in_batches(_classify, model, params, (images, None), key, 1, inputs)[0]
 
 
 def error_rate(
@@ -258,79 +249,3 @@ def _encode(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> 
         labels = jnp.where(labels == UNKNOWN, likeliest, labels)
     posterior = model.encode(params, batch.inputs, labels)
     return tuple(part for part in (posterior.mean, posterior.logvar) if part is not None)
-
-
-def _in_batches(
-    function: Any, model: AnyModel, params: Parameters, data: tuple[Any, Any], key: AnyKey, samples: int, inputs: Inputs
-) -> tuple[np.ndarray, ...]:
-    # Pieces of one length, the last one filled up with its last image: one program serves any number of images.
-    check_model(model)
-    key = _as_key(key)
-    images, labels = inputs.checked(data[0], model.image_shape), data[1]
-    number = len(images)
-    if model.infers and labels is None:
-        labels = np.full(number, UNKNOWN, np.int32)
-    if model.classes:
-        labels = check_labels(labels, number, model.classes, unknown=model.infers)
-    size = min(model.rows, 2 ** (number - 1).bit_length())
-    most = 1 if number <= size else max(1, min(BATCHES, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
-    # The level is an argument, so that another one is no new program.
-    seen, level = inputs._replace(corruption_level=0.0), jnp.float32(inputs.corruption_level)
-    results = []
-    for start in range(0, number, most * size):
-        here = min(most * size, number - start)
-        piece = jax.tree.map(partial(_filled, start=start, length=most * size), (images, labels))
-        part = jnp.int32(start), jnp.int32(-(-here // size))
-        values = _some_batches(function, model, samples, seen, (most, size), params, piece, part, key, level)
-        results.append([np.asarray(v).reshape(-1, *v.shape[2:])[:here] for v in values])
-    return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
-
-
-def _filled(values: Any, start: int, length: int) -> Any:
-    some = values[start : start + length]
-    if not (missing := length - len(some)):
-        return some
-    stack = jnp if isinstance(some, jax.Array) else np
-    return stack.concatenate([some, stack.broadcast_to(some[-1:], (missing, *some.shape[1:]))])
-
-
-def _as_key(key: Any) -> Key[Array, ""]:
-    with contextlib.suppress(AttributeError, TypeError, ValueError):
-        new = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        found: Array = key if new else jax.random.wrap_key_data(key)
-        if found.ndim == 0:
-            return found
-    raise UsageError(f"key must be one key, such as jax.random.key(0), got {str(key)[:60]}.")
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _some_batches(
-    function: Any,
-    model: AnyModel,
-    samples: int,
-    inputs: Inputs,
-    shape: tuple[int, int],
-    params: Parameters,
-    data: tuple[Array, Array | None],
-    part: tuple[Array, Array],
-    key: Array,
-    level: Array,
-) -> Any:
-    # Of the batches of the shape [most, size] the first ones: `part` is the place of the first image, and their number.
-    params, (first, number) = model.prepared(params), part
-    inputs = inputs._replace(corruption_level=level)
-    batches = jax.tree.map(lambda values: values.reshape(*shape, *values.shape[1:]), data)
-    places = first + jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-
-    def values_of(i: Array) -> Any:
-        images, labels = jax.tree.map(lambda values: values[i], batches)
-        return function(model, params, inputs.batch(images, places[i], key, labels=labels), samples)
-
-    if shape[0] == 1:
-        return jax.tree.map(lambda values: values[None], values_of(jnp.int32(0)))
-    empty = jax.tree.map(lambda of: jnp.zeros((shape[0], *of.shape), of.dtype), jax.eval_shape(values_of, part[0]))
-
-    def body(i: Array, found: Any) -> Any:
-        return jax.tree.map(lambda values, new: values.at[i].set(new), found, values_of(i))
-
-    return jax.lax.fori_loop(0, number, body, empty)
