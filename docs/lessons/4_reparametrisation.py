@@ -49,7 +49,7 @@ try:
     refused = False
 except jax.errors.TracerArrayConversionError as error:
     refused = True
-    print("JAX refuses:", str(error).split(".")[0])
+    print("JAX refuses:", str(error).split("\n")[0])
 assert refused
 
 # %% [markdown]
