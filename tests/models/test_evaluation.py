@@ -6,8 +6,9 @@ import pytest
 
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
+from vae_jax.models import evaluation
 from vae_jax.models.autoencoders import build_model
-from vae_jax.models.evaluation import decode_latents, encode_images, evaluate, importance_weighted_nll
+from vae_jax.models.evaluation import decode_latents, encode_images, evaluate, image_losses, importance_weighted_nll
 
 KEY = jax.random.key(0)
 SHAPE = (2, 3, 1)
@@ -117,6 +118,28 @@ def test_noise_is_seen_by_the_encoder_only_and_another_level_is_no_new_program(c
     assert not compilations
     assert found[0] == pytest.approx(clean["loss"], rel=1e-6)
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray], ids=["host", "device"])
+def test_another_number_of_images_is_no_new_program(place, monkeypatch):
+    monkeypatch.setattr("vae_jax.models.autoencoders.ROWS", 4)
+    monkeypatch.setattr(evaluation, "BATCHES", 3)
+    model, params = model_and_params()
+    assert model.rows == 4
+    each = image_losses(model, params, place(IMAGES), KEY, samples=2)
+    # Fewer than a batch are filled up to a power of two; more, whatever their number, go in pieces of three batches.
+    programs = [evaluation._some_batches._cache_size()]
+    for number in (5, 12, 13, 39):
+        some = image_losses(model, params, place(IMAGES[:number]), KEY, samples=2)
+        programs.append(evaluation._some_batches._cache_size())
+        for values, of_all in zip(some, each, strict=True):
+            np.testing.assert_allclose(values, of_all[:number], rtol=1e-6)
+    assert programs == [programs[0]] * 5
+    for number in (3, 4, 1):
+        np.testing.assert_allclose(
+            image_losses(model, params, place(IMAGES[:number]), KEY, samples=2)[2], each.bound[:number], rtol=1e-6
+        )
+    assert evaluation._some_batches._cache_size() == programs[0] + 2
 
 
 def test_latents_are_decoded_as_at_once_by_one_program_whatever_their_number(compilations):

@@ -143,7 +143,7 @@ def test_evaluation_in_pieces_gives_the_same_as_on_the_device(monkeypatch, split
     images = splits[0].images
     monkeypatch.setattr("vae_jax.models.autoencoders.ROWS", 8)
     whole = evaluate(MODEL, params, jnp.asarray(IMAGES[:42]), key, samples=2, binarize="dynamic")
-    monkeypatch.setattr(evaluation, "PIECE_BYTES", 17 * 30)  # 16 images, so the last piece overlaps
+    monkeypatch.setattr(evaluation, "PIECE_BYTES", 17 * 30)  # 16 images, so the last piece is filled up
     assert evaluate(MODEL, params, images, key, samples=2, binarize="dynamic") == whole
     assert evaluate(MODEL, params, IMAGES[:42], key, samples=2, binarize="dynamic") == whole
 

@@ -29,6 +29,8 @@ AnyKey = Any
 """One key, such as jax.random.key(0), also of the old kind: jax.random.PRNGKey(0)."""
 AnyLabels = Int[np.ndarray | Array, " n"] | None
 AS_THEY_ARE = Inputs()
+BATCHES = 10
+"""In one call of a compiled program, at most."""
 
 
 class ImageLosses(NamedTuple):
@@ -205,28 +207,33 @@ def _encode(model: AnyModel, params: Parameters, batch: Batch, samples: int) -> 
 def _in_batches(
     function: Any, model: AnyModel, params: Parameters, data: tuple[Any, Any], key: AnyKey, samples: int, inputs: Inputs
 ) -> tuple[np.ndarray, ...]:
-    # Pad to whole batches with the last image, run one compiled scan, drop the padding on the host. Images on the host
-    # go to the device in pieces of one length; the last starts early enough to be as long, and the overlap is dropped.
+    # Pieces of one length, the last one filled up with its last image: one program serves any number of images.
     check_model(model)
     key = _as_key(key)
     images, labels = inputs.checked(data[0], model.image_shape), data[1]
     number = len(images)
     if model.classes:
         labels = check_labels(labels, number, model.classes)
-    size = min(model.rows, number)
-    length = number
-    if not isinstance(images, jax.Array):
-        length = min(number, size * max(1, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
-    places = jnp.asarray(np.minimum(np.arange(-(-length // size) * size), length - 1).reshape(-1, size))
+    size = min(model.rows, 2 ** (number - 1).bit_length())
+    most = 1 if number <= size else max(1, min(BATCHES, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
     # The level is an argument, so that another one is no new program.
     seen, level = inputs._replace(corruption_level=0.0), jnp.float32(inputs.corruption_level)
     results = []
-    for start in range(0, number, length):
-        first = min(start, number - length)
-        piece = images[first : first + length], None if labels is None else labels[first : first + length]
-        values = _scan_batches(function, model, samples, seen, params, piece, places, jnp.int32(first), key, level)
-        results.append([np.asarray(v).reshape(-1, *v.shape[2:])[start - first : length] for v in values])
+    for start in range(0, number, most * size):
+        here = min(most * size, number - start)
+        piece = jax.tree.map(lambda values: _filled(values[start : start + here], most * size), (images, labels))  # noqa: B023
+        part = jnp.int32(start), jnp.int32(-(-here // size))
+        values = _some_batches(function, model, samples, seen, (most, size), params, piece, part, key, level)
+        results.append([np.asarray(v).reshape(-1, *v.shape[2:])[:here] for v in values])
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def _filled(values: Any, length: int) -> Any:
+    missing = length - len(values)
+    if not missing:
+        return values
+    stack = jnp if isinstance(values, jax.Array) else np
+    return stack.concatenate([values, stack.broadcast_to(values[-1:], (missing, *values.shape[1:]))])
 
 
 def _as_key(key: Any) -> Key[Array, ""]:
@@ -238,24 +245,34 @@ def _as_key(key: Any) -> Key[Array, ""]:
     raise UsageError(f"key must be one key, such as jax.random.key(0), got {str(key)[:60]}.")
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _scan_batches(
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _some_batches(
     function: Any,
     model: AnyModel,
     samples: int,
     inputs: Inputs,
+    shape: tuple[int, int],
     params: Parameters,
     data: tuple[Array, Array | None],
-    places: Array,
-    first: Array,
+    part: tuple[Array, Array],
     key: Array,
     level: Array,
 ) -> Any:
-    params = model.prepared(params)
+    # Of the batches of the shape [most, size] the first ones: `part` is the place of the first image, and their number.
+    params, (first, number) = model.prepared(params), part
+    inputs = inputs._replace(corruption_level=level)
+    batches = jax.tree.map(lambda values: values.reshape(*shape, *values.shape[1:]), data)
+    places = first + jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
 
-    def body(_: None, batch: Array) -> tuple[None, Any]:
-        images, labels = jax.tree.map(lambda values: values[batch], data)
-        seen = inputs._replace(corruption_level=level).batch(images, first + batch, key, labels=labels)
-        return None, function(model, params, seen, samples)
+    def values_of(i: Array) -> Any:
+        images, labels = jax.tree.map(lambda values: values[i], batches)
+        return function(model, params, inputs.batch(images, places[i], key, labels=labels), samples)
 
-    return jax.lax.scan(body, None, places)[1]
+    if shape[0] == 1:
+        return jax.tree.map(lambda values: values[None], values_of(jnp.int32(0)))
+    empty = jax.tree.map(lambda of: jnp.zeros((shape[0], *of.shape), of.dtype), jax.eval_shape(values_of, part[0]))
+
+    def body(i: Array, found: Any) -> Any:
+        return jax.tree.map(lambda values, new: values.at[i].set(new), found, values_of(i))
+
+    return jax.lax.fori_loop(0, number, body, empty)
