@@ -32,10 +32,13 @@ jax.config.update("jax_disable_most_optimizations", True)  # see pytest_runtest_
 
 # JAX has no public way to give options to the programs of some tests only; those marked `optimised` are what users get.
 get_compile_options = compiler.get_compile_options
+compiled = []
+MOST_PROGRAMS = 600  # some 2 GB
 
 
 @functools.wraps(get_compile_options)
 def quick_to_compile(*args, **kwargs):
+    compiled.append(1)
     options = get_compile_options(*args, **kwargs)
     if jax.config.read("jax_disable_most_optimizations"):
         options.env_option_overrides = [*options.env_option_overrides, *unoptimised.OPTIONS.items()]
@@ -58,12 +61,16 @@ OPTIMISED = jax.make_user_context(default_value=False)  # programs of one kind d
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item):
+def pytest_runtest_protocol(item, nextitem):
     """XLA optimises only where a test is about what it makes of a formula, or long: compiling is most of the suite."""
     optimised = not is_quick(item)
     jax.config.update("jax_disable_most_optimizations", not optimised)
     with OPTIMISED(optimised):
-        return (yield)
+        result = yield
+    if len(compiled) > MOST_PROGRAMS and (nextitem is None or nextitem.path != item.path):
+        jax.clear_caches()
+        compiled.clear()
+    return result
 
 
 def is_quick(item):
