@@ -1,6 +1,7 @@
 """How a field of settings is declared with its domain, and checked. Imports no JAX."""
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -130,7 +131,12 @@ def are_different(values: tuple[Any, ...], most: int = MOST_SHOWN) -> bool:
 
 def hints_of(settings: Any) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
-    return get_type_hints(type(settings))
+    return _hints(type(settings))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def flag_of(name: str) -> str:

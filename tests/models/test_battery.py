@@ -43,6 +43,7 @@ MORE = {
     "vamp": {"prior_components": 3},
     "flow": {"prior_layers": 2},
 }
+SETTINGS = Settings()
 APART = {"likelihood", "prior"}
 """What never meets: one is of the latent, the other of the image."""
 
@@ -51,9 +52,9 @@ def settings_of(names):
     """Small, with what the names ask for; None where they can't stand together."""
     more = {key: value for name in names.values() for key, value in MORE.get(name, {}).items()}
     own = {"conv": {"dense_size": 3}, "residual": {"hidden_sizes": (4,)}}.get(names["arch"], {})
-    settings = Settings(**{"hidden_sizes": (4, 5), "latent_dim": 4, **own, **names})
+    settings = Settings(**{"hidden_sizes": (4, 5), "latent_dim": 4, **own, **names, **more})
     try:
-        check_settings(settings := Settings(**vars(settings) | more))
+        check_settings(settings)
     except UsageError:
         return None
     return settings
@@ -61,7 +62,7 @@ def settings_of(names):
 
 def pairs_of(case):
     """The names that stand together; an architecture sees of a likelihood the number of parameters, others the kind."""
-    likelihood = LIKELIHOODS.make(case["likelihood"], Settings(), SHAPE)
+    likelihood = LIKELIHOODS.make(case["likelihood"], SETTINGS, SHAPE)
     yield case["likelihood"], type(likelihood)
     arch = case["arch"].replace("gated", "mlp")  # whose hidden layers differ, and nothing that others see
     seen = case | {"likelihood": likelihood.kind, "arch": arch}
