@@ -45,7 +45,7 @@ results: $(VENV)/.installed-dev  ## Train the runs and studies of the README's t
 benchmark: $(BENCHMARK_VENV)/.installed  ## Measure speed beside PyTorch, Keras and Flax, in an environment of its own; ARGS="--quick"
 	@$(BENCHMARK_VENV)/bin/python -m experiments.benchmark $(ARGS)
 
-docs: $(VENV)/.installed-docs  ## Run the lessons, on MNIST where it is, and build the site; ARGS="serve" shows it
+docs: $(VENV)/.installed-docs  ## Run the lessons and build the site; ARGS="serve" shows it
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
 
 clean:  ## Remove .venv, .venv-benchmark and caches; runs/ stays

@@ -79,25 +79,28 @@ def nonsense(images):
 
 # %% [markdown]
 # Two numbers are few; the plane is crowded, and its gaps are small. With eight numbers the room grows, and the images
-# don't get more. Draw codes where the autoencoder's own codes lie: each number from a Gaussian with the mean and the
-# spread that it has over the training images.
+# don't get more. Where shall we draw codes? Nothing in the autoencoder says. Try two places: the simplest, eight
+# numbers from $\mathcal{N}(0, 1)$; and around its own codes, each number from a Gaussian with the mean and the spread
+# that it has over the training images.
 
 # %%
 DIM = 8
 ae, ae_params = train(model="ae", latent_dim=DIM)
 codes = codes_of(ae, ae_params, data.train).means
 noise = np.random.default_rng(0).normal(size=(500, DIM)).astype(np.float32)
-from_ae = np.asarray(ae.decode_mean(ae_params, codes.mean(axis=0) + codes.std(axis=0) * noise))
-rebuilt = np.asarray(ae.decode_mean(ae_params, ae.latents(ae_params, data.test.images[:1000])))
+from_ae = np.asarray(ae.decode_mean(ae_params, noise))
+around = np.asarray(ae.decode_mean(ae_params, codes.mean(axis=0) + codes.std(axis=0) * noise))
+rebuilt = np.asarray(ae.decode_mean(ae_params, codes_of(ae, ae_params, data.test).means[:1000]))
 
-shares = {"AE, test images rebuilt": nonsense(rebuilt).mean(), "AE, drawn": nonsense(from_ae).mean()}
+drawn = {"AE, test images rebuilt": rebuilt, "AE, from N(0, I)": from_ae, "AE, around its codes": around}
+shares = {name: nonsense(images).mean() for name, images in drawn.items()}
 for name, share in shares.items():
     print(f"{name:24} {share:.0%} nonsense")
-assert shares["AE, drawn"] > 0.1 + 2 * shares["AE, test images rebuilt"]
-plots.samples(from_ae[:36], "Drawn by the autoencoder, from where its codes lie")
+assert shares["AE, from N(0, I)"] > 0.1 + 2 * shares["AE, test images rebuilt"]
+plots.samples(from_ae[:36], "Drawn by the autoencoder, from N(0, I)")
 
 # %% [markdown]
-# The same decoder that rebuilds test images well draws nonsense a step beside their codes.
+# The same decoder that rebuilds test images well draws nonsense where no code lies.
 #
 # ## Say where, and how sure
 #
@@ -128,10 +131,11 @@ assert sigmas[0] < 0.3 * sigmas[1]
 
 # %%
 from_vae = np.asarray(vae.decode_mean(priced, noise))
-shares["VAE, drawn"] = nonsense(from_vae).mean()
+shares["VAE, from N(0, I)"] = nonsense(from_vae).mean()
 for name, share in shares.items():
     print(f"{name:24} {share:.0%} nonsense")
-assert shares["VAE, drawn"] < 0.5 * shares["AE, drawn"]
+assert shares["VAE, from N(0, I)"] < 0.5 * shares["AE, from N(0, I)"]
+assert shares["VAE, from N(0, I)"] < shares["AE, around its codes"]
 plots.samples(from_vae[:36], "Drawn by the VAE, from the prior")
 
 # %% [markdown]

@@ -8,7 +8,6 @@ import ast
 import contextlib
 import functools
 import io
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,8 +70,6 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     lessons = Path(config["docs_dir"], "lessons")
-    if Path(os.environ.get("VAE_JAX_DATA_DIR", "/nowhere"), "mnist").is_dir():
-        os.environ.setdefault("VAE_JAX_LESSON_DATA", "mnist")
     for path in sorted(lessons.glob("*.py")):
         page, pictures = written(path, path.read_text())
         for name, content in {f"{path.stem}.md": page, **pictures}.items():
