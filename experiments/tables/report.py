@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.markdown import interval, markdown_table
 from experiments.tables.rows import ARCHS, DATA, MARKS, MODELS, PUBLISHED, Published
+from vae_jax.errors import counted
 
 Row = dict[str, Any]
 _HEADER = ["nats an image", "NLL", "s.e.", "seeds", "-ELBO", "KL", "active", "train NLL", "training", "measured"]
@@ -95,7 +96,7 @@ def _cells(row: Row, known: bool) -> list[str]:
         *(f"{mean_of(row, key):.2f}" for key in ("loss", "kl")),
         f"{mean_of(row, 'active_units'):.0f} of {first['latent_dim']}",
         f"{mean_of(row, 'train_nll'):.2f}",
-        f"{mean_of(row, 'seconds') / 60:.1f} min, {mean_of(row, 'epochs'):.0f} epochs{early}",
+        f"{mean_of(row, 'seconds') / 60:.1f} min, {counted(round(mean_of(row, 'epochs')), 'epoch')}{early}",
         f"{first['samples']:,} x {first['nll_images']:,} of {first['images']:,}",
     ]
     if not known:
