@@ -131,11 +131,12 @@ def are_different(values: tuple[Any, ...], most: int = MOST_SHOWN) -> bool:
 
 def hints_of(settings: Any) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
-    return _hints(type(settings))
+    kind: Any = type(settings)
+    return _hints(kind)
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 

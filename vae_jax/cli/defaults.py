@@ -14,7 +14,7 @@ from vae_jax.models.residual import block_of
 _SMALL = 32 * 32  # pixels
 _CHANNELS = 16  # of the latent at each place
 _VECTOR = 128
-_PLANE = {"hidden_sizes": (256,) * 4, "fourier_features": 64, "epochs": 20}
+_PLANE = {"hidden_sizes": (256,) * 4, "fourier_features": 64, "learning_rate": 2e-3, "epochs": 20}
 _RESIDUAL_BATCH = 32
 _RESIDUAL_RATES = {"map": 6e-3, "vector": 2e-3}  # a vector's dense layers want the lower one
 
