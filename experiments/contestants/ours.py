@@ -15,7 +15,7 @@ import numpy as np
 import vae_jax
 from experiments.contestants.job import Job, best_rate
 from vae_jax.cli.command import TrainingConfig
-from vae_jax.cli.defaults import decided
+from vae_jax.cli.defaults import About, decided
 from vae_jax.config import epochs
 from vae_jax.data.dataset import Split
 from vae_jax.data.stored import choose, open_npy
@@ -129,7 +129,7 @@ class Default(Ours):
 
     def _settings(self) -> vae_jax.Settings:
         image_shape: Any = self.images.shape[1:]
-        return decided(TrainingConfig(latent_dim=self.job.latent_dim), image_shape, len(self.images))
+        return decided(TrainingConfig(latent_dim=self.job.latent_dim), About(image_shape, len(self.images)))
 
     @property
     def epochs(self) -> int:

@@ -98,7 +98,7 @@ def run(config: Config) -> str:
 
 def _results(config: Config) -> str:
     # Here, as it imports JAX, which --help and a bad flag do not wait for.
-    from vae_jax.cli.defaults import decided
+    from vae_jax.cli.defaults import About, decided
     from vae_jax.runs.records import read_dataset_record, read_settings
 
     rows = []
@@ -108,7 +108,7 @@ def _results(config: Config) -> str:
             going_on = ["--resume"] if (path / "config.json").exists() else []
             _command(config, "mnist", [*flags.split(), "--dataset", "mnist", "--run-dir", str(path), *going_on])
         recorded = vars(read_settings(path, mnist.Config)) | {"dataset": read_dataset_record(path)["name"]}
-        wanted = vars(decided(parse(mnist.Config, [*flags.split(), "--dataset", "mnist"]), *MNIST))
+        wanted = vars(decided(parse(mnist.Config, [*flags.split(), "--dataset", "mnist"]), About(*MNIST)))
         _check_flags(path, recorded, {name: wanted[name] for name in wanted if name not in FREE})
         rows.append((title, flags, _read(path / "summary.json")))
     first = config.root / RUNS[0][0]

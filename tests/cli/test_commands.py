@@ -16,13 +16,14 @@ from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
 from vae_jax.cli.command import parse
-from vae_jax.cli.defaults import decided, in_words
+from vae_jax.cli.defaults import About, about_images, decided, in_words
 from vae_jax.cli.outputs import check_name
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
 from vae_jax.codecs import container
 from vae_jax.combinations import check_settings
 from vae_jax.config import Settings
+from vae_jax.data.split import Split
 
 
 @pytest.fixture
@@ -276,15 +277,15 @@ def test_few_images_make_a_smaller_batch_and_a_folder_may_have_a_dot(tmp_path, c
 )
 def test_what_the_command_line_leaves_open_is_decided_by_the_images_and_said(flags, shape, wanted, said):
     config = parse(TrainConfig, flags.split())
-    found = decided(config, shape, 1000)
+    found = decided(config, About(shape, 1000))
     assert (found.arch, found.likelihood, found.latent_dim, found.batch_size, found.learning_rate) == wanted
-    words = in_words(config, found, shape, 1000)
+    words = in_words(config, found, About(shape, 1000))
     assert words.startswith(said) if said.startswith("For") else said in words
     assert bool(words) == bool(said)
 
 
-PLANE = {"hidden_sizes": (256,) * 4, "fourier_features": 64, "epochs": 20}
-NO_PLANE = {"hidden_sizes": None, "fourier_features": 0, "epochs": None}
+PLANE = {"hidden_sizes": (256,) * 4, "fourier_features": 64, "learning_rate": 2e-3, "epochs": 20}
+NO_PLANE = {"hidden_sizes": None, "fourier_features": 0, "learning_rate": 3e-3, "epochs": None}
 
 
 @pytest.mark.parametrize(
@@ -297,22 +298,31 @@ NO_PLANE = {"hidden_sizes": None, "fourier_features": 0, "epochs": None}
         ("--steps 9", PLANE | {"epochs": None}),
         ("--minutes 1", PLANE | {"epochs": None}),
         *((flags, NO_PLANE) for flags in ("--latent-dim 3", "--arch gated", "--arch conv", "--binarize threshold")),
-        *((flags, NO_PLANE) for flags in ("--likelihood beta_binomial", "--model ae")),
+        *((flags, NO_PLANE) for flags in ("--likelihood beta_binomial", "--model ae", "--condition labels")),
+        *((flags, NO_PLANE) for flags in ("--prior flow", "--posterior householder", "--objective iwae")),
     ],
 )
 def test_a_plane_of_many_images_has_a_recipe_of_its_own_that_is_said(flags, wanted):
-    about, config = ((28, 28, 1), 10_000), parse(TrainConfig, flags.split())
-    found = decided(config, *about)
+    about, config = About((28, 28, 1), 10_000), parse(TrainConfig, flags.split())
+    found = decided(config, about)
     assert {name: getattr(found, name) for name in wanted} == wanted
     check_settings(found)
-    assert decided(found, *about) == found
-    said = in_words(config, found, *about)
+    assert decided(found, about) == found
+    said = in_words(config, found, about)
     for name in wanted:
         chosen = getattr(config, name) is None and wanted[name] != getattr(Settings, name)
         assert (f"--{name.replace('_', '-')} " in said) == chosen
-    few = decided(config, (28, 28, 1), 9_999)
     given = {name: getattr(config, name) for name in wanted if getattr(config, name) is not None}
-    assert {name: getattr(few, name) for name in wanted} == NO_PLANE | given
+    for other in (About((28, 28, 1), 9_999), About((28, 28, 1), 10_000, binary=True)):
+        found = decided(config, other)
+        assert {name: getattr(found, name) for name in wanted} == NO_PLANE | given
+
+
+def test_images_of_two_values_are_known():
+    grey = np.zeros((3, 4, 5, 1), np.uint8)
+    assert about_images(Split(grey, None)) == About((4, 5, 1), 3, binary=True)
+    grey[2, 3, 4] = 254
+    assert about_images(Split(grey, None)) == About((4, 5, 1), 3)
 
 
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):

@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +70,22 @@ def test_minutes_become_steps_by_the_pace_of_the_first_ones(tmp_path, monkeypatc
         with pytest.raises(SystemExit):
             main(mnist.Config, mnist.run, ["--resume", "--run-dir", str(tmp_path / "run"), *more])
         assert words in capsys.readouterr().err
+
+
+def test_a_run_begins_with_the_networks_and_parameters_of_another(vae_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_jax.cli.session.draw_run", lambda *_: None)
+    flags = [*SMALL[:2], *SMALL[6:], "--init-from", str(vae_run[0]), "--steps", "1", "--learning-rate", "1e-9"]
+    main(mnist.Config, mnist.run, [*flags, "--run-dir", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert f"Networks as in {vae_run[0]}, where no flag says else." in said
+    assert "Begun anew" not in said
+    origin, run = vae_jax.load_run(vae_run[0]), vae_jax.load_run(tmp_path / "run")
+    assert run.config.hidden_sizes == origin.config.hidden_sizes == (16,)
+    for one, other in zip(jax.tree.leaves(origin.params), jax.tree.leaves(run.params), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    # A flag says else: what agrees is taken, and the rest is named.
+    main(mnist.Config, mnist.run, [*flags, "--hidden-sizes", "9", "--run-dir", str(tmp_path / "other")])
+    assert "encoder/Dense_0/kernel" in capsys.readouterr().out.partition("Begun anew")[2]
 
 
 def test_time_and_memory_are_said_before_they_are_spent(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from PIL import Image
 from experiments import mnist, results
 from experiments.results.uses import USES
 from vae_jax.cli.command import parse
-from vae_jax.cli.defaults import decided
+from vae_jax.cli.defaults import About, decided
 from vae_jax.config import Settings
 from vae_jax.errors import UsageError
 
@@ -106,7 +106,7 @@ def recorded(tmp_path):
     root = tmp_path / "runs"
     data = {"name": "mnist", "sha256": "0", "image_shape": [28, 28, 1], "train": 55_000}
     for name, _, flags in results.RUNS:
-        parsed = decided(parse(mnist.Config, flags.split()), *results.MNIST)
+        parsed = decided(parse(mnist.Config, flags.split()), About(*results.MNIST))
         settings = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(Settings)}
         config = {"schema": 4, "settings": settings, "dataset": data}
         summary = {"test": TEST, "images_per_second": 35580.4, "seconds": 58.3}

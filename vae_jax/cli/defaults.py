@@ -2,10 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from vae_jax.cli.command import TrainingConfig
-from vae_jax.config import MANY_IMAGES, Settings, few_images_batch
+from vae_jax.config import MANY_IMAGES, Settings, few_images_batch, hidden_sizes
+from vae_jax.data.split import Split
+from vae_jax.data.stored import pieces
 from vae_jax.domains import flag_of
 from vae_jax.errors import counted
 from vae_jax.models.layers import places_of
@@ -19,15 +23,37 @@ _RESIDUAL_BATCH = 32
 _RESIDUAL_RATES = {"map": 6e-3, "vector": 2e-3}  # a vector's dense layers want the lower one
 
 
-def decided(config: TrainingConfig, image_shape: tuple[int, int, int], images: int) -> TrainingConfig:
-    """The settings with what the command line leaves open, as suits so many training images of this shape.
+class About(NamedTuple):
+    """What decides of training images."""
 
-    Args:
-        config: the flags.
-        image_shape: (height, width, channels).
-        images: training images.
-    """
-    height, width, channels = image_shape
+    image_shape: tuple[int, int, int]
+    """(height, width, channels)."""
+    images: int
+    """How many there are."""
+    binary: bool = False
+    """Whether each value is 0 or 255."""
+
+
+def about_images(train: Split) -> About:
+    """What decides of these images."""
+    binary = all(bool(np.isin(piece, (0, 255)).all()) for piece in pieces(train.images))
+    return About(train.images.shape[1:], len(train), binary)
+
+
+def as_in(config: TrainingConfig, origin: Settings) -> TrainingConfig:
+    """The settings with the networks of another run, where the command line leaves them open."""
+    if config.arch not in (None, origin.arch):
+        return config
+    known = {name: getattr(origin, name) for name in ("arch", "fourier_features", "latent_dim")}
+    known["hidden_sizes"] = hidden_sizes(origin)
+    return dataclasses.replace(
+        config, **{name: value for name, value in known.items() if getattr(config, name) is None}
+    )
+
+
+def decided(config: TrainingConfig, about: About) -> TrainingConfig:
+    """The settings with what the command line leaves open, as suits these training images."""
+    height, width, channels = about.image_shape
     small = channels == 1 and height * width <= _SMALL
     arch = config.arch or ("mlp" if small else "residual")
     likelihood = "bernoulli" if small or config.binarize != "none" else "discretized_logistic"
@@ -43,36 +69,41 @@ def decided(config: TrainingConfig, image_shape: tuple[int, int, int], images: i
         places = math.prod(places_of((height, width), block_of(height, width)))
         chosen |= {"batch_size": _RESIDUAL_BATCH, "learning_rate": _RESIDUAL_RATES[config.latent]}
         chosen["latent_dim"] = _CHANNELS * places if config.latent == "map" else _VECTOR
-    if _is_plane(config, arch, config.likelihood or likelihood) and images >= MANY_IMAGES:
+    if _is_plane(config, about, arch, config.likelihood or likelihood):
         chosen |= _PLANE
         if config.steps or config.minutes:
             del chosen["epochs"]
-    if images < chosen["batch_size"]:
-        chosen["batch_size"] = few_images_batch(images)
+    if about.images < chosen["batch_size"]:
+        chosen["batch_size"] = few_images_batch(about.images)
     return dataclasses.replace(
         config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}
     )
 
 
-def _is_plane(config: TrainingConfig, arch: str, likelihood: str) -> bool:
+def _is_plane(config: TrainingConfig, about: About, arch: str, likelihood: str) -> bool:
     # Over a plane much changes fast, which dense layers learn slowly, and sooner if they are many and see waves.
-    # Lossless coding takes no waves, hence none where it has a use.
+    # Lossless coding takes no waves, hence none where it has a use; and none where it was not tried.
     dim = Settings.latent_dim if config.latent_dim is None else config.latent_dim
-    return (config.model, arch, likelihood, config.binarize) == ("vae", "mlp", "bernoulli", "none") and dim <= 2
+    tried = (config.model, arch, likelihood, config.binarize, config.condition, config.prior, config.posterior)
+    return (
+        tried == ("vae", "mlp", "bernoulli", "none", "none", "standard", "diagonal")
+        and config.objective in (None, "elbo")
+        and (dim <= 2 and about.image_shape[2] == 1 and about.images >= MANY_IMAGES and not about.binary)
+    )
 
 
-def in_words(config: TrainingConfig, decided: TrainingConfig, image_shape: tuple[int, int, int], images: int) -> str:
+def in_words(config: TrainingConfig, decided: TrainingConfig, about: About) -> str:
     """What was decided that is not the default of `Settings`, and why; empty where nothing was."""
-    height, width, channels = image_shape
+    (height, width, channels), images, _ = about
     names = ("arch", "likelihood", "latent_dim", "batch_size", "learning_rate")
     number = len(names) if decided.arch == "residual" else 3  # decided by the shape
-    plane = tuple(_PLANE) if _is_plane(decided, str(decided.arch), str(decided.likelihood)) else ()
+    plane = tuple(_PLANE) if _is_plane(decided, about, str(decided.arch), str(decided.likelihood)) else ()
     kind = "in grey" if channels == 1 else f"with {channels} channels"
     lines = []
     for reason, decisive in (
         (f"images of {height}x{width} {kind}", names[:number]),
-        (f"{counted(images, 'training image')} and a plane as latent space", plane),
-        (f"{images} training images", names[number:]),
+        (f"{counted(images, 'training image')} and at most two latent dimensions", plane),
+        (f"{images} training images", [name for name in names[number:] if name not in plane]),
     ):
         told = [
             f"{flag_of(name)} {_as_typed(getattr(decided, name))}"

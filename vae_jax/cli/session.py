@@ -11,13 +11,13 @@ from typing import Any
 import jax
 
 from vae_jax.cli.command import START, TrainingConfig, where_found
-from vae_jax.cli.defaults import decided, in_words
+from vae_jax.cli.defaults import About, about_images, as_in, decided, in_words
 from vae_jax.cli.figures import bits_in_words, draw_run, headline
 from vae_jax.cli.outputs import check_name
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.signals import Signals
 from vae_jax.cli.track import check_track, tracker
-from vae_jax.config import READING
+from vae_jax.config import READING, Settings
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.loading import load_dataset
 from vae_jax.domains import MOST_STEPS
@@ -31,7 +31,7 @@ from vae_jax.runs.finish import finish_run
 from vae_jax.runs.folders import changed_on_resume, check_available, fresh_path, has_begun
 from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.recording import record_training
-from vae_jax.runs.records import read_dataset_record
+from vae_jax.runs.records import read_dataset_record, read_settings
 from vae_jax.runs.run import Run, filled, load_run
 from vae_jax.training.fit import Hooks, make_recipe, seconds_per_step
 from vae_jax.training.processes import is_first, text_of_first
@@ -95,16 +95,24 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     classes = None if config.classes is None else dataset.labels_of(config.classes, words=words)
     settings = dataclasses.replace(config, dataset=name, data_dir=folder, classes=classes)
     dataset = dataset.of_classes(classes)
-    given, about = settings, (dataset.image_shape, len(dataset.train))
     # A run that goes on keeps what was decided, be it by an earlier version.
-    settings = given if begun else decided(given, *about)
-    if is_first() and (said := in_words(given, settings, *about)):
-        print(said, flush=True)
+    if not begun:
+        settings = _decided(settings, about_images(dataset.train))
     if settings.minutes:
         settings = dataclasses.replace(settings, steps=1)
     check_trainable(settings, dataset)
     model = build_model(settings, dataset.image_shape, conditions_of(settings, dataset))
     return dataset, make_recipe(model, dataset.train, settings)
+
+
+def _decided(config: TrainingConfig, images: About) -> TrainingConfig:
+    # The settings with what the flags leave open, which is said.
+    given = config if config.init_from is None else as_in(config, read_settings(config.init_from, Settings))
+    settings = decided(given, images)
+    lines = [f"Networks as in {config.init_from}, where no flag says else."] * (given != config)
+    if is_first() and (said := "\n".join([*lines, *filter(None, [in_words(given, settings, images)])])):
+        print(said, flush=True)
+    return settings
 
 
 def for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
