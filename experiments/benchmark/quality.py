@@ -11,7 +11,9 @@ from experiments.contestants.job import Job, conv_job, mlp_job
 from experiments.contestants.worker import CONTESTANTS, DEFAULT, Worker
 
 TARGETS = (150.0, 145.0, 140.0, 135.0)
-"""Nats of reconstruction + KL, grey pixels of MNIST, two latent dimensions."""
+"""Nats of reconstruction + KL, grey pixels of MNIST, two latent dimensions.
+
+The last is as near to where our default ends as its seeds are to each other."""
 LIMIT = 1200.0
 """Seconds that a contestant gets."""
 QUICK_EPOCHS = 2
@@ -34,7 +36,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "ours": Recipe("ours_default", "`experiments.mnist`", None, "mlp", ()),
+    "ours": Recipe("ours_default", "what `experiments.mnist` decides, by `vae_jax.fit`", None, "mlp", ()),
     "torch": Recipe("torch", "its VAE example", 10, "mlp", (400,)),
     "flax": Recipe("flax", "Flax's VAE example", 30, "mlp", (500,)),
     "keras_tensorflow": Recipe("keras_tensorflow", "Keras's VAE tutorial (Chollet 2020)", 30, "conv", (32, 64)),

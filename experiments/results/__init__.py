@@ -154,9 +154,8 @@ def _likelihoods(config: Config, recorded: Path) -> str:
         )
     _shrink(recorded / "tables.png", config.figures / "likelihoods.png")
     shutil.copyfile(recorded / "results.csv", config.figures / "likelihoods.csv")
-    machine = _machine(_read(recorded / "environment.json"))
     figure = "![Negative log-likelihoods of binary images](docs/figures/likelihoods.png)"
-    return f"{text_of(rows)}\n\nRecorded on {machine}.\n\n{figure}"
+    return f"{text_of(rows)}\n\n{figure}"
 
 
 def _check_study(path: Path, summary: dict[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -37,14 +37,15 @@ def bounds(run: Run, split: Split, samples: int, images: int, most: int) -> dict
     """Mean negative log-likelihood of at most `most` images of a split, and the negative evidence lower bound.
 
     All images get the bound of `FEW` samples, and the first `images` of a random order that of `samples`, of which the
-    few are the first: the mean of the others' gain is estimated by theirs. Its standard error "nll_se" is that of not
-    having measured all; "nll_se_of_images" is that of these images as a sample of all that there could be.
+    few are the first: the mean of the others' gain is estimated by theirs. If `samples` is at most `FEW`, all images
+    get as many. The standard error "nll_se" is that of not having measured all; "nll_se_of_images" is that of these
+    images as a sample of all that there could be.
     """
     # The first half of MNIST's test images is easier than the second.
     order = np.random.default_rng(0).permutation(len(split))[:most]
     seen = np.asarray(split.images)[order]
     few = run.losses(seen, samples=min(FEW, samples))
-    number = min(images, len(seen))
+    number = min(images, len(seen)) if samples > FEW else len(seen)
     gain = np.zeros(number)
     if samples > FEW:
         gain = run.losses(seen[:number], samples=samples).bound.astype(np.float64) - few.bound[:number]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.markdown import interval, markdown_table
-from experiments.tables.rows import ARCHS, DATA, MARKS, MODELS, PUBLISHED, Published
+from experiments.tables.rows import ARCHS, COMMON, DATA, MARKS, MODELS, PROTOCOLS, PUBLISHED, Published
 from vae_jax.errors import counted
 
 Row = dict[str, Any]
@@ -16,7 +16,7 @@ _PUBLISHED_HEADER = ["published", "ours less it"]
 NEEDED = frozenset(
     {
         *("nll", "nll_se", "train_nll", "loss", "kl", "active_units", "latent_dim", "seconds", "epochs", "steps"),
-        *("samples", "nll_images", "images"),
+        *("samples", "nll_images", "images", "device"),
     }
 )
 """Numbers of a run that are shown."""
@@ -24,15 +24,14 @@ _COLLAPSED = 1.0
 """Nats of KL below which the latents say nothing."""
 _NOTES = """\
 NLL: the importance-weighted bound of the negative log-likelihood, on test images; with several seeds the mean and a \
-95% interval by Student's t. measured: samples of an image, and the images that got them, drawn at random from all \
-those measured; all of these got 100 samples, and the mean gain by the others is added. s.e.: the standard error that \
-comes of it. -ELBO: reconstruction + KL, of all images. active: latent dimensions whose posterior mean varies by more \
-than 0.01. train NLL: of as many training images; far below the test NLL, the model is over-fitted. training: of one \
-run, or of all seeds where they were trained together. Every number is of the best epoch by the validation images; \
-"stopped": early, after so many epochs without a better one."""
+95% interval by Student's t. measured: samples of an image, and the images that got as many, drawn at random from all \
+those measured; the others got 100, and the mean gain by more is added. s.e.: the standard error that comes of it. \
+-ELBO: reconstruction + KL, of all images. active: latent dimensions whose posterior mean varies by more than 0.01. \
+train NLL: of as many training images; far below the test NLL, the model is over-fitted. training: of one run, or of \
+all seeds where they were trained together. Every number is of the best epoch by the validation images; "stopped": \
+early, after so many epochs without a better one."""
 _PROTOCOL = """\
-Published numbers come of other budgets: up to 2,000 epochs with early stopping, and 5,000 samples of all 10,000 test \
-images unless they say otherwise."""
+Published numbers come of other budgets, and of 5,000 samples of all 10,000 test images unless they say otherwise."""
 _SPLITS = """\
 Of MNIST and Fashion-MNIST 55,000 images are for training here and 5,000 for validation; Tomczak & Welling had 50,000 \
 and 10,000 [M]."""
@@ -64,13 +63,40 @@ def text_of(rows: Sequence[Row]) -> str:
         parts += [f"### {DATA[name].title}", markdown_table(header, [_cells(row, known) for row in some])]
         if lost := [name_of(row) for row in some if mean_of(row, "kl") < _COLLAPSED]:
             parts.append(f"Collapsed, latents that say nothing, by a KL below {_COLLAPSED:g} nat: {'; '.join(lost)}.")
-    parts.append(_NOTES)
+    parts += [_NOTES, _devices(rows)]
     if any(map(published_of, rows)):
         sources = {one: None for row in rows for one in published_of(row)}
         lines = [f"- {one.nll:.2f}: {one.source} [{one.mark}]" for one in sources]
         of_splits = [_SPLITS] if {row["data"] for row in rows} & {*_SPLIT} else []
-        parts += ["Published:\n\n" + "\n".join(lines), " ".join([_PROTOCOL, *of_splits, MARKS])]
+        compared = [row for row in rows if published_of(row)]
+        of_training = [PROTOCOLS[arch] for arch in ARCHS if any(row["arch"] == arch for row in compared)]
+        said = [_PROTOCOL, *of_training, _ours(compared), *of_splits, MARKS]
+        parts += ["Published:\n\n" + "\n".join(lines), " ".join(said)]
     return "\n\n".join(parts)
+
+
+def _ours(rows: Sequence[Row]) -> str:
+    # How ours were trained, set against the protocols.
+    rate, batch, patience, warmup = (
+        " or ".join(f"{value:g}" for value in dict.fromkeys(row["trained"][name] for row in rows))
+        for name in ("learning_rate", "batch_size", "patience", "kl_warmup")
+    )
+    return (
+        f"Ours: learning rate {rate}, which falls along one cosine, batch {batch}, Adam's epsilon 1e-8, "
+        f"weights averaged with a decay of {COMMON['ema_decay']:g}, gradients clipped at {COMMON['gradient_clip']:g}, "
+        f"KL warm-up over {warmup} of the steps (0: none), early stopping after {patience} epochs (0: none)."
+    )
+
+
+def _devices(rows: Sequence[Row]) -> str:
+    # Of all rows: a table may be begun on one machine and go on on another.
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for numbers in row["seeds"].values():
+            found.setdefault(numbers["device"], {})[f"{DATA[row['data']].title}, {name_of(row)}"] = None
+    if len(found) == 1:
+        return f"Trained on {next(iter(found))}."
+    return "Trained on " + "; on ".join(f"{device} ({' / '.join(names)})" for device, names in found.items()) + "."
 
 
 def values_of(row: Row, name: str) -> list[float]:

@@ -71,7 +71,19 @@ PUBLISHED = {
     ("fashion", "gated", "vamp"): (Published(227.35, "protocol of Tomczak & Welling", "V2"),),
 }
 """By data, network and model; none for an Omniglot that is scaled and split as here."""
-MARKS = "V: read in the project's own files; V2: quoted by a third party; M: from memory."
+PROTOCOLS = {
+    "gated": """\
+Tomczak & Welling: learning rate 5e-4, batch 100, KL warm-up over 100 epochs, neither averaged weights nor clipped \
+gradients, up to 2,000 epochs with early stopping after 50 without a better one.""",
+    "mlp": """\
+Burda et al.: batch 20, Adam's epsilon 1e-4, neither averaged weights nor clipped gradients, 3,280 epochs in eight \
+stages, 3^i epochs at a learning rate of 1e-3 x 10^(-i/7) for i = 0 to 7, no early stopping.""",
+    "residual": "ResNet VAEs: how they were trained is not known here.",
+}
+"""How the published models of a network were trained."""
+MARKS = """\
+V: read in the project's own files; V for the protocol: the protocol was read there, the number was not; V2: quoted \
+by a third party; M: from memory."""
 
 
 def is_data(text: str) -> bool:

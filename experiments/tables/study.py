@@ -106,15 +106,18 @@ def _trained(config: Config, place: Place) -> dict[str, Any]:
     # What of the flags decides the runs of a row.
     minutes = config.minutes or (None if config.steps else DEFAULT_MINUTES)
     warmup = WARMUP.get(place.arch, 0.0) if config.kl_warmup is None else config.kl_warmup
-    names = ("steps", "patience", "batch_size", "learning_rate")
-    return {"minutes": minutes, **{name: getattr(config, name) for name in names}, "kl_warmup": warmup}
+    # The steps are first, as what they are compared with says whether there are minutes.
+    names = ("patience", "batch_size", "learning_rate")
+    others = {name: getattr(config, name) for name in names}
+    return {"steps": config.steps, "minutes": minutes, **others, "kl_warmup": warmup}
 
 
 def begun_row(place: Place, config: Config) -> dict[str, Any]:
     """A row as far as it is finished; what was measured otherwise than the flags say is dropped.
 
     Raises:
-        UsageError: it was trained with other flags, or its file is damaged.
+        UsageError: it was trained with other flags, or its file is damaged, or seeds that are not asked for would be
+            dropped.
     """
     file, trained = place.file(config.output), _trained(config, place)
     measured = {"samples": config.samples, "nll_images": config.nll_images}
@@ -124,10 +127,22 @@ def begun_row(place: Place, config: Config) -> dict[str, Any]:
     kept = _read_row(file)
     for name, value in trained.items():
         if kept["trained"].get(name, value) != value:
-            was = kept["trained"][name]
-            raise UsageError(f"{flag_of(name)} is {value}, but {file} was begun with {was}.\n{_REMEDY}")
-    seeds = kept["seeds"] if kept["measured"] == measured else {}
-    return {**row, "steps": kept["steps"], "seeds": seeds}
+            was = "without it" if kept["trained"][name] is None else f"with {kept['trained'][name]}"
+            now = "not given" if value is None else value
+            raise UsageError(f"{flag_of(name)} is {now}, but {file} was begun {was}.\n{_REMEDY}")
+    if kept["measured"] == measured:
+        return {**row, "steps": kept["steps"], "seeds": kept["seeds"]}
+    if lost := kept["seeds"].keys() - {*map(str, config.seeds)}:
+        raise UsageError(
+            f"{_flags(measured)} differ from {_flags(kept['measured'])} of {file}, whose seeds "
+            f"{' '.join(sorted(lost))} are not among --seeds {' '.join(map(str, config.seeds))}.\n"
+            "Add them to --seeds, and they are measured anew; or give the others as they were, or another --output."
+        )
+    return {**row, "steps": kept["steps"]}
+
+
+def _flags(values: dict[str, Any]) -> str:
+    return " ".join(f"{flag_of(name)} {value}" for name, value in values.items())
 
 
 def _read_row(file: Path) -> dict[str, Any]:

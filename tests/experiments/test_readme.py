@@ -84,7 +84,15 @@ BENCHMARK = {
     "startup": {"cold": [{"to_first_epoch": 9.04}], "warm": [{"to_first_epoch": 2.0}, {"to_first_epoch": 3.0}]},
 }
 RUN = {"nll": 84.4, "nll_se": 0.05, "loss": 87.1, "kl": 26.0, "active_units": 39, "latent_dim": 40, "train_nll": 83.0}
-RUN |= {"seconds": 360.0, "epochs": 36, "steps": 90, "samples": 5000, "nll_images": 1000, "images": 10_000}
+RUN |= {
+    "seconds": 360.0,
+    "epochs": 36,
+    "steps": 90,
+    "samples": 5000,
+    "nll_images": 1000,
+    "images": 10_000,
+    "device": "cpu",
+}
 ROW = {"data": "dynamic", "arch": "gated", "model": "flow", "steps": 90, "trained": {"minutes": 6.0, "steps": None}}
 PICTURE = io.BytesIO()
 Image.new("RGB", (1440, 600), "orange").save(PICTURE, "PNG")
@@ -147,6 +155,7 @@ def test_the_tables_are_written_between_their_markers_from_recorded_runs(recorde
     assert "JPEG 2.0 times the bits" in text
     assert "WebP" not in text
     assert re.search(r"\| gated: flow prior +\| 84.40 \| 0.05 \| one seed \|", text)
+    assert "Trained on cpu." in text.partition(results.MARKERS["likelihoods"][0])[2]
     assert (recorded.figures / "likelihoods.csv").read_text() == "nll\n84.4\n"
     assert (recorded.figures / "likelihoods.png").exists()
 

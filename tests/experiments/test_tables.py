@@ -68,18 +68,24 @@ def test_a_table_is_made_row_by_row_and_written_whole(finished, monkeypatch, cap
 
 
 def test_other_samples_measure_anew_and_other_training_is_refused(finished, monkeypatch):
-    _, flags, summary = finished
+    output, flags, summary = finished
     monkeypatch.setattr(study, "train_run", None)
     (vae, _) = tables.run(parse(tables.Config, [*flags, "--models", "vae", "--samples", "3"]))["rows"]
     assert vae["seeds"]["1"]["nll"] > summary["rows"][0]["seeds"]["1"]["nll"]
-    assert vae["seeds"]["1"]["nll_se"] == 0
+    assert (vae["seeds"]["1"]["nll_se"], vae["seeds"]["1"]["nll_images"]) == (0, 359)  # all got the 3
     for changed, words in (
         (["--learning-rate", "2e-3"], r"--learning-rate is 0.002, but .*gated-vae.json was begun with 0.001"),
-        (["--steps", "41"], "--steps is 41"),
+        (["--steps", "41"], "--steps is 41, but .* was begun with 40"),
+        (
+            ["--seeds", "0", "--samples", "4"],
+            r"--samples 4 .* differ from --samples 3 .* seeds 1 are not among --seeds 0",
+        ),
         (["--minutes", "1"], "both say"),
     ):
         with pytest.raises(UsageError, match=words):
             tables.run(parse(tables.Config, [*flags, "--models", "vae", *changed]))
+    with pytest.raises(UsageError, match=r"--steps is not given, but .* was begun with 40"):
+        tables.run(parse(tables.Config, [*SMALL, "--output", str(output), "--models", "vae"]))
 
 
 def test_the_steps_of_a_row_are_kept_with_the_minutes_that_they_were_counted_for(tmp_path):
@@ -92,6 +98,8 @@ def test_the_steps_of_a_row_are_kept_with_the_minutes_that_they_were_counted_for
     assert begun_row(place, config)["steps"] == 777
     with pytest.raises(UsageError, match=r"--minutes is 20.0, but .* was begun with 10.0"):
         begun_row(place, parse(tables.Config, ["--output", str(tmp_path), "--minutes", "20"]))
+    with pytest.raises(UsageError, match=r"--steps is 5, but .* was begun without it"):
+        begun_row(place, parse(tables.Config, ["--output", str(tmp_path), "--steps", "5"]))
     for damaged in ({}, {**row, "seeds": {"0": {"nll": 84.0}}}):
         place.file(tmp_path).write_text(json.dumps(damaged))
         with pytest.raises(UsageError, match="is damaged"):
@@ -142,11 +150,14 @@ def test_the_bound_of_few_images_with_many_samples_stands_for_that_of_all(monkey
 def numbers(nll, **more):
     common = {"nll": nll, "nll_se": 0.04, "loss": nll + 3, "kl": 26.0, "active_units": 39, "latent_dim": 40}
     common |= {"train_nll": nll - 1, "seconds": 360.0, "epochs": 36, "steps": 90, "samples": 5000}
-    return common | {"nll_images": 1000, "images": 10_000} | more
+    return common | {"nll_images": 1000, "images": 10_000, "device": "cpu"} | more
+
+
+TRAINED = {"minutes": 10.0, "steps": None, "learning_rate": 2e-3, "batch_size": 125, "patience": 50, "kl_warmup": 0.0}
 
 
 def test_the_text_says_seeds_intervals_stops_and_collapses_and_sets_what_is_published_beside():
-    row = {"arch": "gated", "steps": 100, "trained": {"minutes": 10.0, "steps": None}}
+    row = {"arch": "gated", "steps": 100, "trained": TRAINED}
     rows = [
         row | {"data": "dynamic", "model": "vae", "seeds": {"0": numbers(85.0), "1": numbers(86.0, steps=100)}},
         row | {"data": "dynamic", "model": "flow", "seeds": {"0": numbers(83.0, kl=0.2)}},
@@ -166,3 +177,25 @@ def test_the_text_says_seeds_intervals_stops_and_collapses_and_sets_what_is_publ
     lines = list(csv.DictReader(csv_text(rows).splitlines()))
     assert [line["published"] for line in lines] == ["84.5", "84.5", "", ""]
     assert lines[0]["flag_minutes"] == "10.0"
+
+
+def test_every_protocol_is_that_of_the_rows_and_ours_and_its_machines_stand_beside_it():
+    row = {"data": "dynamic", "model": "vae", "steps": 100, "trained": TRAINED, "seeds": {"0": numbers(86.0)}}
+    gated, mlp = (row | {"arch": arch} for arch in ("gated", "mlp"))
+    text = text_of([gated])
+    assert "Trained on cpu." in text
+    assert "learning rate 5e-4, batch 100, KL warm-up over 100 epochs" in text
+    assert "learning rate 0.002, which falls along one cosine, batch 125" in text
+    assert "Burda" not in text
+    text = text_of([mlp | {"seeds": {"0": numbers(86.0, device="NVIDIA H200")}}])
+    assert "2,000 epochs" not in text
+    assert "3,280 epochs in eight stages" in text
+    assert "V for the protocol: the protocol was read there" in text
+    text = text_of(
+        [gated, mlp | {"trained": {**TRAINED, "batch_size": 20}, "seeds": {"0": numbers(86.0, device="GPU")}}]
+    )
+    assert "batch 125 or 20, Adam" in text
+    assert (
+        "on cpu (dynamic MNIST, gated: VAE, N(0, I)); on GPU (dynamic MNIST, MLP of Burda et al.: VAE, N(0, I))."
+        in text
+    )
