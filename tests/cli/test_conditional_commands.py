@@ -131,7 +131,7 @@ def test_a_run_that_infers_classes_needs_none_of_the_images(folder, tmp_path, ca
         (["interpolate", "RUN", "PICTURE", "PICTURE"], ["must say the class", "--label"]),
         (["compress", "RUN", "LOOSE", "OUT"], ["compress needs a run that sees no class", "--condition none"]),
         (["encode", "PLAIN", "LOOSE", "--label", "3"], ["--label 3 has no effect", "Leave --label out"]),
-        (["generate", "PLAIN", "--label", "3"], ["--label 3 has no effect", "without --condition labels"]),
+        (["generate", "PLAIN", "--label", "3"], ["--label 3 has no effect", "without --condition"]),
     ],
     ids=lambda value: " ".join(value) if value[0].islower() else "",
 )

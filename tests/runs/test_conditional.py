@@ -188,7 +188,7 @@ def test_labels_without_effect_are_refused(named):
     assert plain.classes == ()
     other = vae_jax.Run("there", plain, plain.init(jax.random.key(0)), Settings(), [], {"name": "x"}, None, 0)
     for call in (lambda: other.generate(2, label=3), lambda: other.decode(np.zeros((1, 2)), [3])):
-        with pytest.raises(UsageError, match="has no effect: there was trained without --condition labels"):
+        with pytest.raises(UsageError, match="has no effect: there was trained without --condition"):
             call()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.cli.images import LabelledConfig, load, write_npz, write_table
+from vae_jax.cli.images import LabelledConfig, inferred_names, load, write_npz, write_table
 from vae_jax.cli.outputs import free_output
 from vae_jax.errors import counted
 
@@ -16,7 +16,8 @@ class Config(LabelledConfig):
 
     output: Path | None = None
     """A name that ends in .csv, for a table of file or index, z1, z2, ..., label; or in .npz, for the arrays means,
-    logvars (of a VAE), labels and files. Default: the images' name with -codes.csv, beside them."""
+    logvars (of a VAE), labels, classes (that a run infers) and files. Default: the images' name with -codes.csv, beside
+    them."""
 
 
 def run(config: Config) -> Path:
@@ -29,6 +30,7 @@ def run(config: Config) -> Path:
         write_table(output, loaded, {f"z{dim + 1}": column for dim, column in enumerate(codes.means.T)})
     else:
         files = None if split.files is None else np.array(split.files)
-        write_npz(output, means=codes.means, logvars=codes.logvars, labels=classes, files=files)
+        taken_for = inferred_names(loaded)
+        write_npz(output, means=codes.means, logvars=codes.logvars, labels=classes, classes=taken_for, files=files)
     print(f"{counted(len(split), 'image')}, {counted(codes.means.shape[1], 'number')} each: {output}")
     return output

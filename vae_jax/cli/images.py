@@ -39,7 +39,7 @@ class LabelledConfig(ImagesConfig):
 
     label: str | None = dataclasses.field(default=None, kw_only=True)
     """For a conditional run the class of all the images, by name or number. Default: that which the images have, such
-    as the names of the folders that they lie in, or that which the run infers."""
+    as the names of the folders that they lie in; of a run with --condition inferred, what it infers."""
 
 
 class Loaded(NamedTuple):
@@ -87,7 +87,7 @@ def labels_for(
         return None
     if label is None and classes is None:
         raise UsageError(
-            f"{images} must say the class of each image, as {run.path} was trained with --condition labels, got none.\n"
+            f"{images} must say the class of each image, as {run.path} was trained with --condition, got none.\n"
             f"Give --label, one of {shortened(', '.join(run.classes), 200)}, or a folder with a folder for each class."
         )
     return run.labels_of(classes if label is None else class_of(run, label), number)
@@ -113,8 +113,16 @@ def check_conditional(run: "Run", label: str | None) -> None:
     """Refuse --label for a run that knows no classes."""
     if label is not None and not run.model.classes:
         raise UsageError(
-            f"--label {label} has no effect: {run.path} was trained without --condition labels.\nLeave --label out."
+            f"--label {label} has no effect: {run.path} was trained without --condition.\nLeave --label out."
         )
+
+
+def inferred_names(loaded: Loaded) -> np.ndarray | None:
+    """The names of the classes that images were taken for, of a run that infers them."""
+    if not loaded.run.model.infers or loaded.labels is None:
+        return None
+    names = {label: name for name, label in loaded.run.classes.items()}
+    return np.array([names[label] for label in np.asarray(loaded.labels).tolist()])
 
 
 def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -> None:
@@ -130,9 +138,8 @@ def write_table(path: Path, loaded: Loaded, columns: Mapping[str, np.ndarray]) -
     files = loaded.split.files
     first = {"index": range(len(loaded.split))} if files is None else {"file": files}
     last = {} if loaded.classes is None else {"label": loaded.classes.tolist()}
-    if loaded.run.model.infers and loaded.labels is not None:
-        names = {label: name for name, label in loaded.run.classes.items()}
-        last["class"] = [names[label] for label in np.asarray(loaded.labels).tolist()]
+    if (taken_for := inferred_names(loaded)) is not None:
+        last["class"] = taken_for.tolist()
     table = {**first, **{name: column.tolist() for name, column in columns.items()}, **last}
     text: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be of any bytes
     with writing(path, REMEDY), replacing(path) as temporary, temporary.open("w", newline="", **text) as file:

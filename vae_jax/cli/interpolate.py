@@ -45,7 +45,10 @@ def run(config: Config) -> Path:
             raise UsageError(f"{path} must be one picture, got {counted(len(split), 'image')}. Give one file.")
         ends.append(np.asarray(split.images))
     images = np.stack(ends, axis=1)
-    labels = labels_for(restored, config.label, None, 2, config.first)
+    if restored.model.infers and config.label is None:
+        labels = restored.told(images[0])
+    else:
+        labels = labels_for(restored, config.label, None, 2, config.first)
     codes = restored.encode(images[0], labels).means[None]
     names = [f"{config.first.name[-20:]}\nto {config.second.name[-20:]}"]
     with writing(output, REMEDY), replacing(output) as temporary:

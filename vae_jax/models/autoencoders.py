@@ -47,7 +47,7 @@ class Model:
     """What the networks compute with: float32 or bfloat16. Parameters and results are float32 either way."""
     prior: Prior = NoPrior()
     """An autoencoder has one only where it was fitted to the codes of the trained model."""
-    classifier: nn.Module | None = None
+    classifier: nn.Module | None = dataclasses.field(default=None, kw_only=True)
     """Of a model that infers classes: images in, a number for each class out."""
     name: ClassVar[str]
     stochastic: ClassVar[bool]
@@ -279,7 +279,7 @@ def build_model(settings: Settings, image_shape: Any, classes: Any = None) -> An
     if settings.model == "vae":
         prior = PRIORS.make(settings.prior, settings).suited(shape, settings.latent_dim, known)
         classifier = _classifier(settings, shape, len(known)) if settings.condition == "inferred" else None
-        return VariationalAutoencoder(*common, prior, classifier, posterior)
+        return VariationalAutoencoder(*common, prior, posterior, classifier=classifier)
     sparse = {name: getattr(settings, name) for name in ("code_activation", "sparsity", "sparsity_target")}
     return Autoencoder(*common, **sparse)
 

@@ -66,7 +66,7 @@ def known_classes(classes: Any) -> tuple[int, ...]:
     labels = as_declared(tuple(range(classes)) if isinstance(classes, int) else classes, tuple[int, ...])
     if not (isinstance(labels, tuple) and all(type(label) is int for label in labels) and len(set(labels)) > 1):
         raise UsageError(
-            f"--condition labels needs the labels of at least two classes, got {shortened(repr(classes), 60)}.\n"
+            f"--condition needs the labels of at least two classes, got {shortened(repr(classes), 60)}.\n"
             "Give build_model(settings, image_shape, classes), such as the number of classes."
         )
     return tuple(sorted(set(labels)))
@@ -92,7 +92,7 @@ def check_labels(labels: Any, number: Any, classes: tuple[int, ...], *, unknown:
     known = shortened(", ".join(map(str, classes)), 200)
     if labels is None:
         raise UsageError(
-            f"The model is conditional (--condition labels) and needs the label of each image.\n"
+            f"The model is conditional (--condition) and needs the label of each image.\n"
             f"Give labels=..., one an image; it knows {known}."
         )
     found = labels if isinstance(labels, jax.Array) else np.asarray(labels)

@@ -80,6 +80,9 @@ class Objective:
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
 
+    infers: ClassVar[bool] = False
+    """Whether it teaches the classifier of a model that infers classes."""
+
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums over the examples of a part of the batch, each with its weight; they are added over all parts.
 

@@ -52,6 +52,7 @@ class M2(ELBO):
     classes of all images are one batch of the networks. The last term is there for known classes alone.
     """
 
+    infers = True
     classification_weight: Any = 1.0
     head_start_steps: int = 0
     """Steps in which the classifier learns from known classes alone; all else learns as later. Before it knows the

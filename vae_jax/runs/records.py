@@ -130,7 +130,7 @@ def read_dataset_record(path: Path) -> dict[str, Any]:
     shape = record["image_shape"]
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= MOST_UNITS for side in shape):
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.image_shape is {shape!r}.\n{REMEDY}")
-    if read_config(path)["settings"].get("condition") == "labels" and not are_labels(record.get("labels")):
+    if read_config(path)["settings"].get("condition", "none") != "none" and not are_labels(record.get("labels")):
         found = str(record.get("labels"))[:60]
         raise UsageError(f"{path / 'config.json'} is damaged: dataset.labels is {found}.\n{REMEDY}")
     if record.get("pictures") is not None and not are_pictures(record["pictures"], shape):

@@ -205,7 +205,8 @@ class Run(NamedTuple):
         options: dict[str, Any] = {"key": key, "temperature": checked_temperature(temperature)}
         if self.model.classes:
             in_turn = np.resize(self.model.classes, number) if label is None else label
-            options["labels"] = self.labels_of(in_turn, number)
+            # Of a class that is known: -1 would be none at all.
+            options["labels"] = check_labels(self.labels_of(in_turn, number), number, self.model.classes)
         return options
 
     def _validation_codes(self) -> Codes:
@@ -217,9 +218,7 @@ class Run(NamedTuple):
 
     def _check_conditional(self, name: str) -> None:
         if not self.model.classes:
-            raise UsageError(
-                f"{name} has no effect: {self.path} was trained without --condition labels.\nLeave it out."
-            )
+            raise UsageError(f"{name} has no effect: {self.path} was trained without --condition.\nLeave it out.")
 
 
 def load_run(

@@ -141,8 +141,8 @@ def _common(members: Sequence[Settings]) -> Settings:
         )
     if first.classes is not None and sampling_name(first) != "uniform":
         raise UsageError(
-            f"--sampling must be uniform for models trained together on --classes of their own, got {first.sampling}.\n"
-            "Train each alone."
+            "--sampling must be uniform for models trained together on --classes of their own, got "
+            f"{sampling_name(first)}.\nTrain each alone."
         )
     if any((member.classes is None) != (first.classes is None) for member in members):
         raise UsageError("--classes must be given for all models trained together, or for none.")

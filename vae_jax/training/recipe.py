@@ -43,6 +43,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.objective.check(self.model)
+        if self.model.infers and not self.objective.infers:
+            raise UsageError(
+                f"A model of --condition inferred must be trained by m2, got {type(self.objective).__name__}: its "
+                "classifier would learn nothing.\nUse --objective m2, or --condition labels."
+            )
         if self.settings.iwae_samples:
             check_bound(self.model)
 
@@ -114,21 +119,21 @@ class Recipe:
 def kept(make: Callable[..., T]) -> Callable[..., T]:
     """Keep the last programs that `make` made, of a recipe and of more: for another seed or rate they serve again.
 
-    Where objects were given, a program is made anew: they may have changed between two calls.
+    With objects that were given, or that one's own entry of a registry makes, a program is made anew: they may have
+    changed between two calls.
     """
 
     @functools.lru_cache(maxsize=32)
-    def again(entries: Any, *arguments: Any) -> T:
+    def again(*arguments: Any) -> T:
         return make(*arguments)
 
     def made(recipe: Recipe, *more: Any) -> T:
-        if any(getattr(recipe, f"given_{name}") is not None for name in _GIVEN):
+        settings, given = recipe.settings, [getattr(recipe, f"given_{name}") for name in _GIVEN]
+        named = OBJECTIVES[objective_name(settings)], SAMPLINGS[sampling_name(settings)], OPTIMIZERS[settings.optimizer]
+        ours = all(isinstance(entry.make, str) for entry in named)
+        if not ours or any(one is not None for one in given):
             return make(recipe, *more)
-        # A name may have got another meaning since.
-        settings = recipe.settings
-        named = OBJECTIVES[objective_name(settings)], SAMPLINGS[sampling_name(settings)]
-        entries = *named, OPTIMIZERS[settings.optimizer]
-        return again(entries, recipe.of_program, *more)
+        return again(recipe.of_program, *more)
 
     return made
 

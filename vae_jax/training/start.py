@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vae_jax.data.split import Split
+from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters
 from vae_jax.models.inputs import Inputs
 from vae_jax.training.devices import array_from_first_process
@@ -93,6 +94,8 @@ def epoch_begun(recipe: Recipe, state: TrainState, train: Split) -> TrainState:
         return state
     key = Keys.from_seed(recipe.settings.seed).evaluation
     weights = recipe.sampling.weights(recipe.model, state.evaluation_params, train, recipe.inputs, key)
+    if np.shape(weights) != (len(train),):
+        raise UsageError(f"Sampling weights must be [{len(train)}], one an image, got shape {np.shape(weights)}.")
     return dataclasses.replace(state, shares=jnp.asarray(array_from_first_process(shares(weights))))
 
 
