@@ -17,10 +17,10 @@ mnist: $(VENV)/.installed  ## Train a 2-D VAE, evaluate and draw it; ARGS="--lat
 	@$(BIN)/python -m experiments.mnist --latent-dim 2 $(ARGS)
 
 test: $(VENV)/.installed-dev  ## Run the tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage: $(VENV)/.installed-dev  ## Run the tests, a quarter slower, and show what they do not reach; 90% is the least
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## Run the long tests: real MNIST, minutes; and the formulas as XLA optimises them
 	@$(BIN)/python -m pytest -m slow $(ARGS)

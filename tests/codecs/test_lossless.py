@@ -503,6 +503,7 @@ def test_the_commands_as_a_user_has_them(run, digits, tmp_path, capsys):
     assert len(list(run.path.glob("codec-*.npz"))) == 1
 
 
+@pytest.mark.slow
 def test_the_study_on_digits(tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.lossless.measure.ALONE", 3)
     config = study.Config(

@@ -138,6 +138,7 @@ def test_a_study_restores_what_is_finished_and_refuses_what_differs(compared, di
     assert (path / "ae-seed0" / "summary.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_sweep_trains_every_beta_and_dimension(tmp_path):
     flags = ["--beta", "0", "4", "--latent-dim", "1", "3", "--hidden-sizes", "16", "--output", str(tmp_path / "s")]
     summary = sweep.run(parse(sweep.Config, [*SMALL, *flags]))
@@ -160,6 +161,7 @@ def test_the_pathwise_gradient_has_the_smallest_variance_and_a_plain_sample_none
     assert (tmp_path / "r" / "figures" / "gradient_variance.png").exists()
 
 
+@pytest.mark.slow
 def test_sparse_codes_are_sparser_and_their_dictionaries_drawn(tmp_path):
     flags = ["--units", "70", "--output", str(tmp_path / "s")]
     summary = sparse.run(parse(sparse.Config, [*SMALL, *flags]))

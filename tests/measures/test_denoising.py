@@ -164,6 +164,7 @@ def study(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_study_leaves_tables_numbers_and_figures(study, digits):
     (row,) = json.loads((study / "summary.json").read_text())["rows"]
     assert (row["corruption"], row["level"]) == ("masking", 0.5)
@@ -188,6 +189,7 @@ def test_by_default_the_denoiser_has_a_code_for_each_patch(digits):
     build_model(settings, digits.image_shape)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_measured_on_every_corruption_without_training(study, capsys):
     run = study / "runs" / "masking-0.5"
     command(*SMALL[:-2], "--output", study, "--run", run, "--corruptions", "masking:0.5", "gaussian:0.5")

@@ -114,6 +114,7 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised  # without, two programs of the same steps differ in rounding
 def test_parameters_do_not_depend_on_where_images_lie_or_how_the_training_was_cut():
     # Of weights that change with the parameters, which within an epoch are no longer those that it began with.
