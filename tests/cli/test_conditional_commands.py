@@ -103,6 +103,7 @@ def test_the_figures_of_a_run_show_the_classes(folder, tmp_path):
     assert figures.headline(run, None) == "data · conditional VAE, 2 latent dimensions"
 
 
+@pytest.mark.slow
 def test_a_run_that_infers_classes_needs_none_of_the_images(folder, tmp_path, capsys):
     flags = ["--condition", "inferred", "--labels", "8", "--hidden-sizes", "4", "--epochs", "20", "--grid-size", "2"]
     run, loose = str(tmp_path / "run"), str(folder / "loose")

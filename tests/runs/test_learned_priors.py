@@ -100,9 +100,9 @@ KINDS = {"gaussian": [], "mixture": ["--prior-components", "6"], "flow": ["--pri
 @pytest.mark.parametrize(
     ("model", "kind"),
     [
-        pytest.param("vae", "gaussian", marks=pytest.mark.slow),
+        ("vae", "gaussian"),
         pytest.param("vae", "mixture", marks=pytest.mark.slow),
-        ("ae", "flow"),
+        pytest.param("ae", "flow", marks=pytest.mark.slow),
     ],
 )
 def test_a_prior_is_fitted_to_a_run_and_then_has_every_use_that_another_has(

@@ -122,7 +122,7 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     models.CHUNK = 2  # so that one device and each of two take their part of a batch of convolutions in chunks
     every = {case: [(kind, number) for kind in ("jit", "pmap") for number in (1, 2, 8)] for case in CASES}
-    few = {"free bits": [("pmap", 2)], "sparse": [("jit", 8)], "tc": [("jit", 2)]}
+    few = {"free bits": [("pmap", 2)], "tc": [("jit", 8)]}
     if sys.argv[1] == "few":
         digits = Settings(dataset="digits", hidden_sizes=(4,), epochs=1, batch_size=512)
         with jax.default_device(jax.devices()[3]):

@@ -33,7 +33,7 @@ def check(found):
 def test_20_steps_on_many_devices_equal_those_on_one(tmp_path, digits):
     found = on_virtual_devices("few", str(tmp_path / "run"))
     fit, together = found.pop("fit"), found.pop("together")
-    assert len(found) == 6
+    assert len(found) == 4
     check(found)
     # What the callers of fit see lies on one device, a state goes on under another layout, and images are streamed.
     assert fit["devices"] == [1]

@@ -48,7 +48,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         check_available(config.run_dir)
         check_name(config.run_dir, "", flag="--run-dir")
     dataset, recipe = load(config)
-    path, initial = config.run_dir, _initial(config, recipe, dataset)
+    path, begin = config.run_dir, initial_of(config, recipe, dataset)
     if path is None:
         name = f"{dataset.name}-{config.model}-z{recipe.settings.latent_dim}"
         path = Path(text_of_first(str(fresh_path(name)) if is_first() else ""))
@@ -57,7 +57,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
         if not is_first():
             if config.minutes:
                 recipe = for_minutes(recipe, dataset, config.minutes)
-            _train(config, recipe, dataset, path, signals, None, initial)
+            _train(config, recipe, dataset, path, signals, None, begin)
             return None
         with locked(path):
             _announce(config, dataset, path, streamed)
@@ -65,7 +65,7 @@ def train(config: TrainingConfig, signals: Signals) -> Run | None:
                 recipe = for_minutes(recipe, dataset, config.minutes)
             progress = Progress(recipe, dataset, path, tracker(config.track, path))
             try:
-                _train(config, recipe, dataset, path, signals, progress, initial)
+                _train(config, recipe, dataset, path, signals, progress, begin)
                 return _finish(dataset, path, progress)
             finally:
                 progress.stop()
@@ -127,8 +127,8 @@ def for_minutes(recipe: Recipe, dataset: Dataset, minutes: float) -> Recipe:
     return dataclasses.replace(recipe, settings=dataclasses.replace(recipe.settings, steps=steps))
 
 
-def _initial(config: TrainingConfig, recipe: Recipe, dataset: Dataset) -> tuple[str, TrainState] | None:
-    # The state that begins with another run's parameters.
+def initial_of(config: TrainingConfig, recipe: Recipe, dataset: Dataset) -> tuple[str, TrainState] | None:
+    """The run that --init-from names, where one is, and a state that begins with its parameters, which is said."""
     if config.init_from is None:
         return None
     origin = str(config.init_from.absolute())
