@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vae_jax.cli.command import where_found
 from vae_jax.combinations import with_effect
-from vae_jax.config import Settings
+from vae_jax.config import MANY_IMAGES, Settings
 from vae_jax.domains import MOST_UNITS, are_different, layer_sizes, setting
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class NetworkConfig(StudyConfig):
 
 def by_size(dataset: "Dataset", many: int, few: int) -> int:
     """The default of a flag: `many` for at least 10,000 training images, else `few`."""
-    return many if len(dataset.train) >= 10_000 else few
+    return many if len(dataset.train) >= MANY_IMAGES else few
 
 
 def latent_dims(*default: int) -> Any:

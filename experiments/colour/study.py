@@ -12,7 +12,7 @@ from experiments.colour.measure import GAUSSIAN, PRIOR, SHOWN, Measured, Yardsti
 from experiments.colour.report import NAMES, report
 from experiments.study import Study, begin
 from vae_jax.cli.command import TrainingConfig
-from vae_jax.cli.defaults import about_images, decided
+from vae_jax.cli.defaults import About, decided
 from vae_jax.cli.session import for_minutes
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
@@ -57,7 +57,7 @@ def _settings(config: Config, name: str, dataset: Dataset) -> Settings:
     # Those of vae-jax train for photographs, also where the images are small and grey.
     model, _, latent = name.partition("-")
     given: Any = {"arch": "residual", "latent": latent or "map", "likelihood": "discretized_logistic"}
-    chosen = decided(TrainingConfig(**given), about_images(dataset.train))
+    chosen = decided(TrainingConfig(**given), About.of(dataset.train))
     # Without --steps one is what the checks are made with.
     changes = {name: getattr(chosen, name) for name in _DECIDED} | {"model": model, "steps": config.steps or 1}
     return config.settings(dataset, **changes)

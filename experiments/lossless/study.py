@@ -12,7 +12,7 @@ from experiments.lossless.measure import ALONE, OURS, Measured, measure
 from experiments.markdown import markdown_table
 from experiments.study import begin
 from vae_jax.cli.command import TrainingConfig
-from vae_jax.cli.defaults import about_images, decided
+from vae_jax.cli.defaults import About, decided
 from vae_jax.codecs.lossless.convert import check_codable
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
@@ -60,7 +60,7 @@ def _members(config: Config, dataset: Dataset) -> dict[str, Settings]:
     }
     if dataset.image_shape[-1] == 3:
         photographs: Any = {"arch": "residual", "latent": "map", "likelihood": "discretized_logistic"}
-        chosen = decided(TrainingConfig(**photographs, latent_dim=config.latent_dim), about_images(dataset.train))
+        chosen = decided(TrainingConfig(**photographs, latent_dim=config.latent_dim), About.of(dataset.train))
         photographs |= {name: getattr(chosen, name) for name in ("latent_dim", "batch_size", "learning_rate")}
         return {"colour": config.settings(dataset, **(common | photographs))}
     networks: Any = {"hidden_sizes": (400, 400)}

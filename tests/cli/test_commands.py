@@ -16,7 +16,7 @@ from experiments.study import trained_together
 from vae_jax import codecs
 from vae_jax.__main__ import tool
 from vae_jax.cli.command import parse
-from vae_jax.cli.defaults import About, about_images, decided, in_words
+from vae_jax.cli.defaults import About, decided, in_words
 from vae_jax.cli.outputs import check_name
 from vae_jax.cli.session import load
 from vae_jax.cli.train import TrainConfig
@@ -313,16 +313,18 @@ def test_a_plane_of_many_images_has_a_recipe_of_its_own_that_is_said(flags, want
         chosen = getattr(config, name) is None and wanted[name] != getattr(Settings, name)
         assert (f"--{name.replace('_', '-')} " in said) == chosen
     given = {name: getattr(config, name) for name in wanted if getattr(config, name) is not None}
-    for other in (About((28, 28, 1), 9_999), About((28, 28, 1), 10_000, binary=True)):
+    binary = About((28, 28, 1), 10_000, Split(np.full((9, 28, 28, 1), 255, np.uint8), None))
+    for other in (About((28, 28, 1), 9_999), binary):
         found = decided(config, other)
         assert {name: getattr(found, name) for name in wanted} == NO_PLANE | given
 
 
 def test_images_of_two_values_are_known():
     grey = np.zeros((3, 4, 5, 1), np.uint8)
-    assert about_images(Split(grey, None)) == About((4, 5, 1), 3, binary=True)
+    about = About.of(Split(grey, None))
+    assert (about.image_shape, about.images, about.binary) == ((4, 5, 1), 3, True)
     grey[2, 3, 4] = 254
-    assert about_images(Split(grey, None)) == About((4, 5, 1), 3)
+    assert not About.of(Split(grey, None)).binary
 
 
 def test_scores_name_the_files(finished_run, pictures, tmp_path, capsys):

@@ -51,6 +51,7 @@ MODELS = [
     {"activation": "silu", "model": "ae", "code_activation": "sigmoid", "sparsity": "topk", "latent_dim": 5},
     {"fourier_features": 3, "activation": "tanh"},
     {"condition": "labels", "activation": "relu"},
+    {"condition": "inferred", "hidden_sizes": (4,)},
     {"arch": "conv", "fourier_features": 2, "dense_size": 3},
     {"arch": "patch", "model": "ae", "latent_dim": 8},
     {**RESIDUAL, "likelihood": "discretized_logistic", "condition": "labels"},
@@ -72,8 +73,9 @@ def test_what_is_exported_gives_what_python_gives(form, settings, tmp_path):
     module, codes = module_of(form), np.random.default_rng(0).normal(size=(20, settings.get("latent_dim", 2)))
     run = untrained((5, 6, 3), **settings)
     found = functions_of(run, codes.astype(np.float32))
-    assert [function.name for function in found] == ["encode", "decode", "generate"]
-    for function in found[:2]:
+    names = ["encode", "decode", *["classify"] * run.model.infers, "generate"]
+    assert [function.name for function in found] == names
+    for function in found[:-1]:
         path = tmp_path / function.name
         module.write(function, path)
         assert difference(function, module.load(path)) < 1e-5

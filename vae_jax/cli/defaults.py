@@ -1,8 +1,9 @@
 """What a run's settings are by its images, where the command line does not say."""
 
 import dataclasses
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,21 +24,30 @@ _RESIDUAL_BATCH = 32
 _RESIDUAL_RATES = {"map": 6e-3, "vector": 2e-3}  # a vector's dense layers want the lower one
 
 
-class About(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class About:
     """What decides of training images."""
 
     image_shape: tuple[int, int, int]
     """(height, width, channels)."""
     images: int
     """How many there are."""
-    binary: bool = False
-    """Whether each value is 0 or 255."""
+    split: Split | None = None
+    """The images themselves, where they are at hand."""
+
+    @classmethod
+    def of(cls, train: Split) -> "About":
+        """What decides of these images."""
+        return cls(train.images.shape[1:], len(train), train)
+
+    @functools.cached_property
+    def binary(self) -> bool:
+        """Whether each value is known to be 0 or 255; all are read for it, so it is asked last."""
+        return self.split is not None and all(map(_of_two_values, pieces(self.split.images)))
 
 
-def about_images(train: Split) -> About:
-    """What decides of these images."""
-    binary = all(bool(np.isin(piece, (0, 255)).all()) for piece in pieces(train.images))
-    return About(train.images.shape[1:], len(train), binary)
+def _of_two_values(images: np.ndarray) -> bool:
+    return bool(((images == 0) | (images == 255)).all())
 
 
 def as_in(config: TrainingConfig, origin: Settings) -> TrainingConfig:
@@ -94,7 +104,7 @@ def _is_plane(config: TrainingConfig, about: About, arch: str, likelihood: str) 
 
 def in_words(config: TrainingConfig, decided: TrainingConfig, about: About) -> str:
     """What was decided that is not the default of `Settings`, and why; empty where nothing was."""
-    (height, width, channels), images, _ = about
+    (height, width, channels), images = about.image_shape, about.images
     names = ("arch", "likelihood", "latent_dim", "batch_size", "learning_rate")
     number = len(names) if decided.arch == "residual" else 3  # decided by the shape
     plane = tuple(_PLANE) if _is_plane(decided, about, str(decided.arch), str(decided.likelihood)) else ()

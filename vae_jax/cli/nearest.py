@@ -42,7 +42,8 @@ def run(config: Config) -> Path:
     train = dataset.train
     if config.number > len(train):
         raise UsageError(f"--number must be at most {len(train)}, the number of training images, got {config.number}.")
-    search = NearestNeighbors(n_neighbors=config.number).fit(restored.encode(train.images, train.labels).means)
+    known = restored.encode(train.images, restored.taken_for(train.images, train.labels)).means
+    search = NearestNeighbors(n_neighbors=config.number).fit(known)
     distances, places = search.kneighbors(restored.encode(split.images, loaded.labels).means)
     if output.suffix.lower() == ".csv":
         _write_table(output, loaded, train.files, distances, places)

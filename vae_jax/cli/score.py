@@ -116,7 +116,7 @@ def find_threshold(
     options = {"samples": samples, "neighbours": neighbours}
     # All images, then those of the run's classes: the runs of a study share their compiled programs.
     held = dataset.validation
-    labels = run.told(held.images) if run.model.infers else held.labels  # as those to be scored have them
+    labels = run.taken_for(held.images, held.labels)  # as those to be scored have them
     every = score_images(run, held.images, name, labels=labels, train=dataset.train, **options)
     scores = every[dataset.validation.positions(run.config.classes)]
     return Threshold(
@@ -189,6 +189,6 @@ def score_images(
     if name != LATENT_KNN:
         return model_scores(model, params, images, key, samples=samples, binarize=binarize, labels=labels)[name]
     assert train is not None
-    both = ((images, labels), (train.images, train.labels))
+    both = ((images, labels), (train.images, run.taken_for(train.images, train.labels)))
     codes, normal = (encode_images(model, params, x, key, binarize=binarize, labels=y)[0] for x, y in both)
     return latent_knn(codes, normal[train.positions(run.config.classes)], neighbours)

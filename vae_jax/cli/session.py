@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from vae_jax.cli.command import START, TrainingConfig, where_found
-from vae_jax.cli.defaults import About, about_images, as_in, decided, in_words
+from vae_jax.cli.defaults import About, as_in, decided, in_words
 from vae_jax.cli.figures import bits_in_words, draw_run, headline
 from vae_jax.cli.outputs import check_name
 from vae_jax.cli.progress import Progress
@@ -97,7 +97,7 @@ def load(config: TrainingConfig) -> tuple[Dataset, Recipe]:
     dataset = dataset.of_classes(classes)
     # A run that goes on keeps what was decided, be it by an earlier version.
     if not begun:
-        settings = _decided(settings, about_images(dataset.train))
+        settings = _decided(settings, About.of(dataset.train))
     if settings.minutes:
         settings = dataclasses.replace(settings, steps=1)
     check_trainable(settings, dataset)

@@ -222,7 +222,7 @@ def _score(run: Run, dataset: Dataset) -> Record:
     own = found if found and found.step == run.step and found.score in _SCORES else None
     name, rate = (own.score, own.false_alarm_rate) if own else ("relative_error", RATE)
     held = dataset.validation
-    options: Any = {"samples": 1, "binarize": run.config.binarize, "labels": held.labels}
+    options: Any = {"samples": 1, "binarize": run.config.binarize, "labels": run.taken_for(held.images, held.labels)}
     scores = model_scores(run.model, run.params, held.images, run.evaluation_key, **options)[name]
     if not np.isfinite(scores).all():
         raise UsageError(f"{run.path} gives no finite scores: its training has diverged. Train it anew.")

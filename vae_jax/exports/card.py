@@ -78,6 +78,7 @@ def _about(run: Run) -> list[str]:
     sizes = " ".join(map(str, hidden_sizes(config))) or "none"
     shape = " x ".join(map(str, run.model.image_shape))
     known = f" It sees the class of each image: {', '.join(run.classes)}." if run.model.classes else ""
+    known += " `classify` tells the class of an image where it is not known." if run.model.infers else ""
     return [
         f"Architecture {config.arch}, hidden sizes {sizes}, {counted(config.latent_dim, 'latent dimension')}, "
         f"likelihood {config.likelihood}, {counted(count_parameters(run.params), 'parameter')}.{known}",

@@ -41,7 +41,7 @@ class Function(NamedTuple):
 
 
 def functions_of(run: Run, codes: np.ndarray | None = None) -> list[Function]:
-    """The functions encode, decode and, where it is known what new latents are like, generate.
+    """The functions encode and decode; classify, where a run infers classes; generate, where new latents are known.
 
     Args:
         run: from `load_run`.
@@ -60,12 +60,17 @@ def functions_of(run: Run, codes: np.ndarray | None = None) -> list[Function]:
     def decode(z: Array, *labels: Array) -> tuple[Array, ...]:
         return (model.decode_mean(params, z, *labels),)
 
+    def classify(x: Array) -> tuple[Array, ...]:
+        return (jnp.exp(model.classify(params, x)),)
+
     example = partial(_example, model.classes)
     means = ("means", "logvars") if model.stochastic else ("means",)
     found = [
         Function("encode", encode, (images, *labels), means, partial(example, images)),
         Function("decode", decode, (latents, *labels), ("images",), partial(example, latents)),
     ]
+    if model.infers:
+        found.append(Function("classify", classify, (images,), ("probabilities",), partial(_example, (), images)))
     draw = _draw(run, codes)
     if draw is not None:
         given, of_noise = draw

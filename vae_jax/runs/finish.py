@@ -44,7 +44,7 @@ def finish_run(
     """
     run = load_run(path, model=model, inputs=inputs)
     part, rows = dataset.test.of_classes(run.config.classes), run.metrics
-    told = run.told(part.images) if run.model.infers else part.labels
+    told = run.taken_for(part.images, part.labels)
     codes = run.encode(part.images, told)
     test = measure_test(run, part, codes, told)
     diagnosis = _diagnosis(run, codes)

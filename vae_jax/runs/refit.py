@@ -63,7 +63,8 @@ def refitted(run: Run, dataset: Dataset, refit: Refit) -> Run:
         UsageError: as of `check_refittable`.
     """
     check_refittable(run)
-    train, validation = (run.encode(part.images, part.labels) for part in (dataset.train, dataset.validation))
+    parts = (dataset.train, dataset.validation)
+    train, validation = (run.encode(part.images, run.taken_for(part.images, part.labels)) for part in parts)
     prior = fitted_prior(refit.kind, refit.components, refit.layers)
     return run.with_prior(prior, fit_prior(prior, train, validation, jax.random.key(refit.seed), refit.steps))
 

@@ -105,6 +105,13 @@ class Run(NamedTuple):
         found = np.array(self.model.classes, np.int32)[self.classify(images).argmax(axis=1)]
         return found if known is None else np.where(known == UNKNOWN, found, known)
 
+    def taken_for(self, images: Any, labels: Any) -> Any:
+        """The labels that commands see images with: these, but what a run that infers classes says of all of them.
+
+        So codes of images that are new to it and of its training images are made in one way.
+        """
+        return self.told(images) if self.model.infers else labels
+
     def encode(self, images: Any, labels: Any = None) -> Codes:
         """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
