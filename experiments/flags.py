@@ -9,6 +9,7 @@ from vae_jax.cli.command import where_found
 from vae_jax.combinations import with_effect
 from vae_jax.config import MANY_IMAGES, Settings
 from vae_jax.domains import MOST_UNITS, are_different, layer_sizes, setting
+from vae_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from vae_jax.data.dataset import Dataset
@@ -62,6 +63,12 @@ class NetworkConfig(StudyConfig):
 def by_size(dataset: "Dataset", many: int, few: int) -> int:
     """The default of a flag: `many` for at least 10,000 training images, else `few`."""
     return many if len(dataset.train) >= MANY_IMAGES else few
+
+
+def check_budget(minutes: float | None, steps: int | None) -> None:
+    """Refuse, by a UsageError, that both are given."""
+    if minutes and steps:
+        raise UsageError(f"--minutes {minutes:g} and --steps {steps} both say when a run ends.\nLeave one out.")
 
 
 def latent_dims(*default: int) -> Any:

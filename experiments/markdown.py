@@ -14,6 +14,11 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, float(stdtrit(number - 1, 0.975)) * statistics.stdev(values) / number**0.5
 
 
+def with_half(mean: float, half: float | None, digits: int) -> str:
+    """A mean with half the width of its interval, where there is one, both with so many digits after the point."""
+    return f"{mean:,.{digits}f}" + ("" if half is None else f" ± {half:,.{digits}f}")
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned, so that it is readable on a screen too; numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 from vae_jax.config import Settings
 from vae_jax.domains import check_fields, flag_of
 from vae_jax.errors import UsageError
+from vae_jax.registry import OBJECTIVES
 
 S = TypeVar("S", bound=Settings)
 
 
 _OF_BYTES = ("discretized_logistic", "logistic_mixture", "discretized_gaussian", "beta_binomial")
-_OF_ONE_CLASS = ("elbo", "iwae", "dreg", "tc", "sparse")
-"""Objectives for images of which the model is told at most one class."""
 
 
 def check_settings(settings: Any) -> None:
@@ -72,8 +71,10 @@ def _combinations(settings: Settings) -> list[tuple[bool, str]]:
         ),
         (settings.condition == "inferred" and ae, "--condition inferred needs --model vae, got --model ae."),
         (
-            (objective == "m2" or objective in _OF_ONE_CLASS)
-            and (objective == "m2") != (settings.condition == "inferred"),
+            objective is not None
+            and objective in OBJECTIVES
+            and not OBJECTIVES.own(objective)
+            and OBJECTIVES[objective].infers != (settings.condition == "inferred"),
             f"--objective must be m2 with --condition inferred, and another without, got {objective}.",
         ),
         (

@@ -21,6 +21,9 @@ class Entry(NamedTuple):
     """Settings that act on it, of those that only some entries have a use for."""
     default_hidden_sizes: tuple[int, ...] = ()
     """Of an architecture."""
+    infers: bool = False
+    """Whether an objective of the library teaches the classifier of a model that infers classes; one's own says it
+    itself."""
 
 
 class Registry:
@@ -44,6 +47,10 @@ class Registry:
     def unregister(self, name: str) -> None:
         """Take an entry out again."""
         del self._entries[name]
+
+    def own(self, name: str) -> bool:
+        """Whether it is an entry of one's own, not of the library."""
+        return not isinstance(self[name].make, str)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -115,6 +122,7 @@ OBJECTIVES = Registry(
     m2=Entry(
         "models.semi_supervised:M2.from_settings",
         ("beta", "kl_warmup_steps", "classification_weight", "head_start_steps"),
+        infers=True,
     ),
     tc=Entry("models.correlation:TotalCorrelation.from_settings", ("tc_weight",)),
     sparse=Entry("models.objectives:Sparse.from_settings", ("sparsity_weight",)),

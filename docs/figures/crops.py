@@ -4,7 +4,7 @@ The photographs come with scikit-image: NASA's and SpaceX's are in the public do
 rocket), and the others were put under CC0 by who took them (chelsea, coffee, retina).
 
     python docs/figures/crops.py photos/
-    vae-jax train photos/ --image-size 64 --minutes 10 --run-dir runs/photos    # figures/reconstructions.png
+    vae-jax train photos/ --image-size 64 --steps 1444 --run-dir runs/photos    # figures/reconstructions.png
 """
 
 import sys

@@ -137,12 +137,6 @@ def streaming_text(cases: list[dict[str, Any]]) -> str:
     return f"{table}\n\nOne repetition after one that is not counted."
 
 
-_SEEDS = (
-    " On MNIST the default of vae_jax ended at 133.67, 134.66 and 134.61 nats with three seeds. They lie 1 nat apart "
-    "and about as far below 135: with another seed the seconds to 135 may be quite different."
-)
-
-
 def quality_text(rows: list[dict[str, Any]]) -> str:
     """Seconds to each held-out loss, and the lowest one."""
     targets = list(rows[0]["seconds_to"]) if rows else []
@@ -163,7 +157,7 @@ def quality_text(rows: list[dict[str, Any]]) -> str:
         "Seconds from the start of the process, with its imports and compilation, to the first epoch after which the "
         "test images cost at most so many nats (reconstruction + KL, one latent sample each), and to the end of the "
         f"recipe{limit}. Two latent dimensions and one seed each. "
-        f"What it takes to measure the loss is left out.{_SEEDS}"
+        "What it takes to measure the loss is left out."
     )
     missing = [f"{row['title']}: {row['unavailable']}." for row in rows if row["unavailable"]]
     return "\n\n".join([markdown_table(header, table), words, *missing])

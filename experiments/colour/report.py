@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.colour.measure import GAUSSIAN, PRIOR
-from experiments.markdown import interval, markdown_table
+from experiments.markdown import interval, markdown_table, with_half
 
 NAMES = {"ae": "AE, map", "vae-vector": "VAE, vector", "vae-map": "VAE, map"}
 # Name among the numbers, what the table calls it, digits after the point.
@@ -95,7 +95,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
     mean, half = interval(values)
-    return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if half is not None and half > 0 else "")
+    return with_half(mean, half or None, digits)
 
 
 def samples_in_words(models: Mapping[str, Sequence[Mapping[str, Any]]], real: float) -> list[str]:

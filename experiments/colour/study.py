@@ -10,6 +10,7 @@ from experiments.colour import DEFAULT_MINUTES, FEWEST, Config
 from experiments.colour.figures import sheet
 from experiments.colour.measure import GAUSSIAN, PRIOR, SHOWN, Measured, Yardstick, measure
 from experiments.colour.report import NAMES, report
+from experiments.flags import check_budget
 from experiments.study import Study, begin
 from vae_jax.cli.command import TrainingConfig
 from vae_jax.cli.defaults import About, decided
@@ -28,10 +29,7 @@ _DECIDED = ("arch", "likelihood", "latent", "latent_dim", "batch_size", "learnin
 
 def run(config: Config) -> dict[str, Any]:
     """Train what is missing, measure, draw, report; gives back the summary."""
-    if config.minutes and config.steps:
-        raise UsageError(
-            f"--minutes {config.minutes:g} and --steps {config.steps} both say when a run ends.\nLeave one out."
-        )
+    check_budget(config.minutes, config.steps)
     dataset = load_dataset(config.dataset, config.data_dir)
     if len(dataset.test) < FEWEST:
         found = counted(len(dataset.test), "test image")

@@ -9,7 +9,7 @@ from experiments.compare import Config
 from experiments.compare.figures import compared
 from experiments.compare.measure import Yardstick, measure, measure_pca
 from experiments.flags import by_size
-from experiments.markdown import interval, markdown_table
+from experiments.markdown import interval, markdown_table, with_half
 from experiments.study import begin, check_alike, data_of
 from vae_jax.config import Settings
 from vae_jax.data.dataset import Dataset
@@ -141,5 +141,4 @@ def _different(runs: list[Run]) -> list[str]:
 def _cell(value: tuple[float, float | None] | None, digits: int) -> str:
     if value is None or not np.isfinite(value[0]):
         return ""
-    mean, half = value
-    return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+    return with_half(*value, digits)

@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from jaxtyping import Float, Int
 
 from experiments.debiasing import Config
-from experiments.markdown import interval, markdown_table
+from experiments.markdown import interval, markdown_table, with_half
+from vae_jax.config import sampling_name
 from vae_jax.data.dataset import Dataset
 from vae_jax.data.split import Split
 from vae_jax.errors import UsageError, counted
+from vae_jax.measures.dimensionality import probed
 from vae_jax.registry import SAMPLINGS
 from vae_jax.runs.run import Run
 
@@ -80,22 +79,15 @@ def measure(run: Run, dataset: Dataset, groups: Groups) -> dict[str, list[float]
     codes = [run.encode(split.images).means for split in (train, held, test)]
     rebuilt = run.decode(codes[2])
     errors = ((rebuilt - test.images / np.float32(255)) ** 2).sum(axis=(1, 2, 3))
-    sampling = SAMPLINGS.make(run.config.sampling or "uniform", run.config)
+    sampling = SAMPLINGS.make(sampling_name(run.config), run.config)
     weights = np.ones(len(train))
     if sampling.weighs:
         weights = sampling.weights(run.model, run.params, train, run.inputs, run.evaluation_key)
-    own = _right(codes[0], train.labels, weights / weights.mean(), codes[2], test.labels)
-    fair = _right(codes[1], held.labels, None, codes[2], test.labels)
+    own = probed(codes[0], train.labels, codes[2], weights / weights.mean()) == test.labels
+    fair = probed(codes[1], held.labels, codes[2]) == test.labels
     places = [groups.places(test) == group for group in range(len(groups.names))]
     each = {"squared error": errors, "probe": own, "fair probe": fair}
     return {name: [float(values[chosen].mean()) for chosen in places] for name, values in each.items()}
-
-
-def _right(codes: Any, labels: Any, weights: Any, test_codes: Any, test_labels: Any) -> Bool[np.ndarray, " n"]:
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    probe.fit(codes, labels, logisticregression__sample_weight=weights)
-    right: np.ndarray = probe.predict(test_codes) == test_labels
-    return right
 
 
 def worst(name: str, values: Sequence[float]) -> float:
@@ -134,8 +126,7 @@ def section(by: str, groups: Groups, dataset: Dataset, numbers: dict[str, Any]) 
     """The part of report.md for one kind of groups."""
 
     def cell(name: str, mean: float, half: float | None) -> str:
-        digits = 2 if name == "squared error" else 3
-        return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
+        return with_half(mean, half, 2 if name == "squared error" else 3)
 
     left = int((groups.places(dataset.train) == groups.thinned).sum())
     text = (

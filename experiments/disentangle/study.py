@@ -8,7 +8,7 @@ import numpy as np
 from experiments.disentangle import DEFAULT_EPOCHS, FEWEST, NAMES, Config
 from experiments.disentangle.figures import information_map
 from experiments.disentangle.measure import TITLES, Measured, measure
-from experiments.markdown import interval, markdown_table
+from experiments.markdown import interval, markdown_table, with_half
 from experiments.study import Study, begin
 from vae_jax.cli.figures import draw_traversals
 from vae_jax.config import Settings
@@ -92,5 +92,4 @@ Informativeness: share of the test images of which a forest tells the value of a
 
 def _cell(values: list[float]) -> str:
     mean, half = interval(values)
-    digits = 2 if abs(mean) < 10 else 1
-    return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+    return with_half(mean, half, 2 if abs(mean) < 10 else 1)

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from experiments import anomaly, compare, compression, denoising, dimensionality, reparametrisation, sparse, sweep
+from experiments.markdown import with_half
 
 
 class Use(NamedTuple):
@@ -26,7 +27,7 @@ class Use(NamedTuple):
 def _compare(summary: dict[str, Any]) -> str:
     def cell(name: str, key: str, digits: int) -> str:
         mean, half = summary["measured"][name][key]
-        return f"{mean:.{digits}f} ± {half:.{digits}f}" if half is not None else f"{mean:.{digits}f}"
+        return with_half(mean, half, digits)
 
     def both(key: str, digits: int) -> str:
         return f"AE {cell('ae', key, digits)}, VAE {cell('vae', key, digits)}"

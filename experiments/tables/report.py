@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.markdown import interval, markdown_table
+from experiments.markdown import interval, markdown_table, with_half
 from experiments.tables.rows import ARCHS, COMMON, DATA, MARKS, MODELS, PROTOCOLS, PUBLISHED, Published
 from vae_jax.errors import counted
 
@@ -116,7 +116,7 @@ def _cells(row: Row, known: bool) -> list[str]:
     early = "" if not stopped else ", stopped" if seeds == 1 else f", {stopped} stopped"
     cells = [
         name_of(row),
-        f"{mean:.2f}" + ("" if half is None else f" ± {half:.2f}"),
+        with_half(mean, half, 2),
         f"{mean_of(row, 'nll_se'):.2f}",
         "one seed" if seeds == 1 else str(seeds),
         *(f"{mean_of(row, key):.2f}" for key in ("loss", "kl")),

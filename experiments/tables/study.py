@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.flags import check_budget
 from experiments.study import open_folder, print_epoch, trained_together
 from experiments.tables import DEFAULT_MINUTES, Config
 from experiments.tables.measure import measure
@@ -52,10 +53,7 @@ class Place(NamedTuple):
 
 def run(config: Config) -> dict[str, Any]:
     """Train and measure what is missing, write all rows that are there; gives back the summary."""
-    if config.minutes and config.steps:
-        raise UsageError(
-            f"--minutes {config.minutes:g} and --steps {config.steps} both say when a run ends.\nLeave one out."
-        )
+    check_budget(config.minutes, config.steps)
     given = dict(each.partition("=")[::2] for each in config.data)
     datasets = {name: _load(config, name, path) for name, path in given.items()}
     places = [Place(*each) for each in product(given, config.arch, config.models)]

@@ -152,7 +152,6 @@ def test_time_to_quality_counts_from_the_first_loss_that_is_low_enough():
     ]
     assert "ends after 9 s" in text
     assert "one seed each" in text
-    assert "about as far below 135" in text
     assert "b: not installed (no module named torch)." in text
 
 

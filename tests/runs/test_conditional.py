@@ -7,18 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vae_jax
+from vae_jax.__main__ import tool
 from vae_jax.config import Settings
 from vae_jax.data.split import Split
 from vae_jax.errors import Interrupted, UsageError
 from vae_jax.models.autoencoders import build_model
 from vae_jax.models.conditions import beside_latent, conditions_of, one_hot
+from vae_jax.models.objectives import ELBO
 from vae_jax.runs import verify
 from vae_jax.runs.preflight import check_trainable
 from vae_jax.runs.run import filled, load_run
 from vae_jax.training.fit import fit
 from vae_jax.training.many import fit_many
+from vae_jax.training.recipe import Recipe
 
 SETTINGS = Settings(condition="labels", hidden_sizes=(8,), latent_dim=3, epochs=2, batch_size=64, learning_rate=0.01)
 NAMES = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
@@ -222,9 +226,35 @@ def test_data_without_the_classes_to_train_on_is_refused_before_training(named, 
             build_model(SETTINGS, named.image_shape, classes)
 
 
-def test_a_config_whose_labels_are_damaged_is_refused(run, tmp_path):
+def test_a_run_that_infers_is_drawn_of_known_classes_and_trained_by_m2(inferring):
+    for drawn in (inferring.generate, inferring.draw):
+        with pytest.raises(UsageError, match=r"labels must be among .* got -1"):
+            drawn(2, label=-1)
+    with pytest.raises(UsageError, match="must be trained by m2, got ELBO"):
+        Recipe(inferring.model, INFERRED, 100, ELBO())
+
+
+def test_commands_take_the_class_that_a_run_infers(inferring, named, tmp_path):
+    images, run = named.test.images[:4], str(inferring.path)
+    np.savez(tmp_path / "some.npz", images=images)
+    tool(["encode", run, str(tmp_path / "some.npz"), "--output", str(tmp_path / "z.npz")])
+    taken = inferring.classify(images).argmax(axis=1).astype(np.int32)
+    with np.load(tmp_path / "z.npz") as found:
+        assert found["classes"].tolist() == [list(inferring.classes)[label] for label in taken]
+        np.testing.assert_allclose(found["means"], inferring.encode(images, taken).means, atol=1e-5)
+    np.testing.assert_allclose(inferring.encode(images).means, inferring.encode(images, taken).means, atol=1e-5)
+    ends = [str(tmp_path / f"{i}.png") for i in (0, 1)]
+    for end, image in zip(ends, images, strict=False):
+        Image.fromarray(image[..., 0]).save(end)
+    tool(["interpolate", run, *ends, "--output", str(tmp_path / "way.png")])
+    assert (tmp_path / "way.png").exists()
+
+
+@pytest.mark.parametrize("condition", ["labels", "inferred"])
+def test_a_config_whose_labels_are_damaged_is_refused(condition, run, tmp_path):
     content = json.loads((run.path / "config.json").read_text())
     assert content["dataset"]["labels"] == list(range(10))
+    content["settings"]["condition"] = condition
     for labels in (None, [1], [1, 1], ["1", "2"], 10):
         content["dataset"]["labels"] = labels
         (tmp_path / "config.json").write_text(json.dumps(content))

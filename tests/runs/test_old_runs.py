@@ -83,6 +83,14 @@ def test_what_is_decided_for_new_runs_changes_no_old_one(old, monkeypatch):
     assert (found.fourier_features, found.epochs) == (64, 20)
 
 
+@pytest.mark.parametrize("old", ["schema4_vae"], indirect=True)
+@pytest.mark.parametrize(("saved", "given"), [("epochs", "steps"), ("steps", "epochs")])
+def test_of_what_says_when_a_run_ends_the_one_that_is_given_counts(saved, given, old):
+    changed(old, **{given: None, saved: 5})
+    found = parse(mnist.Config, ["--run-dir", str(old), "--resume", f"--{given}", "9"])
+    assert (getattr(found, saved), getattr(found, given)) == (None, 9)
+
+
 @pytest.mark.parametrize("schema", [4, 5])
 @pytest.mark.parametrize(
     ("settings", "dropped"),

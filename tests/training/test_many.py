@@ -64,7 +64,7 @@ TOGETHER = {
     "conv, one order": {"model": "ae", "arch": "conv", "hidden_sizes": (2,), "learning_rate": [0.01, 0.003]},
 }
 
-SLOW = set(TOGETHER) - {"rates", "dreg", "vamp"}
+SLOW = set(TOGETHER) - {"rates", "dreg", "vamp", "m2"}
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,15 @@ def test_a_sampling_of_ones_own_is_asked_each_epoch_and_decides_what_is_seen():
     np.testing.assert_array_equal(np.unique(indices[weights > 0], return_counts=True), [[3, 11, 40], [28, 28, 28]])
 
 
+def test_weights_of_another_number_are_refused():
+    class Short(Only):
+        def weights(self, *_):
+            return np.ones(3)
+
+    with pytest.raises(UsageError, match=r"must be \[42\], one an image, got shape \(3,\)"):
+        fit(MODEL, TRAIN, VALIDATION, SETTINGS, sampling=Short())
+
+
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -0.1], [1.0, np.nan], [np.inf, 1.0]])
 def test_weights_that_are_none_are_refused(weights):
     with pytest.raises(UsageError, match="Sampling weights must be finite, none below 0 and not all 0"):

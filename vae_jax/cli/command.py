@@ -174,7 +174,8 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
             raise UsageError("--resume needs --run-dir. Give the directory of the run to go on with.")
         if has_begun(config.run_dir) or not config.run_dir.is_dir():
             # Both say when a run ends; that the run had the one is no fault of who gives the other.
-            other: dict[str, Any] = {"epochs": None} if "steps" in given and "epochs" not in given else {}
+            ends = {"steps", "epochs"}
+            other: dict[str, Any] = dict.fromkeys(ends - given.keys()) if ends & given.keys() else {}
             config = dataclasses.replace(read_settings(config.run_dir, type(config)), **other, **given)
     check_settings(config)
     return config

@@ -88,7 +88,8 @@ class Split:
 
     def of_classes(self, classes: Classes | None) -> "Split":
         """The images of these labels only; None is all."""
-        return self if classes is None else self.rows(self.positions(classes))
+        chosen = self.positions(classes)
+        return self if len(chosen) == len(self) else self.rows(chosen)
 
     def labelled(self, number: int | None, seed: int) -> "Split":
         """The same with the labels of `number` images only, as many of each class; the others' are UNKNOWN. None: all.
@@ -118,7 +119,10 @@ class Split:
 
 
 def joined(splits: list[Split]) -> Split:
-    """The images of all splits, one after another, in memory; labels and files where all of them have some."""
+    """The images of all splits, one after another, in memory; labels and files where all of them have some.
+
+    Factors are those of images that were made, which come in one split.
+    """
     if len(splits) == 1:
         return splits[0]
     images, labels = [split.images for split in splits], [s.labels for s in splits if s.labels is not None]

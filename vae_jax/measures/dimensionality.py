@@ -51,10 +51,26 @@ def linear_probe_accuracy(
     Raises:
         ValueError: only one class to learn.
     """
+    return float(np.mean(probed(train_codes, train_labels, test_codes) == test_labels))
+
+
+def probed(
+    train_codes: TrainCodes,
+    train_labels: TrainLabels,
+    test_codes: TestCodes,
+    weights: Float[np.ndarray, " train"] | None = None,
+) -> Integer[np.ndarray, " test"]:
+    """The classes that the linear classifier of `linear_probe_accuracy` gives test codes, fitted with these weights.
+
+    Raises:
+        ValueError: only one class to learn.
+    """
     if len(np.unique(train_labels)) < 2:
         raise ValueError("train_labels must hold at least two classes for a linear probe, got one")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    return float(probe.fit(train_codes, train_labels).score(test_codes, test_labels))
+    probe.fit(train_codes, train_labels, logisticregression__sample_weight=weights)
+    found: np.ndarray = probe.predict(test_codes)
+    return found
 
 
 def neighbour_distances(

@@ -58,14 +58,20 @@ def in_batches(
     most = 1 if number <= size else max(1, min(BATCHES, PIECE_BYTES // (size * math.prod(images.shape[1:]))))
     # The level is an argument, so that another one is no new program.
     seen, level = inputs._replace(corruption_level=0.0), jnp.float32(inputs.corruption_level)
-    results = []
+    results: list[Any] = []
+    pending: Any = ()  # the device works on a piece while the one before it is fetched
     for start in range(0, number, most * size):
         here = min(most * size, number - start)
         piece = jax.tree.map(partial(_filled, start=start, length=most * size), (images, labels))
         part = jnp.int32(start), jnp.int32(-(-here // size))
         values = some_batches(function, model, samples, seen, (most, size), params, piece, part, key, level)
-        results.append([np.asarray(v).reshape(-1, *v.shape[2:])[:here] for v in values])
+        results, pending = [*results, *_fetched(*pending)], (values, here)
+    results += _fetched(*pending)
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+
+def _fetched(values: Any = None, number: int = 0) -> list[list[np.ndarray]]:
+    return [] if values is None else [[np.asarray(v).reshape(-1, *v.shape[2:])[:number] for v in values]]
 
 
 def _filled(values: Any, start: int, length: int) -> Any:

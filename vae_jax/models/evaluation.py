@@ -176,15 +176,17 @@ def class_probabilities(
     return in_batches(_classify, model, params, (images, None), key, 1, inputs)[0]
 
 
-def error_rate(
-    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], classes: tuple[int, ...]
-) -> dict[str, float]:
-    """The share "error_rate" of the images whose likeliest class is not theirs, of those whose class is known.
+def likeliest(probabilities: Float[np.ndarray, "n classes"], classes: tuple[int, ...]) -> Int[np.ndarray, " n"]:
+    """The label of the class of the largest probability, of each image."""
+    return np.array(classes, np.int32)[probabilities.argmax(axis=1)]
+
+
+def error_rate(found: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> dict[str, float]:
+    """The share "error_rate" of the images with another label than was found, of those whose class is known.
 
     With its standard error "error_rate_se"; empty where no class is known.
     """
-    known = labels != UNKNOWN
-    wrong = (np.asarray(classes)[probabilities.argmax(axis=1)] != labels)[known]
+    wrong = (found != labels)[labels != UNKNOWN]
     if not len(wrong):
         return {}
     rate = float(wrong.mean())

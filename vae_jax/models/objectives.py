@@ -56,6 +56,8 @@ class Objective:
 
     pairs: ClassVar[bool] = False
     """Whether it has `rows` and `coupled`."""
+    infers: ClassVar[bool] = False
+    """Whether it teaches the classifier of a model that infers classes."""
 
     @classmethod
     def from_settings(cls, settings: Any) -> "Objective":
@@ -79,9 +81,6 @@ class Objective:
 
     def check(self, model: Any) -> None:
         """Refuse, by a UsageError, a model that it has no meaning for."""
-
-    infers: ClassVar[bool] = False
-    """Whether it teaches the classifier of a model that infers classes."""
 
     def statistics(self, model: Any, params: Any, batch: Batch) -> Any:
         """Sums over the examples of a part of the batch, each with its weight; they are added over all parts.

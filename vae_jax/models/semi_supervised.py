@@ -22,8 +22,6 @@ class Inferred(NamedTuple):
 
     given: Float[Array, "batch classes"]
     """1 at a class that is known."""
-    log_q: Float[Array, "batch classes"]
-    """Log probabilities by the classifier, of all images."""
     probabilities: Float[Array, "batch classes"]
     """Those that the bound takes: 1 for a class that is known, the classifier's where none is."""
     kl: Float[Array, " batch"]
@@ -36,7 +34,7 @@ class Inferred(NamedTuple):
         known = jnp.sum(given, axis=-1) > 0
         negative_entropy = jnp.where(known, 0.0, jnp.sum(q * log_q, axis=-1))
         probabilities = jnp.where(known[:, None], given, q)
-        return cls(given, log_q, probabilities, math.log(len(classes)) + negative_entropy)
+        return cls(given, probabilities, math.log(len(classes)) + negative_entropy)
 
     def mean(self, values: Float[Array, "batch classes"]) -> Float[Array, " batch"]:
         """The expectation of what each image has with each class."""

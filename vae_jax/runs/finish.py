@@ -90,7 +90,7 @@ def measure_test(run: Run, part: Split, codes: Codes, told: Labels) -> dict[str,
     losses = run.losses(images, given, samples=settings.test_samples)
     test: dict[str, Any] = mean_loss(run.model, losses)
     if run.model.infers and labels is not None:
-        test |= error_rate(run.classify(images), labels, run.model.classes)
+        test |= error_rate(np.asarray(told), labels)
     if run.model.estimates_kl:
         test["kl_samples"] = settings.test_samples  # the KL is their mean, as it has no closed form
     if run.inputs.binarize == "none":

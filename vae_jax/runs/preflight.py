@@ -13,7 +13,7 @@ from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import Parameters, build_model
 from vae_jax.models.conditions import conditions_of
 from vae_jax.registry import OBJECTIVES, SAMPLINGS
-from vae_jax.training.fit import seen
+from vae_jax.training.fit import training_part
 from vae_jax.training.streaming import are_streamed, memory_bytes
 
 _BYTES = 4  # of a float32
@@ -31,7 +31,7 @@ def check_trainable(settings: Settings, dataset: Dataset, together: int = 1) -> 
     model = build_model(settings, dataset.image_shape, conditions_of(settings, dataset))
     for split in (dataset.validation, dataset.test):
         split.positions(settings.classes)
-    train = seen(dataset.train, settings)
+    train = training_part(dataset.train, settings)
     SAMPLINGS.make(sampling_name(settings), settings).check(train)
     are_streamed(settings, train.images.nbytes)
     check_batch_size(train, settings.batch_size)

@@ -24,6 +24,7 @@ from vae_jax.models.evaluation import (
     decode_latents,
     encode_images,
     image_losses,
+    likeliest,
     mean_loss,
 )
 from vae_jax.models.fitted import check_parameters
@@ -102,7 +103,7 @@ class Run(NamedTuple):
         known = self._of_images(labels, images)
         if not self.model.infers or (known is not None and not (known == UNKNOWN).any()):
             return known
-        found = np.array(self.model.classes, np.int32)[self.classify(images).argmax(axis=1)]
+        found = likeliest(self.classify(images), self.model.classes)
         return found if known is None else np.where(known == UNKNOWN, found, known)
 
     def taken_for(self, images: Any, labels: Any) -> Any:
@@ -115,7 +116,7 @@ class Run(NamedTuple):
     def encode(self, images: Any, labels: Any = None) -> Codes:
         """Latents of images, binarised as in training, without noise on them; `labels` as of `labels_of`."""
         arguments = (self.model, self.params, images, self.evaluation_key)
-        seen: Any = {"inputs": self.inputs._replace(corruption="none"), "labels": self.told(images, labels)}
+        seen: Any = {"inputs": self.inputs._replace(corruption="none"), "labels": self._of_images(labels, images)}
         return Codes.of(*encode_images(*arguments, **seen), self.model.posterior.independent)
 
     def decode(self, codes: Any, labels: Any = None) -> Float[np.ndarray, "n height width channels"]:

@@ -14,7 +14,7 @@ from vae_jax.data.dataset import Dataset, Split, check_batch_size
 from vae_jax.errors import UsageError
 from vae_jax.models.autoencoders import AnyModel, Parameters
 from vae_jax.models.conditions import check_conditions
-from vae_jax.models.evaluation import ImageLosses, class_probabilities, error_rate, image_losses, mean_loss
+from vae_jax.models.evaluation import ImageLosses, class_probabilities, error_rate, image_losses, likeliest, mean_loss
 from vae_jax.models.inputs import Inputs
 from vae_jax.models.objectives import Objective
 from vae_jax.models.shapes import check_model
@@ -120,14 +120,14 @@ def make_recipe(
     check_model(model)
     if train.images.shape[1:] != tuple(model.image_shape):
         raise UsageError(f"The model takes images of the shape {model.image_shape}, got {train.images.shape[1:]}.")
-    train = seen(train, settings)
+    train = training_part(train, settings)
     check_conditions(model.classes, train, unknown=model.infers)
     recipe = Recipe(model, settings, len(train), objective, optimizer, inputs, sampling)
     recipe.sampling.check(train)
     return recipe
 
 
-def seen(train: Split, settings: Settings) -> Split:
+def training_part(train: Split, settings: Settings) -> Split:
     """Those of the training images, and of their labels, that the settings take.
 
     Raises:
@@ -141,7 +141,7 @@ def go_on(
 ) -> FitResult:
     """Train from `progress`, to which the rows of `history` led; None is the initial state. See `fit`."""
     settings, steps = recipe.settings, recipe.steps
-    train, validation = seen(train, settings), validation.of_classes(settings.classes)
+    train, validation = training_part(train, settings), validation.of_classes(settings.classes)
     check_batch_size(train, settings.batch_size)
     check_conditions(recipe.model.classes, train, validation, unknown=recipe.model.infers)
     for split in (train, validation):
@@ -223,8 +223,8 @@ def epoch_row(
     losses = ImageLosses(*(values[:number] for values in each))
     scores = mean_loss(model, losses) | ({"iwae_loss": -float(np.mean(losses.bound))} if samples else {})
     if model.infers:
-        found = class_probabilities(model, params, images, key, inputs=inputs)
-        scores |= error_rate(found[:number], labels[:number], model.classes)
+        found = likeliest(class_probabilities(model, params, images, key, inputs=inputs), model.classes)
+        scores |= error_rate(found[:number], labels[:number])
     # Rounding may differ between processors, but all have to stop after the same epoch.
     scores = {name: from_first_process(score) for name, score in scores.items()}
     numbers = progress.metrics, scores, recipe.beta, progress.seconds

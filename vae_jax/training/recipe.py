@@ -129,9 +129,12 @@ def kept(make: Callable[..., T]) -> Callable[..., T]:
 
     def made(recipe: Recipe, *more: Any) -> T:
         settings, given = recipe.settings, [getattr(recipe, f"given_{name}") for name in _GIVEN]
-        named = OBJECTIVES[objective_name(settings)], SAMPLINGS[sampling_name(settings)], OPTIMIZERS[settings.optimizer]
-        ours = all(isinstance(entry.make, str) for entry in named)
-        if not ours or any(one is not None for one in given):
+        own = (
+            OBJECTIVES.own(objective_name(settings)),
+            SAMPLINGS.own(sampling_name(settings)),
+            OPTIMIZERS.own(settings.optimizer),
+        )
+        if any(own) or any(one is not None for one in given):
             return make(recipe, *more)
         return again(recipe.of_program, *more)
 

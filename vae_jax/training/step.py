@@ -1,8 +1,8 @@
 """The one train step, the order of an epoch, and the compiled loop of steps.
 
-The whole state of training is (params, opt_state, step) and, where used, the moving average. Randomness has no
-state: the order of an epoch comes from fold_in(order key, epoch), the noise of an example from
-fold_in(fold_in(noise key, step), example index).
+The whole state of training is (params, opt_state, step) and, where used, the moving average and the shares of an
+epoch's draws. Randomness has no state: the order of an epoch comes from fold_in(order key, epoch), the noise of an
+example from fold_in(fold_in(noise key, step), example index).
 """
 
 from collections.abc import Callable
@@ -193,9 +193,9 @@ class Batches(NamedTuple):
 
 
 def shuffled(key: Key[Array, ""], number: int, batch_size: int, shares: Int[Array, " number"] | None = None) -> Batches:
-    """A permutation of `number` images, each seen once; a short last batch is padded with images of weight 0.
+    """A permutation of `number` images, or with `shares` of as many draws; a short last batch is padded by weight 0.
 
-    With `shares` it is one of as many draws. An image that is drawn twice for one batch has the same noise in both.
+    An image that is drawn twice for one batch has the same noise in both.
     """
     steps = steps_per_epoch(number, batch_size)
     order = jax.random.permutation(key, number)
