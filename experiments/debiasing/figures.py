@@ -34,8 +34,7 @@ def by_group(
             )
         panel.axvspan(thinned - 0.5, thinned + 0.5, color="grey", alpha=0.15, zorder=0)
         panel.set_xticks(places, groups, rotation=0 if len(groups[0]) < 3 else 20)
-        panel.set_ylabel(unit)
+        panel.set_ylabel(f"{unit} (small: each seed)")
         panel.set_title(what, fontsize=10)
-    labelled = [line for line in axes[0].lines if not str(line.get_label()).startswith("_")]
-    add_legend(figure, labelled, below=True)
+    add_legend(figure, axes[0].get_legend_handles_labels()[0], below=True)
     return figure
